@@ -1,0 +1,81 @@
+/* The registry of an Evermap port mapper, for programs in C and whatever can call C.
+ *
+ *   char error[EVERMAP_ERROR_SIZE];
+ *   evermap_registry *registry = evermap_open("/run/epmd/registry.4369", error);
+ *   if (registry == NULL) { fprintf(stderr, "%s\n", error); exit(1); }
+ *   evermap_node node;
+ *   if (evermap_lookup(registry, "rabbit", 6, &node)) connect_to(node.port);
+ *   for (uint32_t at = 0; evermap_next(registry, &at, &node);) printf("%s\n", node.name);
+ *   evermap_close(registry);
+ *
+ * A lookup takes some hundred nanoseconds: it reads shared memory and makes no system call. It
+ * works while the mapper restarts, and, with what was known last, while none runs.
+ *
+ * Thread safety: everything but evermap_close() may be called by any number of threads at once.
+ * An open registry goes on to show what the mapper knows, over its restarts and upgrades, as long as
+ * the file is not removed.
+ */
+#ifndef EVERMAP_REGISTRY_EVERMAP_H_
+#define EVERMAP_REGISTRY_EVERMAP_H_
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define EVERMAP_ERROR_SIZE 512    /* bytes, with the final NUL */
+#define EVERMAP_NAME_SIZE_MAX 1020  /* bytes of UTF-8 */
+#define EVERMAP_EXTRA_SIZE_MAX 1020 /* bytes */
+
+typedef struct evermap_registry evermap_registry;
+
+enum evermap_state {
+  EVERMAP_LIVE = 0,       /* registered */
+  EVERMAP_ORPHANED = 1,   /* registered, but its connection to the mapper was lost */
+  EVERMAP_REMEMBERED = 2, /* unregistered; its last port and creation are known */
+};
+
+typedef struct evermap_node {
+  uint64_t id;           /* of the registration, never 0, never used again */
+  int64_t since_unix_ns; /* registered; for the other states: left */
+  uint32_t creation;
+  uint32_t owner_uid; /* ~0 when not known */
+  uint32_t owner_pid; /* 0 when not known */
+  uint16_t port;
+  uint16_t highest_version;
+  uint16_t lowest_version;
+  uint16_t name_size;  /* bytes, without the final NUL */
+  uint16_t extra_size; /* bytes, without the final NUL */
+  uint8_t node_type;   /* 77 normal, 72 hidden */
+  uint8_t protocol;    /* 0 TCP/IPv4 */
+  uint8_t state;       /* enum evermap_state */
+  uint8_t reserved[7];
+  char name[EVERMAP_NAME_SIZE_MAX + 4];   /* ends with NUL */
+  char extra[EVERMAP_EXTRA_SIZE_MAX + 4]; /* ends with NUL, may have others in it */
+} evermap_node;
+
+/* Opens the registry at `path`. NULL when that cannot be done; `error` (EVERMAP_ERROR_SIZE bytes, or
+ * NULL) then holds one line that says why and what to do. To be closed by the caller. */
+evermap_registry *evermap_open(const char *path, char *error);
+
+/* Does nothing with NULL. */
+void evermap_close(evermap_registry *registry);
+
+/* 1 and fills `node` when a live or orphaned node has this name, of `name_size` bytes; else 0. */
+int evermap_lookup(const evermap_registry *registry, const char *name, size_t name_size, evermap_node *node);
+
+/* 1 and fills `node` with the next node of any state, from position `*at` on, which it advances; 0
+ * at the end. Begin with 0. Each node is consistent by itself; all together only if
+ * evermap_generation() is the same before and after. */
+int evermap_next(const evermap_registry *registry, uint32_t *at, evermap_node *node);
+
+/* Changes whenever a node comes or goes. */
+uint64_t evermap_generation(const evermap_registry *registry);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* EVERMAP_REGISTRY_EVERMAP_H_ */

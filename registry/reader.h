@@ -1,0 +1,67 @@
+// Reading a registry without taking part in it: for other programs than the mapper, and for the
+// mapper's own lookups.
+//
+//   std::string error;
+//   std::unique_ptr<Reader> reader = Reader::Open("/run/epmd/registry.4369", error);
+//   Registration found;
+//   if (reader != nullptr && reader->view().Lookup("rabbit", found)) connect_to(found.port);
+//
+// Thread safety: all members may be called from any number of threads, while writers write.
+// A reader that stays open over a restart or an upgrade of the mapper goes on to see what the
+// mapper knows, as long as the file is not removed.
+#ifndef EVERMAP_REGISTRY_READER_H_
+#define EVERMAP_REGISTRY_READER_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "registry/registration.h"
+#include "registry/segment.h"
+
+namespace evermap {
+
+// Lookups in a mapped segment (INV-1). Does not own it.
+class RegistryView {
+ public:
+  // REQUIRES: `segment` outlives the view.
+  explicit RegistryView(const Segment& segment) : segment_(segment) {}
+
+  // As the members of Registry (registry.h) of these names.
+  bool Lookup(std::string_view name, Registration& found) const;
+  bool ReadSlot(uint32_t slot, Registration& found) const;
+  uint64_t generation() const {
+    return segment_.header().generation.load(std::memory_order_acquire);
+  }
+  uint32_t capacity() const { return segment_.capacity(); }
+  // Slots that were ever used: those below this. To read all: ReadSlot() each.
+  uint32_t slots_used() const { return segment_.high_water(); }
+  uint32_t CountLive() const;
+  const WorkerStatistics& statistics(uint32_t worker) const { return segment_.statistics(worker); }
+
+ private:
+  const Segment& segment_;
+};
+
+// A segment mapped read-only, and the view of it.
+class Reader {
+ public:
+  // Null when there is no registry at `path` or it is not accepted (Segment::Map); `error` is then
+  // one line that says why and what to do.
+  static std::unique_ptr<Reader> Open(const std::string& path, std::string& error);
+
+  const RegistryView& view() const { return view_; }
+
+ private:
+  explicit Reader(std::unique_ptr<Segment> segment)
+      : segment_(std::move(segment)), view_(*segment_) {}
+
+  std::unique_ptr<Segment> segment_;
+  RegistryView view_;
+};
+
+}  // namespace evermap
+
+#endif  // EVERMAP_REGISTRY_READER_H_

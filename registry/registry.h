@@ -1,0 +1,128 @@
+// The lock-free registry of nodes in a shared-memory segment that survives its writers.
+//
+//   absl::StatusOr<std::unique_ptr<Registry>> registry =
+//       Registry::Open({.path = "/run/epmd/registry.4369"});
+//   RegisterResult result = (*registry)->Register({.name = "rabbit", .port = 25672});
+//   Registration found;
+//   if ((*registry)->Lookup("rabbit", found)) use(found.port);
+//   (*registry)->Unregister(result.slot, result.id);
+//
+// Thread safety: all members may be called from any number of threads, and of processes that
+// opened the same segment. Open a Registry after fork(), not before: a child that inherits one keeps
+// its parent's claims looking alive (INV-3).
+// Invariants INV-1 to INV-7 (the numbers are used by the tests): see the list in layout.h.
+// Processes that only read use reader.h (C++) or evermap.h (C), which need no write access.
+#ifndef EVERMAP_REGISTRY_REGISTRY_H_
+#define EVERMAP_REGISTRY_REGISTRY_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "registry/registration.h"
+
+namespace evermap {
+
+struct RegisterResult {
+  enum class Outcome : uint8_t {
+    kRegistered,
+    // The name is live or orphaned, or is being registered at this moment; slot and id name the
+    // holder (id 0: not known yet).
+    kTaken,
+    kFull,     // no record free and none to recycle, or no memory for one
+    kInvalid,  // empty name, NUL in it, or too long name or extra
+  };
+  Outcome outcome = Outcome::kInvalid;
+  uint32_t slot = 0;
+  uint64_t id = 0;
+  uint32_t creation = 0;
+};
+
+struct WorkerStatistics;  // statistics.h
+
+// A mapped segment, opened for writing.
+class Registry {
+ public:
+  struct Options {
+    std::string path;
+    // Names the registry can hold; used when the segment is created. An existing segment keeps its
+    // own. 1 to kRegistryCapacityMax.
+    uint32_t capacity = kRegistryCapacityDefault;
+  };
+
+  // Opens the segment at options.path and recovers what dead writers left half done (INV-3), or
+  // creates it, atomically, with mode 0644 in a directory that must exist. Beside it lies
+  // `path`.lock, by which writers know each other to be alive; remove it only with the segment.
+  // Never changes a file that it does not accept (INV-6): kFailedPrecondition for a wrong magic,
+  // size, owner or mode and a newer layout (INV-7). kUnavailable when another process has been
+  // opening it for seconds or all writers' places are taken; kResourceExhausted when there is no
+  // memory. Every message is one line that names the path and the way out.
+  // A segment of an earlier boot is accepted with its live registrations turned into remembered
+  // ones.
+  static absl::StatusOr<std::unique_ptr<Registry>> Open(const Options& options);
+  ~Registry();
+  Registry(const Registry&) = delete;
+  Registry& operator=(const Registry&) = delete;
+
+  // Of several that register one name exactly one gets kRegistered (INV-2). No lock is taken and
+  // nobody is waited for.
+  RegisterResult Register(const NodeRecord& node);
+
+  // Ends registration `id`; false when it had ended already. Never touches a later registration of
+  // the name (INV-4).
+  bool Unregister(uint32_t slot, uint64_t id);
+
+  // Marks live registration `id` as orphaned; false when it is not live.
+  bool Orphan(uint32_t slot, uint64_t id);
+  // Gives orphaned registration `id` a new connection: it is live again with the same id, creation
+  // and since. False when it is not orphaned any more; of several adopters one wins.
+  bool Adopt(uint32_t slot, uint64_t id, uint64_t connection_cookie);
+
+  // False when no live or orphaned registration has that name. No lock, no system call, no write
+  // (INV-1).
+  bool Lookup(std::string_view name, Registration& found) const;
+  // Copies what is in `slot` now; false when there is nothing live, orphaned or remembered.
+  bool ReadSlot(uint32_t slot, Registration& found) const;
+  // Calls `visit` for each registration of any state, in slot order. Each is consistent by itself;
+  // together they are a snapshot only if generation() was the same before and after.
+  void ForEach(absl::FunctionRef<void(const Registration&)> visit) const;
+
+  // Changes with every change of the set of live and orphaned registrations, before the change is
+  // acknowledged. Text made from ForEach() is current while generation() is what it was before
+  // ForEach() began.
+  uint64_t generation() const;
+  uint32_t capacity() const;
+  // Live and orphaned registrations now. Counts them anew after a change (about 1 ms for 65,536
+  // records), so that no death of a writer can make it wrong; between changes it costs one load.
+  uint32_t live_count() const;
+  const std::string& path() const;
+
+  // Counters of worker `worker` (0 .. kStatisticsWorkersMax - 1), shared with all who map the
+  // segment.
+  WorkerStatistics& statistics(uint32_t worker);
+
+ private:
+  class Impl;
+  explicit Registry(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+// Where the registry of the mapper on `port` is kept by default: $RUNTIME_DIRECTORY (set by
+// systemd; the first of several), else /run/epmd for root, else $XDG_RUNTIME_DIR/epmd where that is
+// a directory of the caller's, else /dev/shm/epmd-UID; then "/registry.PORT".
+std::string DefaultRegistryPath(uint16_t port);
+
+// Makes the directory of `registry_path` with mode 0755 if it is not there (its parent must be).
+// kFailedPrecondition when what is there is no directory, is a symbolic link, belongs to another
+// user or may be written by others: somebody else could then replace the registry. Meant for the
+// default path; a path that the user chose needs only to exist.
+absl::Status MakeRegistryDirectory(const std::string& registry_path);
+
+}  // namespace evermap
+
+#endif  // EVERMAP_REGISTRY_REGISTRY_H_
