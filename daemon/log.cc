@@ -6,6 +6,8 @@
 #include <cerrno>
 #include <ctime>
 
+#include "absl/strings/escaping.h"
+
 namespace evermap {
 namespace {
 
@@ -66,12 +68,16 @@ void LogLine(Severity severity, std::string_view line) {
   WriteAll(absl::StrFormat("epmd: %s: %s\n", stamp, line));
 }
 
+std::string Escaped(std::string_view bytes) {
+  return absl::Utf8SafeCHexEscape(absl::string_view(bytes.data(), bytes.size()));
+}
+
 bool LogLimiter::Allow(uint64_t& suppressed) {
   constexpr int64_t kIntervalMs = 1000;
   const int64_t now_ms = MonotonicMs();
   int64_t next_ms = next_ms_.load(std::memory_order_relaxed);
-  if (now_ms < next_ms || !next_ms_.compare_exchange_strong(next_ms, now_ms + kIntervalMs,
-                                                            std::memory_order_relaxed)) {
+  if (now_ms < next_ms ||
+      !next_ms_.compare_exchange_strong(next_ms, now_ms + kIntervalMs, std::memory_order_relaxed)) {
     suppressed_.fetch_add(1, std::memory_order_relaxed);
     return false;
   }

@@ -4,7 +4,7 @@
 //   Log(Severity::kWarning, "registry %s is full", path);
 //
 // Thread safety: SetUpLog() before threads start; the rest at any time. One line per call; what
-// clients sent is to be escaped by the caller.
+// clients sent goes through Escaped().
 #ifndef EVERMAP_DAEMON_LOG_H_
 #define EVERMAP_DAEMON_LOG_H_
 
@@ -32,6 +32,8 @@ enum class LogTarget : uint8_t { kStandardError, kSyslog };
 void SetUpLog(LogTarget target, int debug_level);
 bool IsLogged(Severity severity);
 void LogLine(Severity severity, std::string_view line);
+// Printable, whatever a client sent.
+std::string Escaped(std::string_view bytes);
 
 template <typename... Args>
 void Log(Severity severity, const absl::FormatSpec<Args...>& format, const Args&... args) {
@@ -56,11 +58,13 @@ void LogLimited(LogLimiter& limiter, Severity severity, const absl::FormatSpec<A
   uint64_t suppressed = 0;
   if (!IsLogged(severity) || !limiter.Allow(suppressed)) return;
   std::string line = absl::StrFormat(format, args...);
-  if (suppressed > 0) absl::StrAppendFormat(&line, " (and %d more since the last line)", suppressed);
+  if (suppressed > 0)
+    absl::StrAppendFormat(&line, " (and %d more since the last line)", suppressed);
   LogLine(severity, line);
 }
 
-// Milliseconds of CLOCK_MONOTONIC, with the resolution of a timer tick (1 to 10 ms); no system call.
+// Milliseconds of CLOCK_MONOTONIC, with the resolution of a timer tick (1 to 10 ms); no system
+// call.
 int64_t MonotonicMs();
 
 }  // namespace evermap

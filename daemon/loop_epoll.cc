@@ -127,7 +127,8 @@ class EpollLoop final : public Loop {
   bool TryReceives(LoopHandler& handler) {
     // Handlers may ask for more; those wait for the next turn.
     std::swap(receives_, trying_);
-    for (const PendingReceive& pending : trying_) ReceiveNow(pending.connection, pending.fd, handler);
+    for (const PendingReceive& pending : trying_)
+      ReceiveNow(pending.connection, pending.fd, handler);
     trying_.clear();
     return !receives_.empty();
   }
@@ -150,8 +151,8 @@ class EpollLoop final : public Loop {
     for (int i = 0; i < kAcceptsPerEvent; ++i) {
       sockaddr_storage peer;
       socklen_t peer_size = sizeof(peer);
-      const int fd = accept4(listening_fd, reinterpret_cast<sockaddr*>(&peer), &peer_size,
-                             SOCK_CLOEXEC);
+      const int fd =
+          accept4(listening_fd, reinterpret_cast<sockaddr*>(&peer), &peer_size, SOCK_CLOEXEC);
       if (fd >= 0) {
         handler.OnAccepted(fd, peer);
       } else if (errno == EAGAIN) {
@@ -194,9 +195,9 @@ class EpollLoop final : public Loop {
   OwnedFd epoll_fd_;
   OwnedFd wake_fd_;
   std::array<int, kListenersMax> listeners_ = {};
-  std::vector<bool> registered_;   // by connection: known to epoll
-  std::vector<Waiting> waiting_;   // by connection: what for
-  std::vector<int> fds_;           // by connection, of those that wait
+  std::vector<bool> registered_;  // by connection: known to epoll
+  std::vector<Waiting> waiting_;  // by connection: what for
+  std::vector<int> fds_;          // by connection, of those that wait
   std::vector<PendingReceive> receives_;
   std::vector<PendingReceive> trying_;
   std::vector<uint32_t> failed_;

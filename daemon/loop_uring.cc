@@ -2,14 +2,15 @@
 //
 // Accepting is one-shot, not multishot: a multishot accept keeps its place at the head of the
 // listening socket's wait queue, so the same ring would be woken for every connection, while one
-// that is armed anew goes to the end, and the workers take turns. It also brings the peer's address,
-// which a multishot accept cannot.
+// that is armed anew goes to the end, and the workers take turns. It also brings the peer's
+// address, which a multishot accept cannot.
 #include <fcntl.h>
 #include <liburing.h>
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <array>
@@ -64,7 +65,8 @@ std::string SetupProblem(int error) {
       return "this kernel has no io_uring";
     case EPERM:
     case EACCES:
-      return "io_uring is forbidden here (kernel.io_uring_disabled, or a container's seccomp profile)";
+      return "io_uring is forbidden here (kernel.io_uring_disabled, or a container's seccomp "
+             "profile)";
     case ENOMEM:
       return "no memory for a ring (RLIMIT_MEMLOCK)";
     case EMFILE:
@@ -106,9 +108,7 @@ class UringLoop final : public Loop {
     ArmAccept(listener);
   }
 
-  void Receive(uint32_t connection, int fd) override {
-    Ask({Operation::kReceive, connection, fd});
-  }
+  void Receive(uint32_t connection, int fd) override { Ask({Operation::kReceive, connection, fd}); }
 
   void AwaitWritable(uint32_t connection, int fd) override {
     Ask({Operation::kWritable, connection, fd});
@@ -118,8 +118,9 @@ class UringLoop final : public Loop {
 
   void Run(int timeout_ms, LoopHandler& handler) override {
     if (!enabled_) {
-      // Ties the ring to this thread.
-      io_uring_enable_rings(&ring_);
+      // Ties the ring to this thread. Fails only on a ring that is enabled; liburing 2.3 has a
+      // function for it, but its shared library does not export it.
+      syscall(__NR_io_uring_register, ring_.ring_fd, IORING_REGISTER_ENABLE_RINGS, nullptr, 0);
       enabled_ = true;
     }
     SubmitDelayed();
@@ -186,8 +187,8 @@ class UringLoop final : public Loop {
 
   int InitBuffers() {
     buffers_.resize(kBuffers * kReceiveSizeMax);
-    void* memory = mmap(nullptr, BufferRingSize(), PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void* memory =
+        mmap(nullptr, BufferRingSize(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED) return errno;
     buffer_ring_ = static_cast<io_uring_buf_ring*>(memory);
     io_uring_buf_ring_init(buffer_ring_);

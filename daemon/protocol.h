@@ -63,8 +63,8 @@ struct NodeDescription {
   uint8_t protocol = kProtocolTcp4;
   uint16_t highest_version = kVersionWithLongCreation;
   uint16_t lowest_version = 5;
-  std::string_view name;
-  std::string_view extra;
+  std::string_view name = {};
+  std::string_view extra = {};
 };
 
 struct Alive2Request {

@@ -1,8 +1,8 @@
 // Walking the chain of records that share a bucket, and taking a record off it.
 //
 // Thread safety: any number of walks and changes at once, in any processes.
-// Invariants: L-3 to L-6 in layout.h. While the link that led to a record is unchanged, the record is
-// on the chain; so what was read of it before that check is of a record of this chain.
+// Invariants: L-3 to L-6 in layout.h. While the link that led to a record is unchanged, the record
+// is on the chain; so what was read of it before that check is of a record of this chain.
 #ifndef EVERMAP_REGISTRY_CHAIN_H_
 #define EVERMAP_REGISTRY_CHAIN_H_
 

@@ -12,8 +12,8 @@
  * works while the mapper restarts, and, with what was known last, while none runs.
  *
  * Thread safety: everything but evermap_close() may be called by any number of threads at once.
- * An open registry goes on to show what the mapper knows, over its restarts and upgrades, as long as
- * the file is not removed.
+ * An open registry goes on to show what the mapper knows, over its restarts and upgrades, as long
+ * as the file is not removed.
  */
 #ifndef EVERMAP_REGISTRY_EVERMAP_H_
 #define EVERMAP_REGISTRY_EVERMAP_H_
@@ -25,7 +25,7 @@
 extern "C" {
 #endif
 
-#define EVERMAP_ERROR_SIZE 512    /* bytes, with the final NUL */
+#define EVERMAP_ERROR_SIZE 512      /* bytes, with the final NUL */
 #define EVERMAP_NAME_SIZE_MAX 1020  /* bytes of UTF-8 */
 #define EVERMAP_EXTRA_SIZE_MAX 1020 /* bytes */
 
@@ -56,23 +56,24 @@ typedef struct evermap_node {
   char extra[EVERMAP_EXTRA_SIZE_MAX + 4]; /* ends with NUL, may have others in it */
 } evermap_node;
 
-/* Opens the registry at `path`. NULL when that cannot be done; `error` (EVERMAP_ERROR_SIZE bytes, or
- * NULL) then holds one line that says why and what to do. To be closed by the caller. */
-evermap_registry *evermap_open(const char *path, char *error);
+/* Opens the registry at `path`. NULL when that cannot be done; `error` (EVERMAP_ERROR_SIZE bytes,
+ * or NULL) then holds one line that says why and what to do. To be closed by the caller. */
+evermap_registry* evermap_open(const char* path, char* error);
 
 /* Does nothing with NULL. */
-void evermap_close(evermap_registry *registry);
+void evermap_close(evermap_registry* registry);
 
 /* 1 and fills `node` when a live or orphaned node has this name, of `name_size` bytes; else 0. */
-int evermap_lookup(const evermap_registry *registry, const char *name, size_t name_size, evermap_node *node);
+int evermap_lookup(const evermap_registry* registry, const char* name, size_t name_size,
+                   evermap_node* node);
 
 /* 1 and fills `node` with the next node of any state, from position `*at` on, which it advances; 0
  * at the end. Begin with 0. Each node is consistent by itself; all together only if
  * evermap_generation() is the same before and after. */
-int evermap_next(const evermap_registry *registry, uint32_t *at, evermap_node *node);
+int evermap_next(const evermap_registry* registry, uint32_t* at, evermap_node* node);
 
 /* Changes whenever a node comes or goes. */
-uint64_t evermap_generation(const evermap_registry *registry);
+uint64_t evermap_generation(const evermap_registry* registry);
 
 #ifdef __cplusplus
 }

@@ -17,37 +17,42 @@
 //   INV-2  Any number of threads and processes write at once; one winner for each name.
 //   INV-3  A writer may be killed at any instruction: nobody waits for it, at most its own
 //          half-done operation is lost.
-//   INV-4  Ids are unique for the life of the segment; an operation on one id never touches another.
-//   INV-5  The creation of a name differs from those it had before.
-//   INV-6  A segment is never trusted: a damaged one gives wrong answers or errors, but no crash, no
+//   INV-4  Ids are unique for the life of the segment; an operation on one id never touches
+//   another. INV-5  The creation of a name differs from those it had before. INV-6  A segment is
+//   never trusted: a damaged one gives wrong answers or errors, but no crash, no
 //          hang, and no access outside the mapping.
 //   INV-7  The layout has a version; a newer one is left untouched.
 //
 // How they are kept:
-//   L-1  A record's state word is {version, owner, state}. Each change of it raises the version. Only
+//   L-1  A record's state word is {version, owner, state}. Each change of it raises the version.
+//   Only
 //        who moved it to an owned state (claimed, retiring, adopting) may write the record's other
 //        words, until it moves it on. The exception is `departure` (L-7).
 //   L-2  Readers copy a record between two loads of its state word and keep the copy only if both
 //        are equal. Because payload is loaded with acquire and stored with release order, a reader
 //        that saw a later owner's word also sees that owner's state word.
-//   L-3  hash, name size and name of a record do not change while it is linked in a chain. The place
+//   L-3  hash, name size and name of a record do not change while it is linked in a chain. The
+//   place
 //        of the name depends on its size alone.
 //   L-4  A link is {index, tag, mark}. Each change of a link raises its tag. A marked `next` means
 //        that its record is being taken out; only its owner marks it, and it does not change again
 //        until the record is off its chain.
-//   L-5  Records are linked only at the head of their chain, by compare-and-swap on the head as it was
+//   L-5  Records are linked only at the head of their chain, by compare-and-swap on the head as it
+//   was
 //        when the chain was searched for the name. So at most one record that is not retiring has a
 //        given name.
 //   L-6  Who walks a chain checks, after looking at a record, that the link which led to it is
 //        unchanged: then the record was on this chain all the while, and its `next` belongs to it.
-//   L-7  `departure` is stored, by compare-and-swap, before the state word says that the registration
+//   L-7  `departure` is stored, by compare-and-swap, before the state word says that the
+//   registration
 //        is orphaned or remembered. Its values grow and never repeat, so a writer that comes late
 //        cannot overwrite a later one.
 //   L-8  The owner in a state word is a writer's place (writer_slot.h), which the kernel gives back
-//        when its process dies. Anybody may take over the record of a dead owner by moving the state
-//        word to itself. A place is given to a new writer only after the claims of the one before have
-//        been settled.
-//   L-9  Before a record is retired the creation floor is raised above its creation, and a new name's
+//        when its process dies. Anybody may take over the record of a dead owner by moving the
+//        state word to itself. A place is given to a new writer only after the claims of the one
+//        before have been settled.
+//   L-9  Before a record is retired the creation floor is raised above its creation, and a new
+//   name's
 //        creation is never below the floor.
 //   L-10 Numbers read from the segment are clamped or checked before they are used; offsets and
 //        capacity are checked once, at open, and then kept in private memory.

@@ -19,8 +19,8 @@ inline constexpr uint32_t kCreationMin = 4;
 
 // What a writer says of a node. Views are copied into the segment.
 struct NodeRecord {
-  std::string_view name;   // 1..1020 bytes, any bytes but NUL
-  std::string_view extra;  // 0..1020 bytes
+  std::string_view name = {};   // 1..1020 bytes, any bytes but NUL
+  std::string_view extra = {};  // 0..1020 bytes
   uint16_t port = 0;
   uint8_t node_type = 0;
   uint8_t protocol = 0;

@@ -8,10 +8,10 @@
 //   (*registry)->Unregister(result.slot, result.id);
 //
 // Thread safety: all members may be called from any number of threads, and of processes that
-// opened the same segment. Open a Registry after fork(), not before: a child that inherits one keeps
-// its parent's claims looking alive (INV-3).
-// Invariants INV-1 to INV-7 (the numbers are used by the tests): see the list in layout.h.
-// Processes that only read use reader.h (C++) or evermap.h (C), which need no write access.
+// opened the same segment. Open a Registry after fork(), not before: a child that inherits one
+// keeps its parent's claims looking alive (INV-3). Invariants INV-1 to INV-7 (the numbers are used
+// by the tests): see the list in layout.h. Processes that only read use reader.h (C++) or evermap.h
+// (C), which need no write access.
 #ifndef EVERMAP_REGISTRY_REGISTRY_H_
 #define EVERMAP_REGISTRY_REGISTRY_H_
 

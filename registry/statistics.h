@@ -1,7 +1,8 @@
 // Counters that workers keep in the segment, so that tools read them without asking the daemon.
 //
-// One block per worker, on cache lines of its own: a worker writes only its own block, with relaxed atomics; during an upgrade the
-// old and the new process may add to the same block. Counters only ever grow, and survive the daemon.
+// One block per worker, on cache lines of its own: a worker writes only its own block, with relaxed
+// atomics; during an upgrade the old and the new process may add to the same block. Counters only
+// ever grow, and survive the daemon.
 #ifndef EVERMAP_REGISTRY_STATISTICS_H_
 #define EVERMAP_REGISTRY_STATISTICS_H_
 
@@ -26,15 +27,15 @@ struct alignas(64) WorkerStatistics {
   Counter kill;
   Counter stop;
   Counter unregistered;
-  Counter holders_found_gone;    // names freed because the holder's connection was found closed
-  Counter closed_malformed;      // garbage, unknown request, not allowed
-  Counter closed_timeout;        // no complete request, or a reply not taken, within -packet_timeout
-  Counter closed_evicted;        // made room for newer connections
-  Counter closed_source_bound;   // too many open requests from one address
-  Counter refused_descriptors;   // ALIVE2 refused: file descriptors
-  Counter refused_registry_full; // ALIVE2 refused: registry
+  Counter holders_found_gone;   // names freed because the holder's connection was found closed
+  Counter closed_malformed;     // garbage, unknown request, not allowed
+  Counter closed_timeout;       // no complete request, or a reply not taken, within -packet_timeout
+  Counter closed_evicted;       // made room for newer connections
+  Counter closed_source_bound;  // too many open requests from one address
+  Counter refused_descriptors;  // ALIVE2 refused: file descriptors
+  Counter refused_registry_full;  // ALIVE2 refused: registry
   Counter accept_errors;
-  Counter connections_now;       // a gauge: added to and subtracted from
+  Counter connections_now;  // a gauge: added to and subtracted from
   Counter reserved[44];
 };
 static_assert(sizeof(WorkerStatistics) == 512);

@@ -1,0 +1,70 @@
+#include "bench/endpoint.h"
+
+#include <arpa/inet.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+
+namespace evermap::bench {
+
+void UniqueFd::Reset() {
+  if (fd_ >= 0) close(fd_);
+  fd_ = -1;
+}
+
+absl::StatusOr<Endpoint> Endpoint::Parse(const std::string& address, uint16_t port) {
+  Endpoint endpoint;
+  sockaddr_in v4{};
+  sockaddr_in6 v6{};
+  if (inet_pton(AF_INET, address.c_str(), &v4.sin_addr) == 1) {
+    v4.sin_family = AF_INET;
+    v4.sin_port = htons(port);
+    endpoint.size_ = sizeof v4;
+    std::memcpy(&endpoint.storage_, &v4, sizeof v4);
+  } else if (inet_pton(AF_INET6, address.c_str(), &v6.sin6_addr) == 1) {
+    v6.sin6_family = AF_INET6;
+    v6.sin6_port = htons(port);
+    endpoint.size_ = sizeof v6;
+    std::memcpy(&endpoint.storage_, &v6, sizeof v6);
+  } else {
+    return absl::InvalidArgumentError(
+        absl::StrCat("'", address, "' is not a numeric IPv4 or IPv6 address"));
+  }
+  endpoint.text_ = absl::StrCat(address, " port ", port);
+  return endpoint;
+}
+
+bool Endpoint::IsLoopback4() const {
+  if (family() != AF_INET) return false;
+  sockaddr_in v4{};
+  std::memcpy(&v4, &storage_, sizeof v4);
+  return ntohl(v4.sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
+}
+
+absl::StatusOr<UniqueFd> Connect(const Endpoint& endpoint) {
+  UniqueFd fd(socket(endpoint.family(), SOCK_STREAM | SOCK_CLOEXEC, 0));
+  if (!fd.valid()) {
+    return absl::ErrnoToStatus(errno, "no socket (with EMFILE: raise ulimit -n)");
+  }
+  while (connect(fd.get(), endpoint.address(), endpoint.size()) != 0) {
+    if (errno != EINTR) {
+      return absl::ErrnoToStatus(errno, absl::StrCat("cannot connect to ", endpoint.text()));
+    }
+  }
+  return fd;
+}
+
+uint64_t RaiseDescriptorLimit() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return 0;
+  const rlim_t before = limit.rlim_cur;
+  limit.rlim_cur = limit.rlim_max;
+  return setrlimit(RLIMIT_NOFILE, &limit) == 0 ? limit.rlim_cur : before;
+}
+
+}  // namespace evermap::bench

@@ -1,0 +1,17 @@
+// The mapper: listeners, registry and workers, from start to end.
+#ifndef EVERMAP_DAEMON_MAPPER_H_
+#define EVERMAP_DAEMON_MAPPER_H_
+
+#include "absl/functional/function_ref.h"
+#include "daemon/options.h"
+
+namespace evermap {
+
+// Serves until SIGTERM, SIGINT or a KILL request, and returns the exit code: 0 after those and when
+// another mapper has the port, 1 after one line that says what is wrong. Calls `on_ready` once,
+// when connections are accepted. REQUIRES: no other threads. One call per process.
+int RunMapper(const Options& options, absl::FunctionRef<void()> on_ready);
+
+}  // namespace evermap
+
+#endif  // EVERMAP_DAEMON_MAPPER_H_

@@ -1,0 +1,46 @@
+// Addresses of peers: who is local, and which sources are one.
+//
+// Thread safety: functions are pure; SourceBound may be used by any number of threads.
+#ifndef EVERMAP_DAEMON_PEER_H_
+#define EVERMAP_DAEMON_PEER_H_
+
+#include <sys/socket.h>
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <string>
+
+namespace evermap {
+
+bool IsLoopback(const sockaddr_storage& address);
+// Whether the peer of a connected socket is on this host: it comes from loopback or from the
+// address that it connected to. False when that cannot be found out.
+bool IsLocalPeer(int fd);
+// "192.0.2.1", "2001:db8::1"; an IPv4 address in IPv6's clothes is shown as what it is.
+std::string AddressText(const sockaddr_storage& address);
+
+// Requests that one source may have open at a time. Loopback is not counted: all of a host's nodes
+// share it, and the descriptors themselves are bounded (worker.h).
+inline constexpr uint32_t kRequestsPerSourceMax = 1024;
+
+// Counts the open requests of each source, an IPv4 address or an IPv6 /64, in a table of fixed
+// size; sources that share an entry share its bound.
+class SourceBound {
+ public:
+  using Entry = uint16_t;
+  static constexpr Entry kNotCounted = 0xffff;
+
+  // False when the source has as many as it may; nothing is counted then.
+  bool Enter(const sockaddr_storage& source, Entry& entry);
+  void Leave(Entry entry);
+
+ private:
+  static constexpr size_t kEntries = 16384;
+  static_assert(kEntries < kNotCounted);
+  std::array<std::atomic<uint32_t>, kEntries> open_ = {};
+};
+
+}  // namespace evermap
+
+#endif  // EVERMAP_DAEMON_PEER_H_

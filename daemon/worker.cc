@@ -1,0 +1,556 @@
+#include "daemon/worker.h"
+
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <optional>
+#include <utility>
+#include <variant>
+
+#include "registry/segment.h"
+
+namespace evermap {
+namespace {
+
+// Attempts to get a name whose holder is found to have left.
+constexpr int kRegisterAttemptsMax = 8;
+
+void Count(Counter& counter) { counter.fetch_add(1, std::memory_order_relaxed); }
+
+absl::Span<const std::byte> Bytes(std::string_view text) {
+  return absl::MakeConstSpan(reinterpret_cast<const std::byte*>(text.data()), text.size());
+}
+
+// One more than were sent is left to the next call: the caller looks at the sum.
+ssize_t SendNow(int fd, const void* data, size_t size, int flags) {
+  ssize_t sent;
+  do {
+    sent = send(fd, data, size, flags | MSG_DONTWAIT | MSG_NOSIGNAL);
+  } while (sent < 0 && errno == EINTR);
+  return sent;
+}
+
+bool WouldBlock(ssize_t sent) { return sent < 0 && (errno == EAGAIN || errno == EWOULDBLOCK); }
+
+}  // namespace
+
+Worker::Worker(uint32_t number, std::unique_ptr<Loop> loop, Shared& shared)
+    : number_(number),
+      loop_(std::move(loop)),
+      shared_(shared),
+      registry_(shared.registry),
+      statistics_(shared.registry.statistics(number)),
+      connections_(shared.descriptors_max),
+      packet_timeout_ms_(absl::ToInt64Milliseconds(shared.options.packet_timeout)) {}
+
+void Worker::Serve() {
+  for (size_t i = 0; i < shared_.listeners.size(); ++i) {
+    loop_->Accept(static_cast<uint32_t>(i), shared_.listeners[i]);
+  }
+  while (!shared_.stopping.HasBeenNotified()) {
+    loop_->Run(RunTimeoutMs(), *this);
+    const int64_t now_ms = MonotonicMs();
+    EndOverdue(now_ms);
+    ResumeAccepting(now_ms);
+  }
+}
+
+int Worker::RunTimeoutMs() {
+  int64_t wake_ms = -1;
+  if (connections_.first() != kNoConnection)
+    wake_ms = connections_[connections_.first()].deadline_ms;
+  if (!paused_listeners_.empty() && (wake_ms < 0 || resume_accepting_ms_ < wake_ms)) {
+    wake_ms = resume_accepting_ms_;
+  }
+  if (wake_ms < 0) return -1;
+  constexpr int64_t kTimeoutMaxMs = 3'600'000;
+  return static_cast<int>(std::clamp<int64_t>(wake_ms - MonotonicMs(), 0, kTimeoutMaxMs));
+}
+
+void Worker::ResumeAccepting(int64_t now_ms) {
+  if (paused_listeners_.empty() || now_ms < resume_accepting_ms_) return;
+  for (const uint32_t listener : std::exchange(paused_listeners_, {})) {
+    loop_->Accept(listener, shared_.listeners[listener]);
+  }
+}
+
+void Worker::Delay(absl::Duration duration) {
+  if (duration > absl::ZeroDuration()) {
+    shared_.stopping.WaitForNotificationWithTimeout(duration);
+  }
+}
+
+bool Worker::IsDescriptorTableFull(int fd) const {
+  return static_cast<uint32_t>(fd) + kDescriptorsSpare >= shared_.descriptors_max;
+}
+
+void Worker::OnAccepted(int fd, const sockaddr_storage& peer) {
+  Count(statistics_.connections_accepted);
+  if (IsDescriptorTableFull(fd)) {
+    LogLimited(
+        shared_.log_descriptors, Severity::kWarning,
+        "all but %d of %d file descriptors are in use: requests that wait longest are ended; "
+        "raise the limit (ulimit -n, LimitNOFILE=)",
+        kDescriptorsSpare, shared_.descriptors_max);
+    EvictOldest();
+  }
+  SourceBound::Entry source;
+  if (!shared_.sources.Enter(peer, source)) {
+    Count(statistics_.closed_source_bound);
+    LogLimited(
+        shared_.log_source, Severity::kWarning,
+        "%s has %d requests open, more than one source may: its connections are closed; block "
+        "it, or raise kRequestsPerSourceMax",
+        AddressText(peer), kRequestsPerSourceMax);
+    close(fd);
+    return;
+  }
+  const uint32_t number = connections_.Take();
+  if (number == kNoConnection) {
+    shared_.sources.Leave(source);
+    close(fd);
+    return;
+  }
+  statistics_.connections_now.fetch_add(1, std::memory_order_relaxed);
+  Log(Severity::kConnections, "fd %d: connection from %s", fd, AddressText(peer));
+  Connection& connection = connections_[number];
+  connection.state = Connection::State::kReading;
+  connection.fd = fd;
+  connection.source = source;
+  Delay(shared_.options.delay_accept);
+  connections_.SetDeadline(number, MonotonicMs() + packet_timeout_ms_);
+  Receive(number);
+}
+
+void Worker::OnAcceptFailed(uint32_t listener, int error) {
+  Count(statistics_.accept_errors);
+  const bool full = error == EMFILE || error == ENFILE;
+  LogLimited(shared_.log_accept, Severity::kWarning, "connections cannot be accepted: %s%s",
+             ErrorText(error),
+             full ? "; raise the limit of open files (ulimit -n, LimitNOFILE=, fs.file-max)" : "");
+  if (full) EvictOldest();
+  paused_listeners_.push_back(listener);
+  resume_accepting_ms_ = MonotonicMs() + kAcceptPauseMs;
+}
+
+void Worker::Receive(uint32_t number) {
+  Connection& connection = connections_[number];
+  connection.pending = true;
+  loop_->Receive(number, connection.fd);
+}
+
+void Worker::OnReceived(uint32_t number, absl::Span<const std::byte> bytes) {
+  Connection& connection = connections_[number];
+  connection.pending = false;
+  switch (connection.state) {
+    case Connection::State::kReading:
+      if (bytes.empty()) {
+        Close(number);
+      } else {
+        OnRequestBytes(number, bytes);
+      }
+      return;
+    case Connection::State::kNode:
+      EndNode(number);
+      return;
+    case Connection::State::kWriting:
+    case Connection::State::kEnding:
+    case Connection::State::kFree:
+      Close(number);
+      return;
+  }
+}
+
+void Worker::OnRequestBytes(uint32_t number, absl::Span<const std::byte> bytes) {
+  Connection& connection = connections_[number];
+  absl::Span<const std::byte> received = bytes;
+  if (!connection.partial.empty()) {
+    const auto end =
+        std::copy(connection.partial.begin(), connection.partial.end(), joined_.begin());
+    std::copy(bytes.begin(), bytes.end(), end);
+    received = absl::MakeConstSpan(joined_.data(), connection.partial.size() + bytes.size());
+  }
+  switch (protocol::InspectFrame(received)) {
+    case protocol::FrameState::kMalformed:
+      CloseMalformed(number);
+      return;
+    case protocol::FrameState::kIncomplete:
+      connection.partial.assign(received.begin(), received.end());
+      Receive(number);
+      return;
+    case protocol::FrameState::kComplete:
+      Answer(number, received.subspan(protocol::kLengthSize));
+      return;
+  }
+}
+
+void Worker::Answer(uint32_t number, absl::Span<const std::byte> body) {
+  const std::optional<protocol::Request> request = protocol::DecodeRequest(body);
+  if (!request.has_value()) {
+    CloseMalformed(number);
+    return;
+  }
+  Delay(shared_.options.delay_write);
+  std::visit([&](const auto& decoded) { Answer(number, decoded); }, *request);
+}
+
+void Worker::Answer(uint32_t number, const protocol::Port2Request& request) {
+  std::array<std::byte, protocol::kPort2ReplySizeMax> reply;
+  size_t size = 0;
+  const bool is_found = registry_.Lookup(request.name, found_);
+  Count(is_found ? statistics_.port2_found : statistics_.port2_unknown);
+  if (IsLogged(Severity::kRequests)) {
+    Log(Severity::kRequests, "PORT2 %s: %s", Escaped(request.name),
+        is_found ? absl::StrCat("port ", found_.port) : "unknown");
+  }
+  if (is_found) {
+    size = protocol::EncodePort2Reply({.port = found_.port,
+                                       .node_type = found_.node_type,
+                                       .protocol = found_.protocol,
+                                       .highest_version = found_.highest_version,
+                                       .lowest_version = found_.lowest_version,
+                                       .name = found_.name(),
+                                       .extra = found_.extra()},
+                                      absl::MakeSpan(reply));
+  } else {
+    size = protocol::EncodePort2Unknown(absl::MakeSpan(reply));
+  }
+  SendAndClose(number, absl::MakeConstSpan(reply.data(), size));
+}
+
+RegisterResult Worker::Register(const NodeRecord& node) {
+  RegisterResult result;
+  for (int i = 0; i < kRegisterAttemptsMax; ++i) {
+    result = registry_.Register(node);
+    if (result.outcome != RegisterResult::Outcome::kTaken) break;
+    // A node that was stopped and started again may be here before its end was noticed (design
+    // section 5): look at the holder before refusing.
+    if (!registry_.ReadSlot(result.slot, found_) || found_.id != result.id) continue;
+    if (!shared_.custody.HasLeft(found_)) break;
+    if (registry_.Unregister(result.slot, result.id)) Count(statistics_.holders_found_gone);
+  }
+  return result;
+}
+
+void Worker::Answer(uint32_t number, const protocol::Alive2Request& request) {
+  Connection& connection = connections_[number];
+  if (!IsLocalPeer(connection.fd)) {
+    Count(statistics_.alive2_not_local);
+    Log(Severity::kRegistrations, "ALIVE2 from another host is not answered");
+    Close(number);
+    return;
+  }
+  if (!request.acceptable) {
+    Refuse(number, request);
+    return;
+  }
+  if (!shared_.custody.Reserve()) {
+    Count(statistics_.refused_descriptors);
+    LogLimited(
+        shared_.log_descriptors, Severity::kError,
+        "node %s is refused: %d nodes are as many as the limit of %d open files allows; raise "
+        "it (ulimit -n, LimitNOFILE=)",
+        Escaped(request.node.name), shared_.custody.connections_max(), shared_.descriptors_max);
+    Refuse(number, request);
+    return;
+  }
+  const RegisterResult result = Register({.name = request.node.name,
+                                          .extra = request.node.extra,
+                                          .port = request.node.port,
+                                          .node_type = request.node.node_type,
+                                          .protocol = request.node.protocol,
+                                          .highest_version = request.node.highest_version,
+                                          .lowest_version = request.node.lowest_version,
+                                          .connection_cookie = SocketCookie(connection.fd)});
+  if (result.outcome != RegisterResult::Outcome::kRegistered) {
+    shared_.custody.Release();
+    if (result.outcome == RegisterResult::Outcome::kFull) {
+      Count(statistics_.refused_registry_full);
+      LogLimited(
+          shared_.log_registry_full, Severity::kError,
+          "node %s is refused: registry %s has no room (%d names); remove it while no mapper "
+          "runs and start with a larger -capacity, or make room on its file system",
+          Escaped(request.node.name), registry_.path(), registry_.capacity());
+    }
+    Refuse(number, request);
+    return;
+  }
+  shared_.custody.Hold(result.slot, connection.fd);
+  connection.state = Connection::State::kNode;
+  connection.slot = result.slot;
+  connection.registration_id = result.id;
+  connection.partial = {};
+  connections_.ClearDeadline(number);
+  shared_.sources.Leave(std::exchange(connection.source, SourceBound::kNotCounted));
+  Count(statistics_.alive2_registered);
+  Log(Severity::kRegistrations, "registered %s at port %d, creation %u, fd %d",
+      Escaped(request.node.name), request.node.port, result.creation, connection.fd);
+  // So that a node whose host or network namespace vanishes is noticed in the end.
+  const int on = 1;
+  setsockopt(connection.fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+  std::array<std::byte, protocol::kAlive2ReplySizeMax> reply;
+  const size_t size = protocol::EncodeAlive2Reply(request.node.highest_version, result.creation,
+                                                  absl::MakeSpan(reply));
+  // The send buffer is empty, so this fails only when the node is gone; the read then says so.
+  SendNow(connection.fd, reply.data(), size, 0);
+  Receive(number);
+}
+
+void Worker::Refuse(uint32_t number, const protocol::Alive2Request& request) {
+  Count(statistics_.alive2_refused);
+  Log(Severity::kRegistrations, "refused %s at port %d", Escaped(request.node.name),
+      request.node.port);
+  std::array<std::byte, protocol::kAlive2ReplySizeMax> reply;
+  const size_t size =
+      protocol::EncodeAlive2Refusal(request.node.highest_version, absl::MakeSpan(reply));
+  SendAndClose(number, absl::MakeConstSpan(reply.data(), size));
+}
+
+namespace {
+
+struct ListedNode {
+  uint64_t order;  // larger: later
+  uint32_t slot;
+  uint16_t port;
+  std::string name;
+};
+
+std::string StartWithPort(uint16_t mapper_port) {
+  std::string text(protocol::kPortHeaderSize, '\0');
+  protocol::EncodePortHeader(
+      mapper_port, absl::MakeSpan(reinterpret_cast<std::byte*>(text.data()), text.size()));
+  return text;
+}
+
+}  // namespace
+
+const SharedText& Worker::NamesText() {
+  const uint64_t generation = registry_.generation();
+  if (names_text_ != nullptr && names_generation_ == generation) return names_text_;
+  std::vector<ListedNode> nodes;
+  registry_.ForEach([&](const Registration& node) {
+    if (node.state == RegistrationState::kRemembered) return;
+    nodes.push_back({node.id, node.slot, node.port, std::string(node.name())});
+  });
+  std::sort(nodes.begin(), nodes.end(),
+            [](const ListedNode& a, const ListedNode& b) { return a.order > b.order; });
+  std::string text = StartWithPort(shared_.options.port);
+  for (const ListedNode& node : nodes) protocol::AppendNamesLine(node.name, node.port, text);
+  text.shrink_to_fit();
+  *texts_size_ += text.size();
+  names_text_ =
+      SharedText(new std::string(std::move(text)), [total = texts_size_](const std::string* ended) {
+        *total -= ended->size();
+        delete ended;
+      });
+  names_generation_ = generation;
+  MakeRoomForText();
+  return names_text_;
+}
+
+void Worker::MakeRoomForText() {
+  uint32_t number = connections_.first();
+  while (*texts_size_ > kSlowTextsSizeMax && number != kNoConnection) {
+    const uint32_t later = connections_[number].later;
+    if (connections_[number].state == Connection::State::kWriting) {
+      LogLimited(shared_.log_slow_reader, Severity::kWarning,
+                 "readers that do not take their replies are ended: they keep %d MiB",
+                 *texts_size_ >> 20);
+      Count(statistics_.closed_evicted);
+      Abort(number);
+    }
+    number = later;
+  }
+}
+
+void Worker::Answer(uint32_t number, const protocol::NamesRequest&) {
+  Count(statistics_.names);
+  Log(Severity::kRequests, "NAMES");
+  SendTextAndClose(number, NamesText());
+}
+
+void Worker::Answer(uint32_t number, const protocol::DumpRequest&) {
+  if (!IsLocalPeer(connections_[number].fd)) {
+    CloseMalformed(number);
+    return;
+  }
+  Count(statistics_.dump);
+  Log(Severity::kRequests, "DUMP");
+  std::vector<ListedNode> active;
+  std::vector<ListedNode> old;
+  registry_.ForEach([&](const Registration& node) {
+    if (node.state == RegistrationState::kRemembered) {
+      old.push_back({node.departure, node.slot, node.port, std::string(node.name())});
+    } else {
+      active.push_back({node.id, node.slot, node.port, std::string(node.name())});
+    }
+  });
+  const auto newest_first = [](const ListedNode& a, const ListedNode& b) {
+    return a.order > b.order;
+  };
+  std::sort(active.begin(), active.end(), newest_first);
+  std::sort(old.begin(), old.end(), newest_first);
+  if (old.size() > kDumpOldMax) old.resize(kDumpOldMax);
+  // Newest of those that are here first, but oldest of those that have left: as the stock epmd.
+  std::reverse(old.begin(), old.end());
+  std::string text = StartWithPort(shared_.options.port);
+  for (const ListedNode& node : active) {
+    protocol::AppendDumpLineActive(node.name, node.port, shared_.custody.DescriptorOf(node.slot),
+                                   text);
+  }
+  for (const ListedNode& node : old) {
+    protocol::AppendDumpLineOld(node.name, node.port, -1, text);
+  }
+  SendTextAndClose(number, std::make_shared<const std::string>(std::move(text)));
+}
+
+void Worker::Answer(uint32_t number, const protocol::KillRequest&) {
+  if (!IsLocalPeer(connections_[number].fd)) {
+    CloseMalformed(number);
+    return;
+  }
+  Count(statistics_.kill);
+  if (!shared_.options.relaxed_command_check && registry_.live_count() > 0) {
+    Log(Severity::kRequests, "KILL refused: nodes are registered");
+    SendAndClose(number, protocol::kKillReplyRefused);
+    return;
+  }
+  SendAndClose(number, protocol::kKillReplyOk);
+  shared_.request_stop("asked to by a KILL request");
+}
+
+void Worker::Answer(uint32_t number, const protocol::StopRequest& request) {
+  if (!shared_.options.relaxed_command_check || !IsLocalPeer(connections_[number].fd)) {
+    CloseMalformed(number);
+    return;
+  }
+  Count(statistics_.stop);
+  if (!registry_.Lookup(request.name, found_) || !registry_.Unregister(found_.slot, found_.id)) {
+    SendAndClose(number, protocol::kStopReplyUnknown);
+    return;
+  }
+  Count(statistics_.unregistered);
+  Log(Severity::kRegistrations, "unregistered %s: asked to by a STOP request",
+      Escaped(request.name));
+  shared_.custody.Shutdown(found_);
+  SendAndClose(number, protocol::kStopReplyStopped);
+}
+
+void Worker::SendAndClose(uint32_t number, absl::Span<const std::byte> reply) {
+  // MSG_MORE holds the bytes back until close(), which sends them together with the FIN in one
+  // segment.
+  const ssize_t sent = SendNow(connections_[number].fd, reply.data(), reply.size(), MSG_MORE);
+  if (sent == static_cast<ssize_t>(reply.size()) || (sent < 0 && !WouldBlock(sent))) {
+    Close(number);
+    return;
+  }
+  const size_t done = sent > 0 ? static_cast<size_t>(sent) : 0;
+  Connection& connection = connections_[number];
+  connection.reply = std::make_shared<const std::string>(
+      reinterpret_cast<const char*>(reply.data()) + done, reply.size() - done);
+  connection.sent = 0;
+  SendRest(number);
+}
+
+void Worker::SendAndClose(uint32_t number, std::string_view reply) {
+  SendAndClose(number, Bytes(reply));
+}
+
+void Worker::SendTextAndClose(uint32_t number, SharedText text) {
+  Connection& connection = connections_[number];
+  connection.reply = std::move(text);
+  connection.sent = 0;
+  SendRest(number);
+}
+
+void Worker::SendRest(uint32_t number) {
+  Connection& connection = connections_[number];
+  const std::string_view rest = std::string_view(*connection.reply).substr(connection.sent);
+  const ssize_t sent = SendNow(connection.fd, rest.data(), rest.size(), MSG_MORE);
+  if (sent == static_cast<ssize_t>(rest.size()) || (sent < 0 && !WouldBlock(sent))) {
+    Close(number);
+    return;
+  }
+  connection.sent += sent > 0 ? static_cast<size_t>(sent) : 0;
+  // A reader that takes something has its time again.
+  connection.state = Connection::State::kWriting;
+  connection.partial = {};
+  connections_.SetDeadline(number, MonotonicMs() + packet_timeout_ms_);
+  connection.pending = true;
+  loop_->AwaitWritable(number, connection.fd);
+}
+
+void Worker::OnWritable(uint32_t number) {
+  Connection& connection = connections_[number];
+  connection.pending = false;
+  if (connection.state == Connection::State::kWriting) {
+    SendRest(number);
+  } else {
+    Close(number);
+  }
+}
+
+void Worker::CloseMalformed(uint32_t number) {
+  Count(statistics_.closed_malformed);
+  Log(Severity::kRequests, "fd %d: closed without a reply", connections_[number].fd);
+  Close(number);
+}
+
+void Worker::Close(uint32_t number) {
+  Connection& connection = connections_[number];
+  Log(Severity::kConnections, "fd %d: closed", connection.fd);
+  connections_.ClearDeadline(number);
+  loop_->Forget(number, connection.fd);
+  // Whatever it says, the descriptor is gone after it.
+  close(connection.fd);
+  shared_.sources.Leave(connection.source);
+  connections_.Return(number);
+  statistics_.connections_now.fetch_sub(1, std::memory_order_relaxed);
+}
+
+void Worker::Abort(uint32_t number) {
+  Connection& connection = connections_[number];
+  if (!connection.pending) {
+    Close(number);
+    return;
+  }
+  connections_.ClearDeadline(number);
+  connection.state = Connection::State::kEnding;
+  connection.reply = nullptr;
+  connection.partial = {};
+  // Fails only where the peer has ended it, and then the operation completes too.
+  shutdown(connection.fd, SHUT_RDWR);
+}
+
+void Worker::EndNode(uint32_t number) {
+  Connection& connection = connections_[number];
+  if (registry_.Unregister(connection.slot, connection.registration_id)) {
+    Count(statistics_.unregistered);
+    Log(Severity::kRegistrations, "unregistered the node of fd %d", connection.fd);
+  }
+  shared_.custody.GiveUp(connection.slot, connection.fd);
+  Close(number);
+}
+
+bool Worker::EvictOldest() {
+  const uint32_t oldest = connections_.first();
+  if (oldest == kNoConnection) return false;
+  Count(statistics_.closed_evicted);
+  Abort(oldest);
+  return true;
+}
+
+void Worker::EndOverdue(int64_t now_ms) {
+  while (connections_.first() != kNoConnection &&
+         connections_[connections_.first()].deadline_ms <= now_ms) {
+    const uint32_t number = connections_.first();
+    Count(statistics_.closed_timeout);
+    Log(Severity::kRequests, "fd %d: closed, no complete request or reply not taken in time",
+        connections_[number].fd);
+    Abort(number);
+  }
+}
+
+}  // namespace evermap

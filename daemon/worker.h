@@ -1,0 +1,158 @@
+// A worker: one thread that accepts connections, and answers the requests on those it accepted.
+//
+// Workers share listening sockets, registry, custody and the bound of sources, and take no locks
+// between them.
+//
+// Descriptors are the scarce thing, and bounded without a shared counter: the kernel gives the
+// lowest free number, so one that is close to the limit says that the table is full. Then
+//   - a worker ends the oldest of its unfinished requests for each new connection, and
+//   - no node is registered (Custody::connections_max lies below the limit),
+// so there is always a descriptor for a lookup.
+#ifndef EVERMAP_DAEMON_WORKER_H_
+#define EVERMAP_DAEMON_WORKER_H_
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/synchronization/notification.h"
+#include "absl/types/span.h"
+#include "daemon/connections.h"
+#include "daemon/custody.h"
+#include "daemon/log.h"
+#include "daemon/loop.h"
+#include "daemon/options.h"
+#include "daemon/peer.h"
+#include "daemon/protocol.h"
+#include "registry/registry.h"
+#include "registry/statistics.h"
+
+namespace evermap {
+
+// Descriptors kept back from nodes, so that requests find some.
+inline constexpr uint32_t kDescriptorsForRequests = 64;
+// Of these, kept back from waiting requests, so that accepting never fails for lack of one.
+inline constexpr uint32_t kDescriptorsSpare = 16;
+// NAMES texts that slow readers keep alive, bytes for each worker.
+inline constexpr size_t kSlowTextsSizeMax = size_t{64} << 20;
+// How long accepting pauses after it failed.
+inline constexpr int64_t kAcceptPauseMs = 20;
+// Forgotten names that DUMP shows, the latest.
+inline constexpr size_t kDumpOldMax = 1000;
+
+// What all workers share. All of it outlives them.
+struct Shared {
+  Shared(const Options& mapper_options, Registry& open_registry, Custody& node_custody,
+         SourceBound& source_bound, absl::Span<const int> listening, uint32_t descriptor_limit,
+         void (*stop)(std::string_view))
+      : options(mapper_options),
+        registry(open_registry),
+        custody(node_custody),
+        sources(source_bound),
+        listeners(listening),
+        descriptors_max(descriptor_limit),
+        request_stop(stop) {}
+
+  const Options& options;
+  Registry& registry;
+  Custody& custody;
+  SourceBound& sources;
+  absl::Span<const int> listeners;
+  uint32_t descriptors_max;  // RLIMIT_NOFILE
+  // To end the mapper; safe in any thread.
+  void (*request_stop)(std::string_view reason);
+  absl::Notification stopping;
+  // One limiter for each kind of line.
+  LogLimiter log_descriptors;
+  LogLimiter log_registry_full;
+  LogLimiter log_source;
+  LogLimiter log_accept;
+  LogLimiter log_slow_reader;
+};
+
+class Worker final : private LoopHandler {
+ public:
+  Worker(uint32_t number, std::unique_ptr<Loop> loop, Shared& shared);
+  Worker(const Worker&) = delete;
+  Worker& operator=(const Worker&) = delete;
+  ~Worker() = default;
+
+  // Serves until shared.stopping is notified and Wake() is called. In a thread of its own.
+  void Serve();
+  // From any thread.
+  void Wake() { loop_->Wake(); }
+
+ private:
+  void OnAccepted(int fd, const sockaddr_storage& peer) override;
+  void OnAcceptFailed(uint32_t listener, int error) override;
+  void OnReceived(uint32_t number, absl::Span<const std::byte> bytes) override;
+  void OnWritable(uint32_t number) override;
+
+  // Reading.
+  void OnRequestBytes(uint32_t number, absl::Span<const std::byte> bytes);
+  void Receive(uint32_t number);
+
+  // Answering. Each ends or passes on the connection.
+  void Answer(uint32_t number, absl::Span<const std::byte> body);
+  void Answer(uint32_t number, const protocol::Alive2Request& request);
+  void Answer(uint32_t number, const protocol::Port2Request& request);
+  void Answer(uint32_t number, const protocol::NamesRequest& request);
+  void Answer(uint32_t number, const protocol::DumpRequest& request);
+  void Answer(uint32_t number, const protocol::KillRequest& request);
+  void Answer(uint32_t number, const protocol::StopRequest& request);
+  RegisterResult Register(const NodeRecord& node);
+  void Refuse(uint32_t number, const protocol::Alive2Request& request);
+  const SharedText& NamesText();
+  void MakeRoomForText();
+
+  // Writing.
+  void SendAndClose(uint32_t number, absl::Span<const std::byte> reply);
+  void SendAndClose(uint32_t number, std::string_view reply);
+  void SendTextAndClose(uint32_t number, SharedText text);
+  void SendRest(uint32_t number);
+
+  // Ending.
+  void CloseMalformed(uint32_t number);
+  void Close(uint32_t number);
+  // Closes now, or when the pending operation completes.
+  void Abort(uint32_t number);
+  void EndNode(uint32_t number);
+  // Ends the oldest unfinished request; false when there is none.
+  bool EvictOldest();
+  void EndOverdue(int64_t now_ms);
+
+  int RunTimeoutMs();
+  void ResumeAccepting(int64_t now_ms);
+  bool IsDescriptorTableFull(int fd) const;
+  // Waits, but not longer than the mapper is to live.
+  void Delay(absl::Duration duration);
+
+  const uint32_t number_;
+  const std::unique_ptr<Loop> loop_;
+  Shared& shared_;
+  Registry& registry_;
+  WorkerStatistics& statistics_;
+  Connections connections_;
+  const int64_t packet_timeout_ms_;
+
+  std::vector<uint32_t> paused_listeners_;
+  int64_t resume_accepting_ms_ = 0;
+
+  SharedText names_text_;
+  uint64_t names_generation_ = 0;
+  // Shared with the texts, which take themselves off it.
+  std::shared_ptr<size_t> texts_size_ = std::make_shared<size_t>(0);
+
+  Registration found_;
+  // An incomplete request and what follows it.
+  std::array<std::byte, protocol::kFrameSizeMax + kReceiveSizeMax> joined_;
+};
+
+}  // namespace evermap
+
+#endif  // EVERMAP_DAEMON_WORKER_H_

@@ -1,0 +1,74 @@
+"""The mapper's program as a command, beside the stock one: the same output and exit codes, byte for byte."""
+
+import subprocess
+import unittest
+
+import harness
+from harness import Mapper
+
+
+def ask(program, port, *args):
+    """(exit code, standard output, standard error)"""
+    done = subprocess.run([program, '-port', str(port), *args], stdin=subprocess.DEVNULL, capture_output=True,
+                          timeout=harness.PATIENCE_S)
+    return done.returncode, done.stdout, done.stderr
+
+
+class SameAsStockTest(unittest.TestCase):
+    def assert_same(self, port, *args):
+        theirs = ask(harness.STOCK_EPMD, port, *args)
+        ours = ask(harness.EPMD, port, *args)
+        self.assertEqual(ours, theirs, args)
+        return ours
+
+    def test_names_and_dump(self):
+        with Mapper() as mapper:
+            self.assert_same(mapper.port, '-names')
+            nodes = [mapper.register(name, port=5000 + i)[0]
+                     for i, name in enumerate([b'hare', 'häsin'.encode(), b'x' * 255])]
+            for args in (['-names'], ['-started'], ['-dump']):
+                code, output, _ = self.assert_same(mapper.port, *args)
+                self.assertEqual(code, 0)
+                if args == ['-names']:
+                    self.assertIn(b'name hare at port 5000\n', output)
+            for node in nodes:
+                node.close()
+
+    def test_kill(self):
+        with Mapper() as mapper:
+            node, _ = mapper.register(b'hare', port=5000)
+            self.assert_same(mapper.port, '-kill')
+            self.assertEqual(len(mapper.names()), 1)
+            node.close()
+            harness.wait_until(lambda: not mapper.names(), 'the node is gone')
+            self.assertEqual(ask(harness.EPMD, mapper.port, '-kill')[:2], (0, b'Killed\n'))
+
+    def test_stop(self):
+        for args in ([], ['-relaxed_command_check']):
+            with Mapper(args=args) as mapper:
+                held = [mapper.register(name, port=5000)[0] for name in (b'hare', b'hedgehog')]
+                theirs = ask(harness.STOCK_EPMD, mapper.port, '-stop', 'hare')
+                ours = ask(harness.EPMD, mapper.port, '-stop', 'hedgehog')
+                self.assertEqual(ours, theirs, args)
+                self.assert_same(mapper.port, '-stop', 'nobody')
+                self.assertEqual(len(mapper.names()), 0 if args else 2)
+                for node in held:
+                    node.close()
+
+    def test_without_a_mapper(self):
+        with Mapper() as mapper:
+            port = mapper.port
+        for args in (['-names'], ['-started'], ['-dump'], ['-kill'], ['-stop', 'hare']):
+            self.assert_same(port, *args)
+
+
+class OursTest(unittest.TestCase):
+    def test_help_and_version(self):
+        for option, expected in (('-help', b'-packet_timeout'), ('-version', b'vermap')):
+            done = subprocess.run([harness.EPMD, option], capture_output=True, timeout=harness.PATIENCE_S)
+            self.assertEqual((done.returncode, done.stderr), (0, b''))
+            self.assertIn(expected, done.stdout)
+
+
+if __name__ == '__main__':
+    unittest.main()

@@ -1,0 +1,459 @@
+"""Garbage, silence, floods and limits: nobody else notices, and what was registered stays."""
+
+import contextlib
+import os
+import random
+import re
+import socket
+import threading
+import time
+import unittest
+
+import harness
+from harness import Mapper, alive2_body, frame
+
+SEED = int(os.environ.get('SEED', '20240229'))
+IDLE_CONNECTIONS = int(os.environ.get('IDLE', '900' if harness.TESTING_STOCK else '10000'))
+RESIDENT_GROWTH_KIB_MAX = 16 * 1024
+RESIDENT_KIB_MAX = 256 * 1024
+
+
+class Bystanders:
+    """Nodes that are registered, and somebody who registers, looks up and leaves all the while.
+
+    with Bystanders(mapper): ... nuisance ...           # fails at its end if anything went wrong for them
+    """
+
+    def __init__(self, mapper, nodes=20, source=None):
+        self.mapper = mapper
+        self.client = harness.Client(mapper.port, mapper.host, source)
+        self.nodes = [self.client.register(b'bystander%d' % number, port=100 + number)[0] for number in range(nodes)]
+        self.rounds = 0
+        self.failures = []
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._live)
+
+    def _live(self):
+        try:
+            while not self._end.is_set():
+                for number in range(len(self.nodes)):
+                    found = self.client.lookup(b'bystander%d' % number)
+                    if found is None or found.port != 100 + number:
+                        self.failures.append((self.rounds, number, found))
+                connection, _ = self.client.register(b'passer-by', port=self.rounds % 65536)
+                if self.client.lookup(b'passer-by') is None:
+                    self.failures.append((self.rounds, 'passer-by'))
+                connection.close()
+                self.client.wait_gone(b'passer-by')
+                if len(self.client.names()) < len(self.nodes):
+                    self.failures.append((self.rounds, self.client.names()))
+                self.rounds += 1
+                if len(self.failures) > 10:
+                    return
+        except BaseException as error:
+            self.failures.append((self.rounds, repr(error)))
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind, *_):
+        rounds = self.rounds
+        if kind is None and not self.failures:
+            with contextlib.suppress(AssertionError):
+                harness.wait_until(lambda: self.rounds > rounds or self.failures, 'one more round')
+        self._end.set()
+        self._thread.join()
+        for node in self.nodes:
+            node.close()
+        if kind is None and (self.failures or self.rounds == 0):
+            raise AssertionError(f'bystanders noticed (round {self.rounds}): {self.failures}; the mapper said '
+                                 f'{self.mapper.log()[-2000:]!r}')
+
+
+class NuisanceTest(unittest.TestCase):
+
+    def mapper(self, *args, **options):
+        mapper = Mapper(args=args, **options)
+        self.addCleanup(mapper.close)
+        return mapper.start()
+
+    def test_garbage(self):
+        rng = random.Random(SEED)
+        mapper = self.mapper()
+        with Bystanders(mapper):
+            for _ in range(3000):
+                data = bytes(rng.randrange(256) for _ in range(rng.choice([1, 2, 3, 5, 20, 200])))
+                if data[2:3] == b'k':
+                    continue
+                with mapper.connect() as connection, contextlib.suppress(OSError):
+                    connection.sendall(data * rng.choice([1, 1, 1, 100]))
+        self.assertTrue(mapper.alive())
+
+    def test_half_requests(self):
+        rng = random.Random(SEED)
+        mapper = self.mapper()
+        whole = [frame(alive2_body(b'half', extra=b'e' * 100)), frame(b'zbystander1'), frame(b'n'), frame(b'z' + b'a' * 3000)]
+        kept = []
+        with Bystanders(mapper):
+            for _ in range(2000):
+                data = rng.choice(whole)
+                connection = mapper.connect()
+                connection.sendall(data[:rng.randrange(len(data))])
+                how = rng.randrange(4)
+                if how == 0:
+                    harness.reset(connection)
+                elif how == 1:
+                    kept.append(connection)
+                elif how == 2:
+                    connection.shutdown(socket.SHUT_WR)
+                    self.assertEqual(harness.receive_all(connection), b'')
+                    connection.close()
+                else:
+                    connection.close()
+        for connection in kept:
+            connection.close()
+
+    def test_one_byte_at_a_time(self):
+        mapper = self.mapper()
+        with Bystanders(mapper):
+            connection = mapper.connect()
+            for byte in frame(alive2_body(b'slow', port=4711, extra=b'extra')):
+                connection.sendall(bytes([byte]))
+                time.sleep(0.005)
+            self.assertEqual(harness.alive2_result(harness.receive_alive2_reply(connection))[0], 0)
+            reader = mapper.connect()
+            for byte in frame(b'zslow'):
+                reader.sendall(bytes([byte]))
+                time.sleep(0.005)
+            self.assertEqual(harness.receive_all(reader)[:4], b'w\x00\x12\x67')
+            reader.close()
+            connection.close()
+
+    @harness.ours_only
+    def test_request_that_takes_too_long(self):
+        """Somebody who sends a byte now and then does not keep a connection beyond -packet_timeout."""
+        mapper = self.mapper('-packet_timeout', '2')
+        data = frame(b'z' + b'a' * 250)
+        with Bystanders(mapper), mapper.connect() as connection:
+            connection.settimeout(0.1)
+            for byte in data:
+                try:
+                    connection.sendall(bytes([byte]))
+                    if connection.recv(100) == b'':
+                        break
+                    self.fail('a reply to an incomplete request')
+                except TimeoutError:
+                    continue
+                except OSError:
+                    break
+            else:
+                self.fail(f'a request that took {len(data) * 0.1} s was let through')
+
+    def test_silent_connections_are_closed_and_nodes_are_not(self):
+        mapper = self.mapper('-packet_timeout', '2')
+        node, _ = mapper.register(b'quiet')
+        with Bystanders(mapper):
+            silent = [mapper.connect() for _ in range(100)]
+            half = [mapper.connect() for _ in range(100)]
+            for connection in half:
+                connection.sendall(frame(b'zquiet')[:-1])
+            for connection in silent + half:
+                self.assertTrue(harness.sees_close(connection))
+                connection.close()
+            # The node has now been silent for longer than anybody else.
+            self.assertIsNotNone(mapper.lookup(b'quiet'))
+        node.settimeout(3)
+        with self.assertRaises(TimeoutError):
+            node.recv(1)
+        self.assertIsNotNone(mapper.lookup(b'quiet'))
+        node.close()
+        mapper.wait_gone(b'quiet')
+
+    def test_resets(self):
+        """RST at all moments: after connecting, in the middle of a request, of a reply, and from a node."""
+        mapper = self.mapper()
+        nodes = [mapper.register(b'%d' % number + b'n' * 240)[0] for number in range(500)]
+        with Bystanders(mapper):
+            for number in range(1000):
+                connection = mapper.connect()
+                moment = number % 5
+                if moment == 1:
+                    connection.sendall(frame(b'n')[:2])
+                elif moment == 2:
+                    connection.sendall(frame(b'n'))
+                elif moment == 3:
+                    connection.sendall(frame(b'd'))
+                    connection.recv(1000)
+                elif moment == 4:
+                    connection.sendall(frame(alive2_body(b'reset%d' % number)))
+                harness.reset(connection)
+            harness.wait_until(lambda: not [name for name, _ in mapper.names() if name.startswith(b'reset')],
+                               'nodes whose connection was reset are gone')
+        self.assertEqual(len([name for name, _ in mapper.names() if name.endswith(b'n' * 240)]), 500)
+        for node in nodes:
+            node.close()
+
+    @harness.ours_only
+    def idle_connections(self, idle_source, bystander_source):
+        if harness.raise_descriptor_limit() < IDLE_CONNECTIONS + 200:
+            self.skipTest('too few file descriptors allowed here (ulimit -Hn)')
+        mapper = self.mapper('-packet_timeout', '2')
+        idler = harness.Client(mapper.port, mapper.host, idle_source)
+        resident = []
+        with Bystanders(mapper, source=bystander_source):
+            for _ in range(2):
+                idle = []
+                try:
+                    while len(idle) < IDLE_CONNECTIONS:
+                        try:
+                            idle.append(idler.connect())
+                        except ConnectionResetError:
+                            pass
+                    for connection in idle:
+                        self.assertTrue(harness.sees_close(connection))
+                finally:
+                    for connection in idle:
+                        connection.close()
+                resident.append(harness.resident_kib(mapper.pid))
+        if not harness.INSTRUMENTED:
+            self.assertLess(resident[0], RESIDENT_KIB_MAX)
+            self.assertLess(resident[1] - resident[0], RESIDENT_GROWTH_KIB_MAX)
+        # All descriptors have been given back.
+        harness.wait_until(lambda: len(os.listdir(f'/proc/{mapper.pid}/fd')) < 200, 'the descriptors are given back')
+
+    def test_idle_connections(self):
+        self.idle_connections(None, None)
+
+    def test_idle_connections_from_elsewhere(self):
+        self.idle_connections('127.0.0.9', '127.0.0.1')
+
+    def test_memory_does_not_grow(self):
+        mapper = self.mapper()
+        rounds = 3000
+
+        def go(first):
+            for number in range(first, first + rounds):
+                connection, _ = mapper.register(b'come-and-go%d' % (number % 500), extra=b'e' * (number % 900))
+                mapper.lookup(b'come-and-go%d' % (number % 500))
+                if number % 50 == 0:
+                    mapper.names()
+                    mapper.dump()
+                connection.close()
+                mapper.wait_gone(b'come-and-go%d' % (number % 500))
+
+        go(0)
+        before = harness.resident_kib(mapper.pid)
+        go(rounds)
+        after = harness.resident_kib(mapper.pid)
+        if not harness.INSTRUMENTED:
+            self.assertLess(after - before, 2048)
+
+
+@harness.ours_only
+class SlowReaderTest(unittest.TestCase):
+    """Somebody who asks for much and does not read it: several megabytes, more than the kernel buffers."""
+
+    NODES = 5000
+    NAME_TAIL = '😀'.encode() * 245
+
+    def setUp(self):
+        if harness.raise_descriptor_limit() < self.NODES + 200:
+            self.skipTest('too few file descriptors allowed here (ulimit -Hn)')
+
+    @contextlib.contextmanager
+    def mapper_with_nodes(self, *args):
+        with Mapper(args=['-workers', '1', *args]) as mapper:
+            nodes = []
+            try:
+                for number in range(self.NODES):
+                    nodes.append(mapper.register(b'%d-' % number + self.NAME_TAIL)[0])
+                yield mapper
+            finally:
+                for node in nodes:
+                    node.close()
+
+    def ask_without_reading(self, mapper):
+        asker = socket.socket()
+        asker.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        asker.settimeout(harness.PATIENCE_S)
+        asker.connect((mapper.host, mapper.port))
+        asker.sendall(frame(b'n'))
+        self.assertEqual(len(harness.receive_exactly(asker, 4)), 4)
+        return asker
+
+    def cpu_ticks(self, mapper):
+        with open(f'/proc/{mapper.pid}/stat') as stat:
+            fields = stat.read().rsplit(')', 1)[1].split()
+        return int(fields[11]) + int(fields[12])
+
+    def test_partial_writes_are_not_spun_on(self):
+        with self.mapper_with_nodes() as mapper:
+            askers = [self.ask_without_reading(mapper) for _ in range(4)]
+            self.assertEqual(mapper.lookup(b'7-' + self.NAME_TAIL).port, 1234)
+            before = self.cpu_ticks(mapper)
+            time.sleep(2)  # in which there is nothing to do; a worker that spins takes both seconds
+            self.assertLess(self.cpu_ticks(mapper) - before, os.sysconf('SC_CLK_TCK'))
+            for asker in askers:
+                self.assertEqual(harness.receive_all(asker).count(b' at port 1234\n'), self.NODES)
+                asker.close()
+
+    def test_reader_that_takes_too_long_is_closed(self):
+        with self.mapper_with_nodes('-packet_timeout', '2') as mapper:
+            descriptors = len(os.listdir(f'/proc/{mapper.pid}/fd'))
+            askers = [self.ask_without_reading(mapper) for _ in range(20)]
+            harness.wait_until(lambda: len(os.listdir(f'/proc/{mapper.pid}/fd')) <= descriptors, 'the askers are closed')
+            self.assertEqual(mapper.lookup(b'7-' + self.NAME_TAIL).port, 1234)
+            for asker in askers:
+                self.assertLess(harness.receive_all(asker).count(b' at port 1234\n'), self.NODES)
+                asker.close()
+
+
+@harness.ours_only
+class LimitTest(unittest.TestCase):
+
+    def register_many(self, mapper, count):
+        """Returns the connections by name, the refused names; the refused must have seen a close."""
+        registered, refused = {}, []
+        for number in range(count):
+            name = b'limit%d' % number
+            connection = mapper.connect()
+            try:
+                connection.sendall(frame(alive2_body(name, port=number + 1)))
+                reply = harness.receive_alive2_reply(connection)
+            except (BrokenPipeError, ConnectionResetError):
+                reply = b''
+            except TimeoutError:
+                self.fail(f'{name!r}: no reply and no close; the mapper said {mapper.log()[-2000:]!r}')
+            if reply and harness.alive2_result(reply)[0] == 0:
+                registered[name] = connection
+            else:
+                self.assertTrue(harness.sees_close(connection), name)
+                connection.close()
+                refused.append(name)
+        return registered, refused
+
+    def check_served(self, mapper, registered, refused):
+        for name, connection in registered.items():
+            found = mapper.lookup(name)
+            self.assertIsNotNone(found, f'{name!r} was thrown out')
+            self.assertEqual(b'limit%d' % (found.port - 1), name)
+        for name in refused:
+            self.assertIsNone(mapper.lookup(name))
+        self.assertEqual({name for name, _ in mapper.names()}, set(registered))
+        self.assertEqual(len(mapper.dump()), len(registered))
+        for connection in registered.values():
+            connection.settimeout(0)
+            with self.assertRaises(BlockingIOError):
+                connection.recv(1)
+            connection.settimeout(harness.PATIENCE_S)
+
+    def lines_about(self, mapper, pattern):
+        return [line for line in mapper.log().splitlines() if re.search(pattern, line, re.I)]
+
+    def test_file_descriptors(self):
+        # More than the mapper may open, and more than would be left of them for lookups without a reserve.
+        start = time.monotonic()
+        with Mapper(descriptors=256, args=['-workers', '2']) as mapper:
+            registered, refused = self.register_many(mapper, 400)
+            self.assertGreater(len(registered), 100)
+            self.assertGreaterEqual(len(refused), 400 - 256)
+            self.check_served(mapper, registered, refused)
+
+            lines = self.lines_about(mapper, r'descriptor')
+            self.assertTrue(lines, mapper.log())
+            self.assertLessEqual(len(lines), 3 + time.monotonic() - start, 'more than one line a second')
+            self.assertRegex(lines[-1], r'LimitNOFILE|RLIMIT_NOFILE|ulimit')
+            self.assertIn('256', lines[-1])
+
+            # Idle connections on top: lookups still go through.
+            idle = [mapper.connect() for _ in range(300)]
+            self.check_served(mapper, registered, refused)
+            for connection in idle:
+                connection.close()
+
+            # And there is room again when some leave.
+            leaving = list(registered)[:20]
+            for name in leaving:
+                registered.pop(name).close()
+                mapper.wait_gone(name)
+            returned, refused_again = self.register_many(mapper, 10)
+            self.assertEqual((len(returned), refused_again), (10, []))
+            for connection in [*registered.values(), *returned.values()]:
+                connection.close()
+
+    def test_registry_full(self):
+        start = time.monotonic()
+        with Mapper(args=['-capacity', '64']) as mapper:
+            registered, refused = self.register_many(mapper, 100)
+            self.assertEqual((len(registered), len(refused)), (64, 36))
+            self.check_served(mapper, registered, refused)
+            lines = self.lines_about(mapper, r'capacity')
+            self.assertTrue(lines, mapper.log())
+            self.assertLessEqual(len(lines), 3 + time.monotonic() - start, 'more than one line a second')
+            self.assertRegex(lines[-1], r'-capacity')
+            self.assertIn('64', lines[-1])
+
+            # A name that left makes room for another one.
+            registered.pop(b'limit0').close()
+            mapper.wait_gone(b'limit0')
+            node, _ = mapper.register(b'newcomer')
+            self.assertEqual(mapper.alive2(b'too-many')[1][1:2], b'\x01')
+            self.assertEqual(mapper.lookup(b'limit1').port, 2)
+            node.close()
+            mapper.wait_gone(b'newcomer')
+            for connection in registered.values():
+                connection.close()
+
+    def test_registry_of_little_room_for_old_names(self):
+        """Far more names come and go than the registry can remember."""
+        with Mapper(args=['-capacity', '64']) as mapper:
+            stay = [mapper.register(b'stay%d' % number, port=number)[0] for number in range(32)]
+            for number in range(1000):
+                connection, _ = mapper.register(b'pass%d' % number)
+                connection.close()
+            for number in range(32):
+                self.assertEqual(mapper.lookup(b'stay%d' % number).port, number)
+            for connection in stay:
+                connection.close()
+
+
+class NotLocalTest(unittest.TestCase):
+    """Who comes from another host may look up and list, and nothing else."""
+
+    @harness.as_root_only
+    def test_requests_from_another_host(self):
+        with harness.TwoHosts() as hosts:
+            mapper = Mapper(args=['-relaxed_command_check'], address=hosts.server_address, host=hosts.server_address,
+                            prefix=hosts.server_prefix)
+            try:
+                with hosts.on_server():
+                    mapper.start()
+                    node, _ = mapper.register(b'node', port=4711)  # from the address it connects to: local
+                    loopback = harness.Client(mapper.port)
+                    other, _ = loopback.register(b'other', port=4712)
+                with hosts.on_client():
+                    self.assertEqual(mapper.lookup(b'node').port, 4711)
+                    self.assertEqual(mapper.names(), [(b'other', 4712), (b'node', 4711)])
+                    self.assertIsNone(mapper.lookup(b'nobody'))
+                    for body in (b'd', b'k', b'snode', b'snobody', alive2_body(b'foreign'), alive2_body(b'node'),
+                                 alive2_body(b'foreign', highest=5), alive2_body(b'\xff')):
+                        with self.subTest(body=body):
+                            self.assertEqual(mapper.request(body), b'')
+                    self.assertEqual(mapper.names(), [(b'other', 4712), (b'node', 4711)])
+                with hosts.on_server():
+                    self.assertTrue(mapper.alive())
+                    self.assertEqual(len(mapper.dump()), 2)
+                    self.assertEqual(len(loopback.dump()), 2)
+                    self.assertEqual(mapper.stop_node(b'node'), b'STOPPED')
+                    self.assertEqual(loopback.stop_node(b'other'), b'STOPPED')
+                    self.assertEqual(mapper.kill(), b'OK')
+                    self.assertEqual(mapper.wait(), 0)
+                node.close()
+                other.close()
+            finally:
+                mapper.close()
+
+
+if __name__ == '__main__':
+    unittest.main()
