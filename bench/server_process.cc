@@ -51,7 +51,7 @@ absl::StatusOr<uint64_t> CpuNsFromStat(pid_t pid) {
     return absl::NotFoundError(absl::StrCat("there is no process ", pid));
   }
   const std::vector<absl::string_view> fields =
-      absl::StrSplit(std::string_view(stat).substr(name_end + 2), ' ');
+      absl::StrSplit(absl::string_view(stat).substr(name_end + 2), ' ');
   uint64_t user_ticks = 0;
   uint64_t kernel_ticks = 0;
   const int64_t ticks_per_s = sysconf(_SC_CLK_TCK);

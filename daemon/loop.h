@@ -81,6 +81,10 @@ class Loop {
   // that is.
   virtual void Run(int timeout_ms, LoopHandler& handler) = 0;
 
+  // Gives up all that is pending, so that sockets are free as soon as their descriptors are closed.
+  // Nothing but Wake() may be called after it.
+  virtual void Stop() = 0;
+
   // Makes a Run() that waits, or else the next one, return. From any thread.
   virtual void Wake() = 0;
 };

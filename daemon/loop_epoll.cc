@@ -74,6 +74,8 @@ class EpollLoop final : public Loop {
     for (int i = 0; i < count; ++i) Dispatch(events[static_cast<size_t>(i)], handler);
   }
 
+  void Stop() override {}
+
   void Wake() override {
     const uint64_t one = 1;
     // Fails only when the counter is full: then a wake-up is on its way.

@@ -37,8 +37,10 @@ constexpr unsigned kCompletionEntries = 4096;
 // at. A power of two.
 constexpr unsigned kBuffers = 128;
 constexpr int kBufferGroup = 0;
+// Completions may come in that many portions while all is cancelled.
+constexpr int kStopTurnsMax = 1000;
 
-enum class Operation : uint8_t { kAccept, kListenerReadable, kReceive, kWritable, kWake };
+enum class Operation : uint8_t { kAccept, kListenerReadable, kReceive, kWritable, kWake, kStop };
 
 // What is asked of the kernel; travels in user_data, from the lowest bits on: 4 bits operation, 28
 // bits number of the connection or listener, 32 bits descriptor.
@@ -141,6 +143,26 @@ class UringLoop final : public Loop {
       ++seen;
     }
     io_uring_cq_advance(&ring_, seen);
+  }
+
+  // The kernel would do the same after the process has ended, but some time after: its port would
+  // be taken until then.
+  void Stop() override {
+    Ask({Operation::kStop, 0, -1});
+    bool stopped = !enabled_;
+    for (int i = 0; i < kStopTurnsMax && !stopped; ++i) {
+      io_uring_submit_and_wait(&ring_, 1);
+      io_uring_cqe* cqe = nullptr;
+      unsigned head;
+      unsigned seen = 0;
+      io_uring_for_each_cqe(&ring_, head, cqe) {
+        const Asked asked = Unpack(cqe->user_data);
+        if (asked.operation == Operation::kAccept && cqe->res >= 0) close(cqe->res);
+        stopped = stopped || asked.operation == Operation::kStop;
+        ++seen;
+      }
+      io_uring_cq_advance(&ring_, seen);
+    }
   }
 
   void Wake() override {
@@ -253,6 +275,9 @@ class UringLoop final : public Loop {
       case Operation::kWritable:
         io_uring_prep_poll_add(sqe, asked.fd, POLLOUT);
         break;
+      case Operation::kStop:
+        io_uring_prep_cancel64(sqe, 0, IORING_ASYNC_CANCEL_ANY | IORING_ASYNC_CANCEL_ALL);
+        break;
       case Operation::kWake:
         io_uring_prep_read(sqe, asked.fd, &wake_count_, sizeof(wake_count_), 0);
         break;
@@ -278,6 +303,8 @@ class UringLoop final : public Loop {
         return;
       case Operation::kWake:
         ArmWake();
+        return;
+      case Operation::kStop:
         return;
     }
   }

@@ -69,7 +69,6 @@ int Main(int argc, char** argv) {
                    [](const char* name) -> const char* { return getenv(name); });
   if (!options.ok()) {
     Print(stderr, std::string("epmd: ") + std::string(options.status().message()) + "\n");
-    Print(stderr, "epmd: -help lists all options\n");
     return 1;
   }
   switch (options->command) {

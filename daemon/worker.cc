@@ -55,6 +55,7 @@ void Worker::Serve() {
     EndOverdue(now_ms);
     ResumeAccepting(now_ms);
   }
+  loop_->Stop();
 }
 
 int Worker::RunTimeoutMs() {
@@ -172,6 +173,8 @@ void Worker::OnRequestBytes(uint32_t number, absl::Span<const std::byte> bytes) 
     std::copy(bytes.begin(), bytes.end(), end);
     received = absl::MakeConstSpan(joined_.data(), connection.partial.size() + bytes.size());
   }
+  // What follows the longest frame is not looked at.
+  received = received.first(std::min(received.size(), protocol::kFrameSizeMax));
   switch (protocol::InspectFrame(received)) {
     case protocol::FrameState::kMalformed:
       CloseMalformed(number);
@@ -220,16 +223,25 @@ void Worker::Answer(uint32_t number, const protocol::Port2Request& request) {
   SendAndClose(number, absl::MakeConstSpan(reply.data(), size));
 }
 
+bool Worker::IsHeld(uint32_t slot, uint64_t id) {
+  return registry_.ReadSlot(slot, found_) && found_.id == id &&
+         found_.state != RegistrationState::kRemembered;
+}
+
 RegisterResult Worker::Register(const NodeRecord& node) {
   RegisterResult result;
   for (int i = 0; i < kRegisterAttemptsMax; ++i) {
     result = registry_.Register(node);
     if (result.outcome != RegisterResult::Outcome::kTaken) break;
-    // A node that was stopped and started again may be here before its end was noticed (design
-    // section 5): look at the holder before refusing.
-    if (!registry_.ReadSlot(result.slot, found_) || found_.id != result.id) continue;
-    if (!shared_.custody.HasLeft(found_)) break;
-    if (registry_.Unregister(result.slot, result.id)) Count(statistics_.holders_found_gone);
+    // A node that was stopped and started again may be here before its end was noticed: look at the
+    // holder before refusing.
+    if (!IsHeld(result.slot, result.id)) continue;
+    if (shared_.custody.HasLeft(found_)) {
+      if (registry_.Unregister(result.slot, result.id)) Count(statistics_.holders_found_gone);
+    } else if (IsHeld(result.slot, result.id)) {
+      // Still: its worker did not end it while it was looked at.
+      break;
+    }
   }
   return result;
 }
@@ -242,6 +254,10 @@ void Worker::Answer(uint32_t number, const protocol::Alive2Request& request) {
     Close(number);
     return;
   }
+  if (request.node.name.empty()) {
+    CloseMalformed(number);
+    return;
+  }
   if (!request.acceptable) {
     Refuse(number, request);
     return;
@@ -250,8 +266,8 @@ void Worker::Answer(uint32_t number, const protocol::Alive2Request& request) {
     Count(statistics_.refused_descriptors);
     LogLimited(
         shared_.log_descriptors, Severity::kError,
-        "node %s is refused: %d nodes are as many as the limit of %d open files allows; raise "
-        "it (ulimit -n, LimitNOFILE=)",
+        "node %s is refused: %d nodes are as many as the limit of %d file descriptors allows; "
+        "raise it (ulimit -n, LimitNOFILE=)",
         Escaped(request.node.name), shared_.custody.connections_max(), shared_.descriptors_max);
     Refuse(number, request);
     return;

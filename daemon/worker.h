@@ -106,6 +106,8 @@ class Worker final : private LoopHandler {
   void Answer(uint32_t number, const protocol::KillRequest& request);
   void Answer(uint32_t number, const protocol::StopRequest& request);
   RegisterResult Register(const NodeRecord& node);
+  // Whether registration `id` holds its name; it is then in found_.
+  bool IsHeld(uint32_t slot, uint64_t id);
   void Refuse(uint32_t number, const protocol::Alive2Request& request);
   const SharedText& NamesText();
   void MakeRoomForText();

@@ -469,9 +469,12 @@ absl::StatusOr<std::unique_ptr<Registry>> Registry::Open(const Options& options)
                                                    " names, not ", options.capacity));
   }
   Problem problem;
+  // Beside what is no registry no lock is left.
+  std::unique_ptr<Segment> segment = Segment::Map(options.path, Segment::Access::kWrite, problem);
+  if (problem && problem.kind != Problem::Kind::kNotFound) return ToStatus(problem);
   std::unique_ptr<WriterSlot> writer = WriterSlot::Open(options.path, problem);
   if (writer == nullptr) return ToStatus(problem);
-  std::unique_ptr<Segment> segment = Segment::Map(options.path, Segment::Access::kWrite, problem);
+  segment = Segment::Map(options.path, Segment::Access::kWrite, problem);
   if (problem.kind == Problem::Kind::kNotFound) {
     problem = Segment::Create(options.path, options.capacity);
     if (problem) return ToStatus(problem);

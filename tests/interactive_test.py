@@ -58,6 +58,7 @@ class SameAsStockTest(unittest.TestCase):
     def test_without_a_mapper(self):
         with Mapper() as mapper:
             port = mapper.port
+        harness.wait_until(lambda: not harness.listeners(port), 'the port is free')
         for args in (['-names'], ['-started'], ['-dump'], ['-kill'], ['-stop', 'hare']):
             self.assert_same(port, *args)
 

@@ -1,0 +1,574 @@
+// Tests of the registry; their names carry the numbers of the invariants (layout.h).
+#include "registry/registry.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cstdlib>
+#include <fstream>
+#include <iterator>
+#include <memory>
+#include <random>
+#include <set>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "registry/evermap.h"
+#include "registry/layout.h"
+#include "registry/reader.h"
+
+namespace evermap {
+namespace {
+
+using Outcome = RegisterResult::Outcome;
+
+// Rounds to do of `rounds`: EVERMAP_TEST_SCALE percent.
+int Scaled(int rounds) {
+  const char* percent = getenv("EVERMAP_TEST_SCALE");
+  return percent == nullptr ? rounds : std::max(1, rounds * atoi(percent) / 100);
+}
+
+// What a node of this name with this number says: every part of it follows from the number, so that
+// a mixture of two is seen.
+std::string ExtraOf(uint64_t number) {
+  return std::string(number % 7 == 0 ? 900 : number % 50, static_cast<char>('a' + number % 26));
+}
+NodeRecord NodeOf(const std::string& name, uint16_t number, const std::string& extra) {
+  return {.name = name,
+          .extra = extra,
+          .port = number,
+          .highest_version = number,
+          .lowest_version = number,
+          .connection_cookie = number,
+          .owner_pid = number};
+}
+bool IsWhole(const Registration& found, const std::string& name) {
+  const uint16_t number = found.port;
+  return found.name() == name && found.highest_version == number &&
+         found.lowest_version == number && found.connection_cookie == number &&
+         found.owner_pid == number && found.extra() == ExtraOf(number);
+}
+
+class RegistryTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    ASSERT_NE(mkdtemp(directory_), nullptr);
+    path_ = absl::StrCat(directory_, "/registry");
+  }
+  void TearDown() override {
+    for (const char* name : {"/registry", "/registry.lock"}) {
+      unlink(absl::StrCat(directory_, name).c_str());
+    }
+    EXPECT_EQ(rmdir(directory_), 0);
+  }
+
+  std::unique_ptr<Registry> Open(uint32_t capacity = 4096) {
+    auto registry = Registry::Open({.path = path_, .capacity = capacity});
+    EXPECT_TRUE(registry.ok()) << registry.status();
+    return registry.ok() ? *std::move(registry) : nullptr;
+  }
+
+  char directory_[32] = "/dev/shm/registry-test-XXXXXX";
+  std::string path_;
+};
+
+// Memory shared with child processes.
+template <typename T>
+T* SharedWithChildren() {
+  void* memory =
+      mmap(nullptr, sizeof(T), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  EXPECT_NE(memory, MAP_FAILED);
+  return new (memory) T();
+}
+
+TEST_F(RegistryTest, WhatIsRegisteredIsFound) {
+  auto registry = Open();
+  for (const size_t size : {1, 7, 8, 9, 32, 167, 168, 169, 1019, 1020}) {
+    for (const uint16_t number : {1, 7, 49, 50}) {
+      const std::string name = absl::StrCat(std::string(size - 1, 'n'), "x");
+      const std::string extra = ExtraOf(number);
+      const RegisterResult result = registry->Register(NodeOf(name, number, extra));
+      ASSERT_EQ(result.outcome, Outcome::kRegistered);
+      Registration found;
+      ASSERT_TRUE(registry->Lookup(name, found));
+      EXPECT_TRUE(IsWhole(found, name));
+      EXPECT_EQ(found.id, result.id);
+      EXPECT_EQ(found.creation, result.creation);
+      EXPECT_TRUE(registry->Unregister(result.slot, result.id));
+      EXPECT_FALSE(registry->Lookup(name, found));
+    }
+  }
+  EXPECT_EQ(registry->Register({.name = ""}).outcome, Outcome::kInvalid);
+  EXPECT_EQ(registry->Register({.name = std::string(1021, 'n')}).outcome, Outcome::kInvalid);
+  EXPECT_EQ(registry->Register({.name = std::string_view("a\0b", 3)}).outcome, Outcome::kInvalid);
+}
+
+TEST_F(RegistryTest, Inv4AnIdEndsItsRegistrationAndNoOther) {
+  auto registry = Open();
+  const RegisterResult first = registry->Register({.name = "hare"});
+  EXPECT_EQ(registry->Register({.name = "hare"}).outcome, Outcome::kTaken);
+  EXPECT_TRUE(registry->Unregister(first.slot, first.id));
+  EXPECT_FALSE(registry->Unregister(first.slot, first.id));
+  const RegisterResult second = registry->Register({.name = "hare"});
+  EXPECT_NE(second.id, first.id);
+  EXPECT_FALSE(registry->Unregister(first.slot, first.id));
+  Registration found;
+  EXPECT_TRUE(registry->Lookup("hare", found));
+  EXPECT_FALSE(registry->Unregister(1u << 30, second.id));
+}
+
+TEST_F(RegistryTest, OrphansAreFoundAndAdoptedOnce) {
+  auto registry = Open();
+  const RegisterResult node = registry->Register({.name = "hare", .connection_cookie = 1});
+  EXPECT_FALSE(registry->Adopt(node.slot, node.id, 2));
+  EXPECT_TRUE(registry->Orphan(node.slot, node.id));
+  EXPECT_FALSE(registry->Orphan(node.slot, node.id));
+  Registration found;
+  ASSERT_TRUE(registry->Lookup("hare", found));
+  EXPECT_EQ(found.state, RegistrationState::kOrphaned);
+  EXPECT_TRUE(registry->Adopt(node.slot, node.id, 2));
+  EXPECT_FALSE(registry->Adopt(node.slot, node.id, 3));
+  ASSERT_TRUE(registry->Lookup("hare", found));
+  EXPECT_EQ(found.state, RegistrationState::kLive);
+  EXPECT_EQ(found.connection_cookie, 2u);
+  EXPECT_EQ(found.creation, node.creation);
+}
+
+TEST_F(RegistryTest, Inv5CreationsNeverComeBack) {
+  std::set<uint32_t> seen;
+  for (int i = 0; i < 10; ++i) {
+    auto registry = Open(8);  // over restarts
+    for (int round = 0; round < 50; ++round) {
+      const RegisterResult node = registry->Register({.name = "hare"});
+      ASSERT_EQ(node.outcome, Outcome::kRegistered);
+      EXPECT_GE(node.creation, kCreationMin);
+      EXPECT_TRUE(seen.insert(node.creation).second);
+      registry->Unregister(node.slot, node.id);
+    }
+    // Others push it out of the registry's memory.
+    for (int other = 0; other < 20; ++other) {
+      const std::string name = absl::StrCat("other", i, "x", other);
+      const RegisterResult node = registry->Register({.name = name});
+      ASSERT_EQ(node.outcome, Outcome::kRegistered);
+      registry->Unregister(node.slot, node.id);
+    }
+  }
+}
+
+TEST_F(RegistryTest, AFullRegistryKeepsWhatItHasAndRecyclesTheOldest) {
+  auto registry = Open(64);
+  std::vector<RegisterResult> nodes;
+  for (int i = 0; i < 64; ++i) {
+    nodes.push_back(registry->Register({.name = absl::StrCat("node", i)}));
+    ASSERT_EQ(nodes.back().outcome, Outcome::kRegistered);
+  }
+  EXPECT_EQ(registry->live_count(), 64u);
+  EXPECT_EQ(registry->Register({.name = "more"}).outcome, Outcome::kFull);
+  EXPECT_EQ(registry->Register({.name = "more"}).outcome, Outcome::kFull);
+  for (const int i : {7, 3, 5}) registry->Unregister(nodes[i].slot, nodes[i].id);
+  EXPECT_EQ(registry->Register({.name = "more"}).outcome, Outcome::kRegistered);
+  std::set<std::string> remembered;
+  registry->ForEach([&](const Registration& node) {
+    if (node.state == RegistrationState::kRemembered) remembered.emplace(node.name());
+  });
+  EXPECT_EQ(remembered, (std::set<std::string>{"node3", "node5"}));
+  EXPECT_EQ(registry->live_count(), 62u);
+}
+
+TEST_F(RegistryTest, GenerationChangesWithEveryChange) {
+  auto registry = Open();
+  uint64_t before = registry->generation();
+  const auto changed = [&] { return std::exchange(before, registry->generation()) != before; };
+  const RegisterResult node = registry->Register({.name = "hare"});
+  EXPECT_TRUE(changed());
+  registry->Register({.name = "hare"});
+  EXPECT_FALSE(changed());
+  registry->Orphan(node.slot, node.id);
+  EXPECT_TRUE(changed());
+  registry->Unregister(node.slot, node.id);
+  EXPECT_TRUE(changed());
+}
+
+TEST_F(RegistryTest, Inv1LookupsNeverMixTwoRegistrations) {
+  auto registry = Open(64);
+  constexpr int kNames = 4;
+  std::atomic<bool> done{false};
+  std::atomic<uint64_t> found_count{0};
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 2; ++t) {
+    threads.emplace_back([&, t] {
+      std::mt19937 random(static_cast<unsigned>(t));
+      Registration found;
+      while (!done.load(std::memory_order_relaxed)) {
+        const std::string name = absl::StrCat("name", random() % kNames);
+        if (!registry->Lookup(name, found)) continue;
+        found_count.fetch_add(1, std::memory_order_relaxed);
+        if (!IsWhole(found, name)) {
+          ADD_FAILURE() << "torn: " << found.name() << " port " << found.port;
+          return;
+        }
+      }
+    });
+  }
+  const int rounds = Scaled(200'000);
+  std::mt19937 random(99);
+  for (int i = 0; i < rounds; ++i) {
+    // A hundred others, so that records are recycled under the readers.
+    const bool read_one = random() % 2 == 0;
+    const std::string name =
+        read_one ? absl::StrCat("name", random() % kNames) : absl::StrCat("o", random() % 100);
+    const uint16_t number = static_cast<uint16_t>(random() % 60000);
+    const std::string extra = ExtraOf(number);
+    const RegisterResult node = registry->Register(NodeOf(name, number, extra));
+    ASSERT_EQ(node.outcome, Outcome::kRegistered);
+    ASSERT_TRUE(registry->Unregister(node.slot, node.id));
+  }
+  done = true;
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_GT(found_count.load(), 0u);
+}
+
+// Contends for names: whoever registers one marks it as its own, and finds no other mark there.
+constexpr int kContendedNames = 3;
+struct Contention {
+  std::array<std::atomic<uint32_t>, kContendedNames> holder;
+  std::atomic<uint64_t> won;
+  std::atomic<uint64_t> wrong;
+};
+void Contend(Registry& registry, Contention& contention, uint32_t self, int rounds) {
+  std::mt19937 random(self);
+  Registration found;
+  for (int i = 0; i < rounds; ++i) {
+    const size_t n = random() % kContendedNames;
+    const std::string name = absl::StrCat("name", n);
+    const uint16_t number = static_cast<uint16_t>(random() % 60000);
+    const std::string extra = ExtraOf(number);
+    const RegisterResult node = registry.Register(NodeOf(name, number, extra));
+    if (node.outcome != Outcome::kRegistered) {
+      if (node.outcome != Outcome::kTaken) contention.wrong.fetch_add(1);
+      continue;
+    }
+    contention.won.fetch_add(1);
+    uint32_t nobody = 0;
+    if (!contention.holder[n].compare_exchange_strong(nobody, self)) contention.wrong.fetch_add(1);
+    // Until it unregisters, everybody finds this one.
+    if (!registry.Lookup(name, found) || found.id != node.id || !IsWhole(found, name)) {
+      contention.wrong.fetch_add(1);
+    }
+    contention.holder[n].store(0);
+    if (!registry.Unregister(node.slot, node.id)) contention.wrong.fetch_add(1);
+  }
+}
+
+TEST_F(RegistryTest, Inv2OneWinnerAmongThreads) {
+  auto registry = Open(8);
+  auto* contention = SharedWithChildren<Contention>();
+  std::vector<std::thread> threads;
+  for (uint32_t t = 1; t <= 4; ++t) {
+    threads.emplace_back([&, t] { Contend(*registry, *contention, t, Scaled(50'000)); });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(contention->wrong.load(), 0u);
+  EXPECT_GT(contention->won.load(), 0u);
+  EXPECT_EQ(registry->live_count(), 0u);
+  munmap(contention, sizeof(*contention));
+}
+
+TEST_F(RegistryTest, Inv2OneWinnerAmongProcesses) {
+  auto* contention = SharedWithChildren<Contention>();
+  Open(8);
+  std::vector<pid_t> children;
+  for (uint32_t t = 1; t <= 4; ++t) {
+    const pid_t child = fork();
+    ASSERT_GE(child, 0);
+    if (child == 0) {
+      auto registry = Registry::Open({.path = path_});
+      if (!registry.ok()) _exit(1);
+      Contend(**registry, *contention, t, Scaled(50'000));
+      _exit(0);
+    }
+    children.push_back(child);
+  }
+  for (const pid_t child : children) {
+    int status = 0;
+    ASSERT_EQ(waitpid(child, &status, 0), child);
+    EXPECT_EQ(status, 0);
+  }
+  EXPECT_EQ(contention->wrong.load(), 0u);
+  EXPECT_GT(contention->won.load(), 0u);
+  EXPECT_EQ(Open()->live_count(), 0u);
+  munmap(contention, sizeof(*contention));
+}
+
+// What a writer that will be killed has done. It notes what it is about to do, does it, and notes
+// that it is done.
+constexpr size_t kVictimNames = 24;
+struct VictimLog {
+  std::array<std::atomic<uint64_t>, kVictimNames> id;  // acknowledged, 0: none
+  std::array<std::atomic<uint32_t>, kVictimNames> slot;
+  std::array<std::atomic<uint32_t>, kVictimNames> creation;
+  std::array<std::atomic<uint32_t>, kVictimNames> creation_last;  // of any registration
+  std::atomic<uint32_t> pending;  // name under way, kVictimNames: none
+  std::atomic<uint64_t> operations;
+};
+std::string VictimName(size_t n) {
+  return absl::StrCat("victim", n, n % 5 == 0 ? std::string(300, 'v') : "");
+}
+
+[[noreturn]] void RunVictim(const std::string& path, VictimLog& log, unsigned seed) {
+  auto registry = Registry::Open({.path = path});
+  if (!registry.ok()) _exit(1);
+  std::mt19937 random(seed);
+  while (true) {
+    const size_t n = random() % kVictimNames;
+    log.pending.store(static_cast<uint32_t>(n));
+    if (const uint64_t id = log.id[n].load(); id != 0) {
+      if (!(*registry)->Unregister(log.slot[n].load(), id)) _exit(2);
+      log.id[n].store(0);
+    } else {
+      const uint16_t number = static_cast<uint16_t>(random() % 60000);
+      const std::string extra = ExtraOf(number);
+      const std::string name = VictimName(n);
+      const RegisterResult node = (*registry)->Register(NodeOf(name, number, extra));
+      if (node.outcome != Outcome::kRegistered) _exit(3);
+      if (node.creation <= log.creation_last[n].load()) _exit(4);
+      log.creation_last[n].store(node.creation);
+      log.slot[n].store(node.slot);
+      log.creation[n].store(node.creation);
+      log.id[n].store(node.id);
+    }
+    log.pending.store(kVictimNames);
+    log.operations.fetch_add(1);
+  }
+}
+
+TEST_F(RegistryTest, Inv3WritersMayBeKilledAnywhere) {
+  // Hardly more records than names, so that recycling is interrupted too.
+  auto survivor = Open(kVictimNames + 8);
+  auto* log = SharedWithChildren<VictimLog>();
+  log->pending = kVictimNames;
+  std::mt19937 random(7);
+  const int kills = Scaled(3000);
+  for (int i = 0; i < kills; ++i) {
+    const uint64_t before = log->operations.load();
+    const pid_t child = fork();
+    ASSERT_GE(child, 0);
+    if (child == 0) RunVictim(path_, *log, random());
+    // Some work first, then any instruction.
+    while (log->operations.load() < before + random() % 20) {
+      int status = 0;
+      ASSERT_EQ(waitpid(child, &status, WNOHANG), 0) << "victim ended with " << status;
+      // The survivor's names push others out meanwhile.
+      const std::string name = absl::StrCat("s", random() % 20);
+      const RegisterResult node = survivor->Register({.name = name});
+      if (node.outcome == Outcome::kRegistered) survivor->Unregister(node.slot, node.id);
+    }
+    for (volatile unsigned spin = static_cast<unsigned>(random() % 3000); spin > 0;)
+      spin = spin - 1;
+    kill(child, SIGKILL);
+    int status = 0;
+    ASSERT_EQ(waitpid(child, &status, 0), child);
+    ASSERT_TRUE(WIFSIGNALED(status)) << "victim ended by itself with " << status;
+
+    // Every second time a restart, else the survivor has to cope.
+    if (i % 2 == 0) survivor = Open();
+    ASSERT_NE(survivor, nullptr);
+    Registration found;
+    for (size_t n = 0; n < kVictimNames; ++n) {
+      const std::string name = VictimName(n);
+      const bool is_found = survivor->Lookup(name, found);
+      if (is_found) ASSERT_TRUE(IsWhole(found, name)) << "torn: " << name;
+      const uint64_t id = log->id[n].load();
+      if (log->pending.load() != n) {
+        ASSERT_EQ(is_found, id != 0) << name;
+        if (is_found) {
+          ASSERT_EQ(found.id, id);
+          ASSERT_EQ(found.creation, log->creation[n].load());
+        }
+        continue;
+      }
+      // Either it is done or not; then it goes on from what there is.
+      if (is_found) {
+        ASSERT_TRUE(survivor->Unregister(found.slot, found.id));
+        log->creation_last[n].store(std::max(log->creation_last[n].load(), found.creation));
+      }
+      log->id[n].store(0);
+      // Nobody waits for the dead.
+      const std::string extra = ExtraOf(1);
+      const RegisterResult node = survivor->Register(NodeOf(name, 1, extra));
+      ASSERT_EQ(node.outcome, Outcome::kRegistered) << name;
+      ASSERT_TRUE(survivor->Unregister(node.slot, node.id));
+      log->creation_last[n].store(std::max(log->creation_last[n].load(), node.creation));
+    }
+    log->pending.store(kVictimNames);
+  }
+  // No record is lost for good: all can be used at once.
+  survivor = Open();
+  for (size_t n = 0; n < kVictimNames; ++n) {
+    if (const uint64_t id = log->id[n].load(); id != 0)
+      survivor->Unregister(log->slot[n].load(), id);
+  }
+  for (size_t n = 0; n < kVictimNames + 8; ++n) {
+    const std::string name = absl::StrCat("last", n);
+    EXPECT_EQ(survivor->Register({.name = name}).outcome, Outcome::kRegistered) << n;
+  }
+  munmap(log, sizeof(*log));
+}
+
+std::string ReadFile(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+void WriteFile(const std::string& path, const std::string& content) {
+  std::ofstream(path, std::ios::binary | std::ios::trunc) << content;
+  chmod(path.c_str(), 0644);
+}
+
+// Uses whatever is at `path` in every way.
+void UseEverything(const std::string& path) {
+  std::string error;
+  const std::unique_ptr<Reader> reader = Reader::Open(path, error);
+  Registration found;
+  if (reader != nullptr) {
+    for (int i = 0; i < 40; ++i) reader->view().Lookup(absl::StrCat("node", i), found);
+    for (uint32_t slot = 0; slot < 70; ++slot) reader->view().ReadSlot(slot, found);
+    reader->view().CountLive();
+  }
+  auto registry = Registry::Open({.path = path});
+  if (!registry.ok()) return;
+  for (int i = 0; i < 40; ++i) {
+    const RegisterResult node = (*registry)->Register({.name = absl::StrCat("node", i * 2)});
+    if (node.outcome == Outcome::kTaken) (*registry)->Orphan(node.slot, node.id);
+    (*registry)->Adopt(node.slot, node.id, 1);
+    (*registry)->Unregister(node.slot, node.id);
+  }
+  (*registry)->ForEach([](const Registration&) {});
+  (*registry)->live_count();
+}
+
+TEST_F(RegistryTest, Inv6DamagedSegmentsHarmNobody) {
+  {
+    auto registry = Open(48);
+    for (int i = 0; i < 40; ++i) {
+      const std::string name = absl::StrCat("node", i);
+      const std::string extra = ExtraOf(static_cast<uint64_t>(i) * 7);
+      const RegisterResult node = registry->Register(NodeOf(name, 1, extra));
+      if (i % 3 == 0) registry->Unregister(node.slot, node.id);
+      if (i % 3 == 1) registry->Orphan(node.slot, node.id);
+    }
+  }
+  const std::string intact = ReadFile(path_);
+  const layout::Geometry geometry = layout::GeometryFor(48);
+  std::mt19937 random(5);
+  const int rounds = Scaled(2000);
+  for (int i = 0; i < rounds; ++i) {
+    std::string damaged = intact;
+    // Where it hurts most of the time: header, heads and records.
+    const uint64_t begin = i % 4 == 0   ? 0
+                           : i % 4 == 1 ? geometry.buckets_offset
+                                        : geometry.records_offset;
+    const uint64_t size = i % 4 == 0   ? sizeof(layout::Header)
+                          : i % 4 == 1 ? geometry.buckets * 8
+                                       : 40 * layout::kRecordSize;
+    const unsigned flips = 1 + random() % 20;
+    for (unsigned flip = 0; flip < flips; ++flip) {
+      char& byte = damaged[begin + random() % size];
+      byte = static_cast<char>(byte ^ (1 << random() % 8));
+    }
+    if (i % 50 == 0) damaged.resize(random() % intact.size());
+    WriteFile(path_, damaged);
+    const pid_t child = fork();
+    ASSERT_GE(child, 0);
+    if (child == 0) {
+      alarm(60);
+      UseEverything(path_);
+      _exit(0);
+    }
+    int status = 0;
+    ASSERT_EQ(waitpid(child, &status, 0), child);
+    ASSERT_EQ(status, 0) << "round " << i;
+  }
+}
+
+TEST_F(RegistryTest, Inv6AndInv7RefusedSegmentsAreLeftAlone) {
+  Open(16);
+  const std::string intact = ReadFile(path_);
+  const auto refused = [&](const std::string& content, const std::string& reason) {
+    WriteFile(path_, content);
+    const auto registry = Registry::Open({.path = path_});
+    EXPECT_EQ(registry.status().code(), absl::StatusCode::kFailedPrecondition) << reason;
+    const std::string message(registry.status().message());
+    EXPECT_NE(message.find(reason), std::string::npos) << message;
+    EXPECT_NE(message.find(path_), std::string::npos) << message;
+    EXPECT_EQ(ReadFile(path_), content);
+  };
+  std::string content = intact;
+  content[0] = 'X';
+  refused(content, "magic");
+  content = intact;
+  content[8] = 99;
+  refused(content, "newer");
+  content = intact;
+  content[24] = 17;
+  refused(content, "checksum");
+  refused(intact.substr(0, intact.size() - 4096), "truncated");
+  refused(intact.substr(0, 100), "truncated");
+  WriteFile(path_, intact);
+  chmod(path_.c_str(), 0666);
+  EXPECT_FALSE(Registry::Open({.path = path_}).ok());
+  chmod(path_.c_str(), 0644);
+  EXPECT_NE(Open(), nullptr);
+}
+
+TEST_F(RegistryTest, ARebootTurnsLiveNodesIntoRememberedOnes) {
+  RegisterResult node;
+  {
+    auto registry = Open();
+    node = registry->Register({.name = "hare", .port = 5});
+  }
+  std::string content = ReadFile(path_);
+  content[offsetof(layout::Header, boot_id)] ^= 1;
+  WriteFile(path_, content);
+  auto registry = Open();
+  Registration found;
+  EXPECT_FALSE(registry->Lookup("hare", found));
+  EXPECT_EQ(registry->Register({.name = "hare"}).creation, node.creation + 1);
+}
+
+TEST_F(RegistryTest, TheCInterfaceReadsIt) {
+  char error[EVERMAP_ERROR_SIZE];
+  EXPECT_EQ(evermap_open(path_.c_str(), error), nullptr);
+  EXPECT_NE(std::string(error).find(path_), std::string::npos);
+  auto registry = Open();
+  const RegisterResult hare = registry->Register({.name = "hare", .extra = "e", .port = 5});
+  evermap_registry* reader = evermap_open(path_.c_str(), error);
+  ASSERT_NE(reader, nullptr) << error;
+  evermap_node node;
+  ASSERT_EQ(evermap_lookup(reader, "hare", 4, &node), 1);
+  EXPECT_STREQ(node.name, "hare");
+  EXPECT_STREQ(node.extra, "e");
+  EXPECT_EQ(node.port, 5);
+  EXPECT_EQ(node.id, hare.id);
+  const uint64_t generation = evermap_generation(reader);
+  registry->Unregister(hare.slot, hare.id);
+  EXPECT_NE(evermap_generation(reader), generation);
+  EXPECT_EQ(evermap_lookup(reader, "hare", 4, &node), 0);
+  uint32_t at = 0;
+  ASSERT_EQ(evermap_next(reader, &at, &node), 1);
+  EXPECT_EQ(node.state, EVERMAP_REMEMBERED);
+  EXPECT_EQ(evermap_next(reader, &at, &node), 0);
+  evermap_close(reader);
+}
+
+}  // namespace
+}  // namespace evermap
