@@ -207,13 +207,14 @@ int RunMapper(const Options& options, absl::FunctionRef<void()> on_ready) {
     workers.push_back(
         std::make_unique<Worker>(static_cast<uint32_t>(workers.size()), std::move(loop), shared));
   }
+  // The sockets listen: whoever connects from here on is served.
+  on_ready();
+  Log(Severity::kNotice, "serves port %d with %d workers through %s; registry %s", options.port,
+      workers.size(), loop_reason, (*registry)->path());
   std::vector<std::thread> threads;
   for (const std::unique_ptr<Worker>& worker : workers) {
     threads.emplace_back([&worker] { worker->Serve(); });
   }
-  on_ready();
-  Log(Severity::kNotice, "serves port %d with %d workers through %s; registry %s", options.port,
-      workers.size(), loop_reason, (*registry)->path());
   sd_notify(0, "READY=1");
 
   AwaitStop(signal_fd.get(), stop_fd.get());

@@ -3,9 +3,9 @@
  *
  *   cnode NAME COOKIE
  *
- * listens on a free port of the loopback interface, registers as NAME@localhost with the mapper on ERL_EPMD_PORT, prints
- * "registered PORT" and answers net_adm:ping/1 until its standard input ends. Exit code 1 and a line on standard
- * error when something fails.
+ * listens on a free port of the loopback interface, registers as NAME@localhost with the mapper on
+ * ERL_EPMD_PORT, prints "registered PORT" and answers net_adm:ping/1 until its standard input ends.
+ * Exit code 1 and a line on standard error when something fails.
  */
 #include <arpa/inet.h>
 #include <ei.h>
@@ -31,8 +31,8 @@ static int InputEnded(void) {
 }
 
 /*
- * Answers {'$gen_call', {From, Tag}, {is_auth, Node}}, which is what net_adm:ping/1 sends to net_kernel, with {Tag, yes}.
- * The tag is any term; it is sent back byte for byte.
+ * Answers {'$gen_call', {From, Tag}, {is_auth, Node}}, which is what net_adm:ping/1 sends to
+ * net_kernel, with {Tag, yes}. The tag is any term; it is sent back byte for byte.
  */
 static void Answer(int connection, const ei_x_buff* message) {
   int index = 0;
@@ -84,7 +84,8 @@ int main(int argc, char** argv) {
   char full_name[MAXNODELEN + 1];
   snprintf(full_name, sizeof full_name, "%s@localhost", argv[1]);
   if (ei_init() != 0) return Fail("ei_init");
-  if (ei_connect_xinit(&node, "localhost", argv[1], full_name, &loopback, argv[2], 0) < 0) return Fail("ei_connect_xinit");
+  if (ei_connect_xinit(&node, "localhost", argv[1], full_name, &loopback, argv[2], 0) < 0)
+    return Fail("ei_connect_xinit");
 
   int port = 0; /* any */
   int listener = ei_xlisten(&node, &loopback, &port, 5);
