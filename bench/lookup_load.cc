@@ -114,7 +114,7 @@ absl::StatusOr<LookupResult> LookupLoop::Run() {
     }
   }
   result_.elapsed = absl::Nanoseconds(now_ns - begin_ns);
-  return std::move(result_);
+  return result_;
 }
 
 void LookupLoop::StartNext(size_t slot, int64_t now_ns) {

@@ -17,9 +17,6 @@ using Frame = std::vector<std::byte>;
 absl::Span<const std::byte> Bytes(std::string_view text) {
   return absl::MakeConstSpan(reinterpret_cast<const std::byte*>(text.data()), text.size());
 }
-std::string Text(absl::Span<const std::byte> bytes) {
-  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
-}
 absl::Span<const std::byte> Body(const Frame& frame) {
   return absl::MakeConstSpan(frame).subspan(kLengthSize);
 }
@@ -102,7 +99,8 @@ TEST(ProtocolTest, ShortenedRequestsAreNoRequests) {
 
 TEST(ProtocolTest, NamesOfLookups) {
   const auto name_of = [](const std::string& name) -> std::optional<std::string> {
-    const auto request = DecodeRequest(Bytes("z" + name));
+    const std::string body = "z" + name;
+    const auto request = DecodeRequest(Bytes(body));
     if (!request.has_value()) return std::nullopt;
     return std::string(std::get<Port2Request>(*request).name);
   };

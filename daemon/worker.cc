@@ -483,7 +483,8 @@ void Worker::SendTextAndClose(uint32_t number, SharedText text) {
 
 void Worker::SendRest(uint32_t number) {
   Connection& connection = connections_[number];
-  const std::string_view rest = std::string_view(*connection.reply).substr(connection.sent);
+  std::string_view rest = *connection.reply;
+  rest.remove_prefix(connection.sent);
   const ssize_t sent = SendNow(connection.fd, rest.data(), rest.size(), MSG_MORE);
   if (sent == static_cast<ssize_t>(rest.size()) || (sent < 0 && !WouldBlock(sent))) {
     Close(number);
