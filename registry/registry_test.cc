@@ -176,7 +176,8 @@ TEST_F(RegistryTest, AFullRegistryKeepsWhatItHasAndRecyclesTheOldest) {
   EXPECT_EQ(registry->live_count(), 64u);
   EXPECT_EQ(registry->Register({.name = "more"}).outcome, Outcome::kFull);
   EXPECT_EQ(registry->Register({.name = "more"}).outcome, Outcome::kFull);
-  for (const int i : {7, 3, 5}) registry->Unregister(nodes[i].slot, nodes[i].id);
+  for (const size_t i : std::initializer_list<size_t>{7, 3, 5})
+    registry->Unregister(nodes[i].slot, nodes[i].id);
   EXPECT_EQ(registry->Register({.name = "more"}).outcome, Outcome::kRegistered);
   std::set<std::string> remembered;
   registry->ForEach([&](const Registration& node) {
