@@ -37,8 +37,7 @@ bool WouldBlock(ssize_t sent) { return sent < 0 && (errno == EAGAIN || errno == 
 }  // namespace
 
 Worker::Worker(uint32_t number, std::unique_ptr<Loop> loop, Shared& shared)
-    : number_(number),
-      loop_(std::move(loop)),
+    : loop_(std::move(loop)),
       shared_(shared),
       registry_(shared.registry),
       statistics_(shared.registry.statistics(number)),

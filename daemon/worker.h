@@ -134,7 +134,6 @@ class Worker final : private LoopHandler {
   // Waits, but not longer than the mapper is to live.
   void Delay(absl::Duration duration);
 
-  const uint32_t number_;
   const std::unique_ptr<Loop> loop_;
   Shared& shared_;
   Registry& registry_;
