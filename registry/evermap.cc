@@ -27,7 +27,8 @@ static_assert(sizeof(evermap_node) == 2096);
 
 void Copy(const evermap::Registration& from, evermap_node& to) {
   to.id = from.id;
-  to.since_unix_ns = from.since_unix_ns;
+  to.since_unix_ns = from.state == evermap::RegistrationState::kRemembered ? from.left_unix_ns
+                                                                           : from.since_unix_ns;
   to.creation = from.creation;
   to.owner_uid = from.owner_uid;
   to.owner_pid = from.owner_pid;
@@ -83,6 +84,10 @@ int evermap_next(const evermap_registry* registry, uint32_t* at, evermap_node* n
 
 uint64_t evermap_generation(const evermap_registry* registry) {
   return registry->reader->view().generation();
+}
+
+int evermap_superseded(const evermap_registry* registry) {
+  return registry->reader->view().superseded() ? 1 : 0;
 }
 
 #pragma GCC visibility pop

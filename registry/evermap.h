@@ -13,7 +13,7 @@
  *
  * Thread safety: everything but evermap_close() may be called by any number of threads at once.
  * An open registry goes on to show what the mapper knows, over its restarts and upgrades, as long
- * as the file is not removed.
+ * as the file is not removed and evermap_superseded() is 0.
  */
 #ifndef EVERMAP_REGISTRY_EVERMAP_H_
 #define EVERMAP_REGISTRY_EVERMAP_H_
@@ -39,7 +39,7 @@ enum evermap_state {
 
 typedef struct evermap_node {
   uint64_t id;           /* of the registration, never 0, never used again */
-  int64_t since_unix_ns; /* registered; for the other states: left */
+  int64_t since_unix_ns; /* when it registered; EVERMAP_REMEMBERED: when it left */
   uint32_t creation;
   uint32_t owner_uid; /* ~0 when not known */
   uint32_t owner_pid; /* 0 when not known */
@@ -74,6 +74,11 @@ int evermap_next(const evermap_registry* registry, uint32_t* at, evermap_node* n
 
 /* Changes whenever a node comes or goes. */
 uint64_t evermap_generation(const evermap_registry* registry);
+
+/* 1 when another file has taken the place of this one, which is what it was at that moment and will
+ * not change any more: the mapper was upgraded to another layout of the file. Close it and open the
+ * path again. Else 0. Costs one load: ask before each use, or every second. */
+int evermap_superseded(const evermap_registry* registry);
 
 #ifdef __cplusplus
 }

@@ -1,8 +1,8 @@
 // The bytes of a registry segment: what lies where, and the rules by which writers change it.
 //
 //   0            header, one page
-//   4,096        statistics, 256 x 512 bytes
-//   135,168      bucket heads, one 64-bit link each; a power of two, at least the capacity
+//   4,096        statistics, 256 x 1,024 bytes
+//   266,240      bucket heads, one 64-bit link each; a power of two, at least the capacity
 //   ...          records, 256 bytes each
 //   ...          overflow blocks, 2,048 bytes each; block i belongs to record i
 //
@@ -18,44 +18,53 @@
 //   INV-3  A writer may be killed at any instruction: nobody waits for it, at most its own
 //          half-done operation is lost.
 //   INV-4  Ids are unique for the life of the segment; an operation on one id never touches
-//   another. INV-5  The creation of a name differs from those it had before. INV-6  A segment is
-//   never trusted: a damaged one gives wrong answers or errors, but no crash, no
-//          hang, and no access outside the mapping.
-//   INV-7  The layout has a version; a newer one is left untouched.
+//          another.
+//   INV-5  The creation of a name differs from those it had before.
+//   INV-6  A segment is never trusted: a damaged one gives wrong answers or errors, but no crash,
+//          no hang, and no access outside the mapping.
+//   INV-7  The layout has a version; an older one is migrated (migration.h), a newer one is left
+//          untouched.
 //
 // How they are kept:
 //   L-1  A record's state word is {version, owner, state}. Each change of it raises the version.
-//   Only
-//        who moved it to an owned state (claimed, retiring, adopting) may write the record's other
-//        words, until it moves it on. The exception is `departure` (L-7).
+//        Only who moved it to an owned state (claimed, retiring, amending, adopting) may write the
+//        record's other words, until it moves it on. The exception is `departure` (L-7).
 //   L-2  Readers copy a record between two loads of its state word and keep the copy only if both
 //        are equal. Because payload is loaded with acquire and stored with release order, a reader
 //        that saw a later owner's word also sees that owner's state word.
 //   L-3  hash, name size and name of a record do not change while it is linked in a chain. The
-//   place
-//        of the name depends on its size alone.
+//        place of the name depends on its size alone.
 //   L-4  A link is {index, tag, mark}. Each change of a link raises its tag. A marked `next` means
 //        that its record is being taken out; only its owner marks it, and it does not change again
 //        until the record is off its chain.
 //   L-5  Records are linked only at the head of their chain, by compare-and-swap on the head as it
-//   was
-//        when the chain was searched for the name. So at most one record that is not retiring has a
-//        given name.
+//        was when the chain was searched for the name. So at most one record that is not retiring
+//        has a given name.
 //   L-6  Who walks a chain checks, after looking at a record, that the link which led to it is
 //        unchanged: then the record was on this chain all the while, and its `next` belongs to it.
 //   L-7  `departure` is stored, by compare-and-swap, before the state word says that the
-//   registration
-//        is orphaned or remembered. Its values grow and never repeat, so a writer that comes late
-//        cannot overwrite a later one.
+//        registration is orphaned or remembered. Its values grow and never repeat, so a writer that
+//        comes late cannot overwrite a later one.
 //   L-8  The owner in a state word is a writer's place (writer_slot.h), which the kernel gives back
 //        when its process dies. Anybody may take over the record of a dead owner by moving the
 //        state word to itself. A place is given to a new writer only after the claims of the one
 //        before have been settled.
 //   L-9  Before a record is retired the creation floor is raised above its creation, and a new
-//   name's
-//        creation is never below the floor.
+//        name's creation is never below the floor.
 //   L-10 Numbers read from the segment are clamped or checked before they are used; offsets and
 //        capacity are checked once, at open, and then kept in private memory.
+//   L-11 Who amends or adopts a registration owns its record meanwhile, yet lookups find it all the
+//        while, and it can be orphaned and unregistered: the state word then moves on, with the
+//        owner that it has, to what the owner has to bring it to (amending -> adopting -> claimed).
+//        So the owner, or who settles its death, ends an amendment by going from amending to live,
+//        from adopting to orphaned, and from claimed to remembered. Only an adopter that lives goes
+//        from adopting to live.
+//   L-12 A note (StatusNote) is kept in several copies, each with a checksum over its number and
+//        words. Writers take numbers and write the copies in turn; readers take the valid copy with
+//        the highest number. So nobody waits for a writer that died half-way: the copy before its
+//        own still holds.
+//   L-13 magic, layout version and `superseded` are at the same place in all layouts. The status
+//        notes are at the same place in all that have been so far.
 #ifndef EVERMAP_REGISTRY_LAYOUT_H_
 #define EVERMAP_REGISTRY_LAYOUT_H_
 
@@ -74,7 +83,12 @@ static_assert(sizeof(Word) == 8 && Word::is_always_lock_free);
 
 // "EVERMAP" and a newline, as a little-endian number: a text-mode copy would change it.
 inline constexpr uint64_t kMagic = 0x0a50414d52455645;
-inline constexpr uint32_t kLayoutVersion = 1;
+// What this code writes. Version 1 had statistics of 512 bytes for each worker, and is built only
+// for tests of the migration.
+inline constexpr uint32_t kLayoutVersion = EVERMAP_LAYOUT_VERSION;
+// What it can migrate, and read as it is, from.
+inline constexpr uint32_t kLayoutVersionOldest = 1;
+static_assert(kLayoutVersion == 1 || kLayoutVersion == 2);
 
 inline constexpr size_t kPageSize = 4096;
 inline constexpr size_t kRecordSize = 256;
@@ -83,6 +97,21 @@ inline constexpr size_t kInlineWords = 21;
 inline constexpr size_t kOverflowTextWords = 128;  // for 1,020 bytes
 static_assert(kOverflowTextWords * 8 >= kRegistryNameSizeMax);
 static_assert(kOverflowTextWords * 8 >= kRegistryExtraSizeMax);
+
+// A few words of status that are replaced as a whole (L-12).
+inline constexpr size_t kStatusCopies = 3;
+inline constexpr size_t kStatusWords = 62;
+struct StatusCopy {
+  Word number;  // 0: never written, or being written
+  Word checksum;
+  Word words[kStatusWords];  // what they mean: status.cc
+};
+struct StatusNote {
+  Word last_number;  // the last that a writer took
+  Word reserved[7];
+  StatusCopy copies[kStatusCopies];  // number n is written to copy n % kStatusCopies
+};
+static_assert(sizeof(StatusNote) == 1600);
 
 // The words before `boot_id` are written once, before the file gets its name.
 struct Header {
@@ -99,7 +128,9 @@ struct Header {
   Word created_unix_ns;
   Word fingerprint;  // hash of all words above
   Word boot_id[2];   // of the boot in which the live registrations are live
-  Word reserved_0[17];
+  // Not 0: a newer file took this one's name, and readers should open the path anew.
+  Word superseded;
+  Word reserved_0[16];
   // Each of the counters has a cache line of its own.
   Word next_id;  // the last id given out
   Word reserved_1[7];
@@ -111,7 +142,10 @@ struct Header {
   Word reserved_4[7];
   Word last_departure;  // the last departure given out; from the clock, in ns, but always growing
   Word reserved_5[7];
-  Word reserved_6[kPageSize / 8 - 72];
+  // All zero in files from before there was a status.
+  StatusNote mapper;
+  StatusNote upgrade;
+  Word reserved_6[40];
 };
 static_assert(sizeof(Header) == kPageSize);
 static_assert(offsetof(Header, magic) == 0);
@@ -127,11 +161,14 @@ static_assert(offsetof(Header, hash_key) == 72);
 static_assert(offsetof(Header, created_unix_ns) == 88);
 static_assert(offsetof(Header, fingerprint) == 96);
 static_assert(offsetof(Header, boot_id) == 104);
+static_assert(offsetof(Header, superseded) == 120);
 static_assert(offsetof(Header, next_id) == 256);
 static_assert(offsetof(Header, generation) == 320);
 static_assert(offsetof(Header, high_water) == 384);
 static_assert(offsetof(Header, creation_floor) == 448);
 static_assert(offsetof(Header, last_departure) == 512);
+static_assert(offsetof(Header, mapper) == 576);
+static_assert(offsetof(Header, upgrade) == 2176);
 // Words that `fingerprint` covers.
 inline constexpr size_t kFingerprintWords = offsetof(Header, fingerprint) / 8;
 
@@ -144,7 +181,7 @@ struct Record {
   Word address;  // Address()
   Word sizes;    // Sizes()
   Word connection_cookie;
-  Word listener_inode;
+  Word listener_cookie;
   Word owner;  // low half: uid, high half: pid
   Word since_unix_ns;
   Word departure;
@@ -160,7 +197,7 @@ static_assert(offsetof(Record, id) == 24);
 static_assert(offsetof(Record, address) == 32);
 static_assert(offsetof(Record, sizes) == 40);
 static_assert(offsetof(Record, connection_cookie) == 48);
-static_assert(offsetof(Record, listener_inode) == 56);
+static_assert(offsetof(Record, listener_cookie) == 56);
 static_assert(offsetof(Record, owner) == 64);
 static_assert(offsetof(Record, since_unix_ns) == 72);
 static_assert(offsetof(Record, departure) == 80);
@@ -189,16 +226,20 @@ enum class Kind : uint8_t {
   kRetiring = 2,    // * being taken off its chain for another use; never goes back
   kLive = 3,        //
   kOrphaned = 4,    //
-  kAdopting = 5,    // * orphaned, and getting a new connection
+  kAdopting = 5,    // * orphaned, and being amended or getting a new connection (L-11)
   kRemembered = 6,  //
+  kAmending = 7,    // * live, and being amended (L-11)
 };
 constexpr bool IsOwned(Kind kind) {
-  return kind == Kind::kClaimed || kind == Kind::kRetiring || kind == Kind::kAdopting;
+  return kind == Kind::kClaimed || kind == Kind::kRetiring || kind == Kind::kAdopting ||
+         kind == Kind::kAmending;
 }
-// Whether a lookup finds it.
-constexpr bool IsFound(Kind kind) {
-  return kind == Kind::kLive || kind == Kind::kOrphaned || kind == Kind::kAdopting;
+// Whether a lookup finds it, as live or as orphaned.
+constexpr bool IsFoundLive(Kind kind) { return kind == Kind::kLive || kind == Kind::kAmending; }
+constexpr bool IsFoundOrphaned(Kind kind) {
+  return kind == Kind::kOrphaned || kind == Kind::kAdopting;
 }
+constexpr bool IsFound(Kind kind) { return IsFoundLive(kind) || IsFoundOrphaned(kind); }
 
 // State word: version (48 bits), owner (8), kind (8).
 constexpr uint64_t State(uint64_t version, uint32_t owner, Kind kind) {
@@ -247,9 +288,11 @@ constexpr uint32_t HighHalf(uint64_t word) { return static_cast<uint32_t>(word >
 
 // Where everything lies in a segment for `capacity` names.
 struct Geometry {
+  uint32_t version = 0;  // of the layout
   uint32_t capacity = 0;
   uint32_t buckets = 0;
   uint64_t statistics_offset = 0;
+  uint64_t statistics_size = 0;  // of one worker
   uint64_t buckets_offset = 0;
   uint64_t records_offset = 0;
   uint64_t overflow_offset = 0;
@@ -258,20 +301,24 @@ struct Geometry {
 constexpr uint64_t RoundUpToPage(uint64_t bytes) {
   return (bytes + kPageSize - 1) / kPageSize * kPageSize;
 }
-// REQUIRES: 1 <= capacity <= kRegistryCapacityMax.
-constexpr Geometry GeometryFor(uint32_t capacity) {
+constexpr uint64_t StatisticsSize(uint32_t version) { return version == 1 ? 512 : 1024; }
+static_assert(StatisticsSize(kLayoutVersion) == sizeof(WorkerStatistics));
+// REQUIRES: 1 <= capacity <= kRegistryCapacityMax; `version` is a known one.
+constexpr Geometry GeometryFor(uint32_t capacity, uint32_t version = kLayoutVersion) {
   Geometry g;
+  g.version = version;
   g.capacity = capacity;
   g.buckets = std::bit_ceil(capacity);
   g.statistics_offset = sizeof(Header);
-  g.buckets_offset =
-      RoundUpToPage(g.statistics_offset + kStatisticsWorkersMax * sizeof(WorkerStatistics));
+  g.statistics_size = StatisticsSize(version);
+  g.buckets_offset = RoundUpToPage(g.statistics_offset + kStatisticsWorkersMax * g.statistics_size);
   g.records_offset = RoundUpToPage(g.buckets_offset + uint64_t{g.buckets} * sizeof(Word));
   g.overflow_offset = RoundUpToPage(g.records_offset + uint64_t{capacity} * kRecordSize);
   g.file_size = RoundUpToPage(g.overflow_offset + uint64_t{capacity} * kOverflowSize);
   return g;
 }
-static_assert(GeometryFor(1).buckets_offset == 135168);
+static_assert(GeometryFor(1, 1).buckets_offset == 135168);
+static_assert(GeometryFor(1, 2).buckets_offset == 266240);
 
 // Bounds of the loops that depend on what other writers do. Each turn is lost only to a change
 // that somebody else completed, so they are reached by nothing but a damaged segment (INV-6).

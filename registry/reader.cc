@@ -49,25 +49,15 @@ Copied CopyRecord(const Segment& segment, uint32_t index, uint64_t state, Regist
   out.highest_version = static_cast<uint16_t>(sizes >> 32);
   out.lowest_version = static_cast<uint16_t>(sizes >> 48);
   out.connection_cookie = Load(record.connection_cookie);
-  out.listener_inode = Load(record.listener_inode);
+  out.listener_cookie = Load(record.listener_cookie);
   out.owner_uid = layout::LowHalf(owner);
   out.owner_pid = layout::HighHalf(owner);
   out.since_unix_ns = static_cast<int64_t>(Load(record.since_unix_ns));
-  out.departure = 0;
-  switch (kind) {
-    case Kind::kLive:
-      out.state = RegistrationState::kLive;
-      break;
-    case Kind::kOrphaned:
-    case Kind::kAdopting:
-      out.state = RegistrationState::kOrphaned;
-      out.since_unix_ns = static_cast<int64_t>(departure);
-      break;
-    default:
-      out.state = RegistrationState::kRemembered;
-      out.since_unix_ns = static_cast<int64_t>(departure);
-      out.departure = departure;
-  }
+  out.left_unix_ns = layout::IsFoundLive(kind) ? 0 : static_cast<int64_t>(departure);
+  out.departure = layout::IsFound(kind) ? 0 : departure;
+  out.state = layout::IsFoundLive(kind)       ? RegistrationState::kLive
+              : layout::IsFoundOrphaned(kind) ? RegistrationState::kOrphaned
+                                              : RegistrationState::kRemembered;
   out.name_size = static_cast<uint16_t>(name_size);
   out.extra_size = static_cast<uint16_t>(extra_size);
   CopyText(NameWords(segment, index, name_size), name_size, out.name_bytes);
@@ -115,6 +105,13 @@ bool RegistryView::ReadSlot(uint32_t slot, Registration& found) const {
     if (copied != Copied::kChanged) return copied == Copied::kYes;
   }
   return false;
+}
+
+MapperStatus RegistryView::mapper_status() const {
+  return ReadMapperStatus(segment_.header().mapper);
+}
+UpgradeStatus RegistryView::upgrade_status() const {
+  return ReadUpgradeStatus(segment_.header().upgrade);
 }
 
 uint32_t RegistryView::CountLive() const {

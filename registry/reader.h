@@ -8,7 +8,8 @@
 //
 // Thread safety: all members may be called from any number of threads, while writers write.
 // A reader that stays open over a restart or an upgrade of the mapper goes on to see what the
-// mapper knows, as long as the file is not removed.
+// mapper knows, as long as the file is not removed and superseded() is false. Registries of older
+// layouts are read as they are.
 #ifndef EVERMAP_REGISTRY_READER_H_
 #define EVERMAP_REGISTRY_READER_H_
 
@@ -20,6 +21,7 @@
 
 #include "registry/registration.h"
 #include "registry/segment.h"
+#include "registry/status.h"
 
 namespace evermap {
 
@@ -39,7 +41,16 @@ class RegistryView {
   // Slots that were ever used: those below this. To read all: ReadSlot() each.
   uint32_t slots_used() const { return segment_.high_water(); }
   uint32_t CountLive() const;
+  // REQUIRES: worker < kStatisticsWorkersMax. `reserved` is not to be read.
   const WorkerStatistics& statistics(uint32_t worker) const { return segment_.statistics(worker); }
+  // What the last mapper says of itself; whether it runs still: IsRunning().
+  MapperStatus mapper_status() const;
+  UpgradeStatus upgrade_status() const;
+  // Whether another file took this one's name, as the mapper was upgraded to another layout: open
+  // the path anew.
+  bool superseded() const {
+    return segment_.header().superseded.load(std::memory_order_acquire) != 0;
+  }
 
  private:
   const Segment& segment_;

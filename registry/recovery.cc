@@ -42,10 +42,10 @@ void PutBack(Segment& segment, uint32_t index, uint64_t claimed) {
   }
 }
 
-// Copies a remembered record's name to `buffer`; nothing if it has none or it does not match
-// its hash.
+}  // namespace
+
 std::optional<std::string_view> IntactName(const Segment& segment, uint32_t index,
-                                           std::array<char, kRegistryNameSizeMax + 8>& buffer) {
+                                           NameBuffer& buffer) {
   const Record& record = segment.record(index);
   const size_t size = layout::NameSizeOf(Load(record.sizes));
   if (size == 0 || size > kRegistryNameSizeMax) return std::nullopt;
@@ -59,7 +59,6 @@ std::optional<std::string_view> IntactName(const Segment& segment, uint32_t inde
   return name;
 }
 
-// Links a record; false when another one has its name, which then has the higher creation of both.
 bool LinkUnlessKnown(Segment& segment, uint32_t index, std::string_view name) {
   Record& record = segment.record(index);
   const uint64_t hash = Load(record.hash);
@@ -76,8 +75,6 @@ bool LinkUnlessKnown(Segment& segment, uint32_t index, std::string_view name) {
   Store(segment.bucket(segment.BucketOf(hash)), layout::LinkTo(index, walk.head_value()));
   return true;
 }
-
-}  // namespace
 
 uint64_t NextDeparture(Segment& segment) {
   timespec now;
@@ -117,6 +114,29 @@ void AnnounceChange(Segment& segment) {
   segment.header().generation.fetch_add(1, std::memory_order_acq_rel);
 }
 
+Kind EndAmendment(Segment& segment, uint32_t index, uint64_t owned, Kind target) {
+  Record& record = segment.record(index);
+  uint64_t state = owned;
+  // Others move an amended record on twice at most: to adopting, and to claimed.
+  for (int i = 0; i < 3; ++i) {
+    if (Replace(record.state, state, layout::NextState(state, target))) return target;
+    const uint64_t next = Load(record.state);
+    if (layout::OwnerOf(next) != layout::OwnerOf(state) ||
+        layout::VersionOf(next) <= layout::VersionOf(state)) {
+      break;
+    }
+    if (layout::KindOf(next) == Kind::kAdopting) {
+      target = Kind::kOrphaned;
+    } else if (layout::KindOf(next) == Kind::kClaimed) {
+      target = Kind::kRemembered;
+    } else {
+      break;
+    }
+    state = next;
+  }
+  return Kind::kFree;
+}
+
 namespace {
 
 // Takes record `index` over from a dead owner and settles it.
@@ -134,14 +154,13 @@ void Settle(Segment& segment, const WriterSlot& writer, uint32_t index, uint64_t
         Replace(record.state, owned, layout::NextState(owned, Kind::kFree));
       }
       break;
-    default: {  // adopting
-      const uint64_t orphaned = layout::NextState(owned, Kind::kOrphaned);
-      if (!Replace(record.state, owned, orphaned)) {
-        // Unregistered meanwhile, which left the rest to the adopter: see Registry::Unregister().
-        const uint64_t claimed = layout::NextState(owned, Kind::kClaimed, writer.number());
-        Replace(record.state, claimed, layout::NextState(claimed, Kind::kRemembered));
-      }
-    }
+    case Kind::kAmending:
+      // As live as before: whether its connection outlived the writer is not for us to say.
+      EndAmendment(segment, index, owned, Kind::kLive);
+      break;
+    default:
+      // Adopting: who holds the connection, whose cookie the record may have, can adopt it again.
+      EndAmendment(segment, index, owned, Kind::kOrphaned);
   }
   AnnounceChange(segment);
 }
@@ -178,7 +197,7 @@ void RestartAfterReboot(Segment& segment, const BootId& boot) {
   for (uint32_t bucket = 0; bucket < segment.geometry().buckets; ++bucket) {
     Store(segment.bucket(bucket), layout::LinkLike(0, Load(segment.bucket(bucket))));
   }
-  std::array<char, kRegistryNameSizeMax + 8> buffer;
+  NameBuffer buffer;
   const uint32_t slots = segment.high_water();
   for (uint32_t index = 0; index < slots; ++index) {
     Record& record = segment.record(index);

@@ -7,12 +7,28 @@
 #ifndef EVERMAP_REGISTRY_RECOVERY_H_
 #define EVERMAP_REGISTRY_RECOVERY_H_
 
+#include <array>
 #include <cstdint>
+#include <optional>
+#include <string_view>
 
+#include "registry/layout.h"
 #include "registry/segment.h"
 #include "registry/writer_slot.h"
 
 namespace evermap {
+
+// Room for a name in whole words.
+using NameBuffer = std::array<char, kRegistryNameSizeMax + 8>;
+
+// Copies a record's name to `buffer`; nothing if it has none or it does not match its hash.
+// REQUIRES: nobody writes to the record.
+std::optional<std::string_view> IntactName(const Segment& segment, uint32_t index,
+                                           NameBuffer& buffer);
+
+// Links a record; false when another one has its name, which then has the higher creation of both.
+// REQUIRES: nobody else writes to the segment.
+bool LinkUnlessKnown(Segment& segment, uint32_t index, std::string_view name);
 
 // A departure later than all before: the time in ns, or one more than the last.
 uint64_t NextDeparture(Segment& segment);
@@ -26,6 +42,11 @@ void RaiseCreationFloor(Segment& segment, uint32_t creation);
 
 // Makes all that look at generation() look again.
 void AnnounceChange(Segment& segment);
+
+// Ends an amendment (L-11) of record `index`, which the caller took up or over in state `owned`:
+// moves it on to `target`, or, when it was orphaned or unregistered meanwhile, to that. Returns
+// what it became; kFree when the segment is damaged and nothing was done.
+layout::Kind EndAmendment(Segment& segment, uint32_t index, uint64_t owned, layout::Kind target);
 
 // Settles record `index`, seen in owned state `seen`, if its owner is dead. False when the owner
 // lives. True otherwise: the record may have any state now.

@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string_view>
 
 namespace evermap {
@@ -28,9 +29,18 @@ struct NodeRecord {
   uint16_t lowest_version = 0;
   // SO_COOKIE of the connection that keeps the registration alive (INV-9).
   uint64_t connection_cookie = 0;
-  uint64_t listener_inode = 0;  // inode of the node's listening socket, 0 when not known
-  uint32_t owner_uid = ~0u;     // of the process behind the connection, ~0 when not known
-  uint32_t owner_pid = 0;       // 0 when not known
+  // Socket cookie (SO_COOKIE, idiag_cookie of sock_diag) of the socket on which the node listens
+  // for other nodes; 0 when not known. Unlike its inode it is not used again while the system runs.
+  uint64_t listener_cookie = 0;
+  uint32_t owner_uid = ~0u;  // of the process behind the connection, ~0 when not known
+  uint32_t owner_pid = 0;    // 0 when not known
+};
+
+// What is found out about a node only after its registration. What is not set stays as it is.
+struct Amendment {
+  std::optional<uint64_t> listener_cookie;
+  std::optional<uint32_t> owner_uid;
+  std::optional<uint32_t> owner_pid;
 };
 
 enum class RegistrationState : uint8_t {
@@ -52,11 +62,13 @@ struct Registration {
   uint16_t highest_version = 0;
   uint16_t lowest_version = 0;
   uint64_t connection_cookie = 0;
-  uint64_t listener_inode = 0;
+  uint64_t listener_cookie = 0;
   uint32_t owner_uid = 0;
   uint32_t owner_pid = 0;
-  // CLOCK_REALTIME at registration; at departure for kOrphaned and kRemembered.
+  // CLOCK_REALTIME at registration.
   int64_t since_unix_ns = 0;
+  // Likewise when it was orphaned or unregistered; 0 for kLive.
+  int64_t left_unix_ns = 0;
   uint64_t departure = 0;  // kRemembered: position in the order of departures, larger is later
   uint16_t name_size = 0;
   uint16_t extra_size = 0;

@@ -1,5 +1,7 @@
 #include "registry/registry.h"
 
+#include <poll.h>
+#include <sched.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -17,6 +19,7 @@
 #include "absl/strings/str_cat.h"
 #include "registry/chain.h"
 #include "registry/layout.h"
+#include "registry/migration.h"
 #include "registry/reader.h"
 #include "registry/recovery.h"
 #include "registry/segment.h"
@@ -37,6 +40,8 @@ constexpr uint32_t kCommitRecords = 1024;
 // Recycling candidates found by one pass over the slab, so that a full registry is not searched
 // for each new name.
 constexpr uint32_t kCandidatesMax = 256;
+// Looks at a registration that another writer amends, before it sleeps between them.
+constexpr uint32_t kYieldsMax = 64;
 
 uint64_t Load(const Word& word) { return word.load(std::memory_order_acquire); }
 void Store(Word& word, uint64_t value) { word.store(value, std::memory_order_release); }
@@ -95,6 +100,7 @@ class Registry::Impl {
   bool Unregister(uint32_t slot, uint64_t id);
   bool Orphan(uint32_t slot, uint64_t id);
   bool Adopt(uint32_t slot, uint64_t id, uint64_t connection_cookie);
+  bool Amend(uint32_t slot, uint64_t id, const Amendment& what);
   uint32_t LiveCount();
 
   const std::string path;
@@ -114,6 +120,9 @@ class Registry::Impl {
 
   // Looks once for `name`.
   Found Find(uint64_t hash, std::string_view name);
+  // Takes registration `id` up to amend it (L-11), if it is orphaned or, unless `only_orphaned`,
+  // live; its owned state, or nothing.
+  std::optional<uint64_t> TakeUp(uint32_t slot, uint64_t id, bool only_orphaned);
   // A record that this writer owns in state kClaimed and that is on no chain; nothing when there is
   // none to be had.
   std::optional<uint32_t> ClaimRecord();
@@ -235,7 +244,7 @@ RegisterResult Registry::Impl::Fill(uint32_t index, const NodeRecord& node, uint
   Store(record.sizes, layout::Sizes(node.name.size(), node.extra.size(), node.highest_version,
                                     node.lowest_version));
   Store(record.connection_cookie, node.connection_cookie);
-  Store(record.listener_inode, node.listener_inode);
+  Store(record.listener_cookie, node.listener_cookie);
   Store(record.owner, layout::Halves(node.owner_uid, node.owner_pid));
   Store(record.since_unix_ns, NowUnixNs());
   StoreText(node.extra, layout::ExtraIsInline(node.name.size(), node.extra.size())
@@ -402,8 +411,8 @@ bool Registry::Impl::Unregister(uint32_t slot, uint64_t id) {
     if (Load(record.state) != state) continue;
     if (held != id) return false;
     if (!StoreDeparture(*segment, slot, state)) continue;
-    // An adopter still writes to the record: it, or who settles its death, does the rest.
-    const uint64_t ended = kind == Kind::kAdopting
+    // An owner still writes to the record, and does the rest (L-11).
+    const uint64_t ended = layout::IsOwned(kind)
                                ? layout::NextState(state, Kind::kClaimed, layout::OwnerOf(state))
                                : layout::NextState(state, Kind::kRemembered);
     if (!Replace(record.state, state, ended)) continue;
@@ -418,34 +427,73 @@ bool Registry::Impl::Orphan(uint32_t slot, uint64_t id) {
   Record& record = segment->record(slot);
   for (uint32_t i = 0; i < layout::kRestartsMax; ++i) {
     const uint64_t state = Load(record.state);
-    if (layout::KindOf(state) != Kind::kLive) return false;
+    const Kind kind = layout::KindOf(state);
+    if (!layout::IsFoundLive(kind)) return false;
     const uint64_t held = Load(record.id);
     if (Load(record.state) != state) continue;
     if (held != id) return false;
     if (!StoreDeparture(*segment, slot, state)) continue;
-    if (!Replace(record.state, state, layout::NextState(state, Kind::kOrphaned))) continue;
+    // As in Unregister().
+    const uint64_t orphaned =
+        layout::IsOwned(kind) ? layout::NextState(state, Kind::kAdopting, layout::OwnerOf(state))
+                              : layout::NextState(state, Kind::kOrphaned);
+    if (!Replace(record.state, state, orphaned)) continue;
     AnnounceChange(*segment);
     return true;
   }
   return false;
 }
 
-bool Registry::Impl::Adopt(uint32_t slot, uint64_t id, uint64_t connection_cookie) {
-  if (slot >= segment->high_water()) return false;
+std::optional<uint64_t> Registry::Impl::TakeUp(uint32_t slot, uint64_t id, bool only_orphaned) {
+  if (slot >= segment->high_water()) return std::nullopt;
   Record& record = segment->record(slot);
-  const uint64_t state = Load(record.state);
-  if (layout::KindOf(state) != Kind::kOrphaned || Load(record.id) != id) return false;
-  const uint64_t adopting = layout::NextState(state, Kind::kAdopting, writer->number());
-  if (!Replace(record.state, state, adopting)) return false;
-  Store(record.connection_cookie, connection_cookie);
-  const bool adopted = Replace(record.state, adopting, layout::NextState(adopting, Kind::kLive));
-  if (!adopted) {
-    // Unregistered meanwhile.
-    const uint64_t claimed = Claimed(adopting);
-    Replace(record.state, claimed, layout::NextState(claimed, Kind::kRemembered));
+  int waited_ms = 0;
+  for (uint32_t i = 0; i < layout::kRestartsMax; ++i) {
+    const uint64_t state = Load(record.state);
+    const Kind kind = layout::KindOf(state);
+    if (!layout::IsFound(kind) || (only_orphaned && layout::IsFoundLive(kind))) return std::nullopt;
+    const uint64_t held = Load(record.id);
+    if (Load(record.state) != state) continue;
+    if (held != id) return std::nullopt;
+    if (layout::IsOwned(kind)) {
+      if (SettleIfDead(*segment, *writer, slot, state)) continue;
+      if (i < kYieldsMax) {
+        sched_yield();
+      } else {
+        if (waited_ms++ == kAmendmentPatienceMs) return std::nullopt;
+        poll(nullptr, 0, 1);
+      }
+      continue;
+    }
+    const uint64_t owned = layout::NextState(
+        state, kind == Kind::kLive ? Kind::kAmending : Kind::kAdopting, writer->number());
+    if (Replace(record.state, state, owned)) return owned;
   }
+  return std::nullopt;
+}
+
+bool Registry::Impl::Adopt(uint32_t slot, uint64_t id, uint64_t connection_cookie) {
+  const std::optional<uint64_t> owned = TakeUp(slot, id, true);
+  if (!owned.has_value()) return false;
+  Store(segment->record(slot).connection_cookie, connection_cookie);
+  const Kind ended = EndAmendment(*segment, slot, *owned, Kind::kLive);
   AnnounceChange(*segment);
-  return adopted;
+  return ended == Kind::kLive;
+}
+
+bool Registry::Impl::Amend(uint32_t slot, uint64_t id, const Amendment& what) {
+  const std::optional<uint64_t> owned = TakeUp(slot, id, false);
+  if (!owned.has_value()) return false;
+  Record& record = segment->record(slot);
+  if (what.listener_cookie.has_value()) Store(record.listener_cookie, *what.listener_cookie);
+  const uint64_t owner = Load(record.owner);
+  Store(record.owner, layout::Halves(what.owner_uid.value_or(layout::LowHalf(owner)),
+                                     what.owner_pid.value_or(layout::HighHalf(owner))));
+  const Kind before = layout::KindOf(*owned) == Kind::kAmending ? Kind::kLive : Kind::kOrphaned;
+  if (layout::IsFound(EndAmendment(*segment, slot, *owned, before))) return true;
+  // For those that found the registry full.
+  AnnounceChange(*segment);
+  return false;
 }
 
 uint32_t Registry::Impl::LiveCount() {
@@ -481,13 +529,21 @@ absl::StatusOr<std::unique_ptr<Registry>> Registry::Open(const Options& options)
     segment = Segment::Map(options.path, Segment::Access::kWrite, problem);
   }
   if (segment == nullptr) return ToStatus(problem);
+  if (segment->geometry().version < layout::kLayoutVersion) {
+    problem = Migrate(options.path, *segment);
+    if (problem) return ToStatus(problem);
+    segment = Segment::Map(options.path, Segment::Access::kWrite, problem);
+    if (segment == nullptr) return ToStatus(problem);
+  }
   problem = writer->Take(options.path);
   if (problem) return ToStatus(problem);
+  const bool has_company = writer->HasCompany();
+  TidyAfterMigration(options.path, *segment, has_company);
 
   const BootId boot = CurrentBootId();
   const layout::Header& header = segment->header();
   const bool same_boot = Load(header.boot_id[0]) == boot[0] && Load(header.boot_id[1]) == boot[1];
-  if (same_boot || writer->HasCompany()) {
+  if (same_boot || has_company) {
     SettleAll(*segment, *writer);
   } else {
     RestartAfterReboot(*segment, boot);
@@ -497,12 +553,42 @@ absl::StatusOr<std::unique_ptr<Registry>> Registry::Open(const Options& options)
       new Registry(std::make_unique<Impl>(options.path, std::move(segment), std::move(writer))));
 }
 
+absl::StatusOr<bool> Registry::NeedsMigration(const std::string& path) {
+  Problem problem;
+  const std::unique_ptr<Segment> segment = Segment::Map(path, Segment::Access::kWrite, problem);
+  if (problem.kind == Problem::Kind::kNotFound) return false;
+  if (segment == nullptr) return ToStatus(problem);
+  return segment->geometry().version < layout::kLayoutVersion;
+}
+
+absl::Status Registry::Restore() {
+  Problem problem = impl_->writer->StartOpening(impl_->path);
+  if (problem) return ToStatus(problem);
+  problem = TakeBackMigration(impl_->path, *impl_->segment);
+  impl_->writer->FinishOpening();
+  return ToStatus(problem);
+}
+
+void Registry::ForgetPrevious() { ForgetMigration(impl_->path, *impl_->segment); }
+bool Registry::superseded() const { return impl_->view.superseded(); }
+
 RegisterResult Registry::Register(const NodeRecord& node) { return impl_->Register(node); }
 bool Registry::Unregister(uint32_t slot, uint64_t id) { return impl_->Unregister(slot, id); }
 bool Registry::Orphan(uint32_t slot, uint64_t id) { return impl_->Orphan(slot, id); }
 bool Registry::Adopt(uint32_t slot, uint64_t id, uint64_t connection_cookie) {
   return impl_->Adopt(slot, id, connection_cookie);
 }
+bool Registry::Amend(uint32_t slot, uint64_t id, const Amendment& what) {
+  return impl_->Amend(slot, id, what);
+}
+void Registry::SetMapperStatus(const MapperStatus& status) {
+  WriteMapperStatus(status, impl_->segment->header().mapper);
+}
+void Registry::SetUpgradeStatus(const UpgradeStatus& status) {
+  WriteUpgradeStatus(status, impl_->segment->header().upgrade);
+}
+MapperStatus Registry::mapper_status() const { return impl_->view.mapper_status(); }
+UpgradeStatus Registry::upgrade_status() const { return impl_->view.upgrade_status(); }
 bool Registry::Lookup(std::string_view name, Registration& found) const {
   return impl_->view.Lookup(name, found);
 }

@@ -25,8 +25,13 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "registry/registration.h"
+#include "registry/status.h"
 
 namespace evermap {
+
+// How long Amend() and Adopt() wait for another writer to end what it does to the same
+// registration, which takes it some ten nanoseconds unless it is stopped or has to wait for a core.
+inline constexpr int kAmendmentPatienceMs = 20;
 
 struct RegisterResult {
   enum class Outcome : uint8_t {
@@ -64,7 +69,13 @@ class Registry {
   // memory. Every message is one line that names the path and the way out.
   // A segment of an earlier boot is accepted with its live registrations turned into remembered
   // ones.
+  // A segment of an older layout is migrated, with nothing lost (INV-7); the old file stays as
+  // `path`.previous, until an Open() without other writers or ForgetPrevious(). REQUIRES: writers
+  // that have the old one open, if any, change nothing until they call Restore() or end.
   static absl::StatusOr<std::unique_ptr<Registry>> Open(const Options& options);
+  // Whether Open() would migrate what is at `path`; false when nothing is. Changes nothing. Errors
+  // are those of Open() for a file that it does not accept.
+  static absl::StatusOr<bool> NeedsMigration(const std::string& path);
   ~Registry();
   Registry(const Registry&) = delete;
   Registry& operator=(const Registry&) = delete;
@@ -80,8 +91,15 @@ class Registry {
   // Marks live registration `id` as orphaned; false when it is not live.
   bool Orphan(uint32_t slot, uint64_t id);
   // Gives orphaned registration `id` a new connection: it is live again with the same id, creation
-  // and since. False when it is not orphaned any more; of several adopters one wins.
+  // and since. False when it is not orphaned any more; of several adopters one wins. A writer that
+  // dies in the middle leaves it orphaned.
   bool Adopt(uint32_t slot, uint64_t id, uint64_t connection_cookie);
+  // Stores what was found out about live or orphaned registration `id`; false when it has ended.
+  // All else of it stays, and lookups find it all the while; one that happens meanwhile may see a
+  // part of the new values. A writer that dies in the middle leaves it registered as it was, with
+  // any part of the new values. False also when another writer has been in the middle of the same
+  // for kAmendmentPatienceMs.
+  bool Amend(uint32_t slot, uint64_t id, const Amendment& what);
 
   // False when no live or orphaned registration has that name. No lock, no system call, no write
   // (INV-1).
@@ -101,6 +119,22 @@ class Registry {
   // records), so that no death of a writer can make it wrong; between changes it costs one load.
   uint32_t live_count() const;
   const std::string& path() const;
+
+  // What tools are told about the mapper and its upgrades (status.h). Each replaces the one before
+  // as a whole.
+  void SetMapperStatus(const MapperStatus& status);
+  void SetUpgradeStatus(const UpgradeStatus& status);
+  MapperStatus mapper_status() const;
+  UpgradeStatus upgrade_status() const;
+
+  // Takes back a migration of the file that this object writes to, by another process that has
+  // ended or will write no more: what was changed in the new file is lost. Nothing happens if there
+  // was none. kFailedPrecondition when there is no `path`.previous, or it is another file.
+  absl::Status Restore();
+  // Makes a migration final. REQUIRES: all who wrote to the old file have ended.
+  void ForgetPrevious();
+  // Whether another file has taken the place of the one that this object writes to.
+  bool superseded() const;
 
   // Counters of worker `worker` (0 .. kStatisticsWorkersMax - 1), shared with all who map the
   // segment.

@@ -63,7 +63,7 @@ uint64_t Fingerprint(const Header& header) {
   return SipHash<2, 4>(kFingerprintKey, {bytes.data(), bytes.size()});
 }
 
-void WriteHeader(const Geometry& g, const SipHashKey& key, uint64_t now_unix_ns, Header& header) {
+void WriteHeader(const Geometry& g, const SegmentOrigin& origin, Header& header) {
   const auto store = [](layout::Word& word, uint64_t value) {
     word.store(value, std::memory_order_release);
   };
@@ -77,13 +77,12 @@ void WriteHeader(const Geometry& g, const SipHashKey& key, uint64_t now_unix_ns,
   store(header.buckets_offset, g.buckets_offset);
   store(header.records_offset, g.records_offset);
   store(header.overflow_offset, g.overflow_offset);
-  store(header.hash_key[0], key.low);
-  store(header.hash_key[1], key.high);
-  store(header.created_unix_ns, now_unix_ns);
+  store(header.hash_key[0], origin.hash_key.low);
+  store(header.hash_key[1], origin.hash_key.high);
+  store(header.created_unix_ns, origin.created_unix_ns);
   store(header.fingerprint, Fingerprint(header));
-  const BootId boot = CurrentBootId();
-  store(header.boot_id[0], boot[0]);
-  store(header.boot_id[1], boot[1]);
+  store(header.boot_id[0], origin.boot[0]);
+  store(header.boot_id[1], origin.boot[1]);
 }
 
 // Fills `geometry` and `key` from a header that fits its file.
@@ -101,7 +100,7 @@ Problem CheckHeader(const std::string& path, const Header& header, uint64_t file
                             std::to_string(layout::kLayoutVersion),
                         "; run the newer version, or name another registry with -registry");
   }
-  if (version < layout::kLayoutVersion) {
+  if (version < layout::kLayoutVersionOldest) {
     return Unacceptable(path, "has unknown layout version " + std::to_string(version));
   }
   if (load(header.fingerprint) != Fingerprint(header)) {
@@ -111,9 +110,8 @@ Problem CheckHeader(const std::string& path, const Header& header, uint64_t file
   if (capacity == 0 || capacity > kRegistryCapacityMax) {
     return Unacceptable(path, "is damaged (impossible capacity)");
   }
-  const Geometry expected = layout::GeometryFor(capacity);
-  if (load(header.version_and_header_size) !=
-          layout::Halves(layout::kLayoutVersion, sizeof(Header)) ||
+  const Geometry expected = layout::GeometryFor(capacity, version);
+  if (load(header.version_and_header_size) != layout::Halves(version, sizeof(Header)) ||
       load(header.file_size) != expected.file_size ||
       load(header.capacity_and_buckets) != layout::Halves(capacity, expected.buckets) ||
       load(header.record_and_overflow_size) !=
@@ -197,16 +195,27 @@ OwnedFd MakeUnnamedFile(int directory_fd, const std::string& base, std::string& 
   return fd;
 }
 
-// Fills a new file with an empty registry.
-Problem Fill(const std::string& path, int fd, const Geometry& geometry) {
-  SipHashKey key;
+// The origin of a registry that is made now.
+Problem NewOrigin(const std::string& path, uint32_t capacity, SegmentOrigin& origin) {
+  origin.capacity = capacity;
   for (int i = 0;; ++i) {
-    const ssize_t got = getrandom(&key, sizeof(key), 0);
-    if (got == static_cast<ssize_t>(sizeof(key))) break;
+    const ssize_t got = getrandom(&origin.hash_key, sizeof(origin.hash_key), 0);
+    if (got == static_cast<ssize_t>(sizeof(origin.hash_key))) break;
     if (i == kInterruptionsMax || (got < 0 && errno != EINTR)) {
       return SystemProblem(path, "no random key to be had", errno);
     }
   }
+  timespec now;
+  clock_gettime(CLOCK_REALTIME, &now);
+  origin.created_unix_ns =
+      static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
+  origin.boot = CurrentBootId();
+  return {};
+}
+
+// Fills a new file with an empty registry.
+Problem Fill(const std::string& path, int fd, const SegmentOrigin& origin) {
+  const Geometry geometry = layout::GeometryFor(origin.capacity);
   if (ftruncate(fd, static_cast<off_t>(geometry.file_size)) != 0) {
     return SystemProblem(
         path, "cannot be made " + std::to_string(geometry.file_size) + " bytes long", errno);
@@ -219,12 +228,7 @@ Problem Fill(const std::string& path, int fd, const Geometry& geometry) {
   }
   void* base = mmap(nullptr, sizeof(Header), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   if (base == MAP_FAILED) return SystemProblem(path, "cannot be mapped", errno);
-  timespec now;
-  clock_gettime(CLOCK_REALTIME, &now);
-  WriteHeader(
-      geometry, key,
-      static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec),
-      *static_cast<Header*>(base));
+  WriteHeader(geometry, origin, *static_cast<Header*>(base));
   munmap(base, sizeof(Header));
   // The umask must not decide who can read the registry.
   if (fchmod(fd, kSegmentMode) != 0) return SystemProblem(path, "cannot be made readable", errno);
@@ -354,44 +358,51 @@ std::unique_ptr<Segment> Segment::Map(const std::string& path, Access access, Pr
   problem = CheckFile(path, fd.get(), directory.get(), access, file_size);
   if (problem) return nullptr;
 
-  const int protection = write ? PROT_READ | PROT_WRITE : PROT_READ;
+  std::unique_ptr<Segment> segment(new Segment());
+  if (!segment->MapOpen(path, std::move(fd), file_size, access, problem)) return nullptr;
+  return segment;
+}
+
+bool Segment::MapOpen(const std::string& path, OwnedFd fd, uint64_t file_size, Access access,
+                      Problem& problem) {
   void* first_page = mmap(nullptr, sizeof(Header), PROT_READ, MAP_SHARED, fd.get(), 0);
   if (first_page == MAP_FAILED) {
     problem = SystemProblem(path, "cannot be mapped", errno);
-    return nullptr;
+    return false;
   }
-  std::unique_ptr<Segment> segment(new Segment());
-  problem = CheckHeader(path, *static_cast<Header*>(first_page), file_size, segment->geometry_,
-                        segment->hash_key_);
+  problem = CheckHeader(path, *static_cast<Header*>(first_page), file_size, geometry_, hash_key_);
   munmap(first_page, sizeof(Header));
-  if (problem) return nullptr;
+  if (problem) return false;
 
+  const int protection = access == Access::kWrite ? PROT_READ | PROT_WRITE : PROT_READ;
   void* base = mmap(nullptr, file_size, protection, MAP_SHARED, fd.get(), 0);
   if (base == MAP_FAILED) {
     problem = SystemProblem(path, "cannot be mapped", errno);
-    return nullptr;
+    return false;
   }
-  segment->base_ = base;
-  segment->fd_ = std::move(fd);
-  const Geometry& g = segment->geometry_;
+  base_ = base;
+  fd_ = std::move(fd);
   char* bytes = static_cast<char*>(base);
-  segment->header_ = static_cast<Header*>(base);
-  segment->statistics_ = reinterpret_cast<WorkerStatistics*>(bytes + g.statistics_offset);
-  segment->buckets_ = reinterpret_cast<layout::Word*>(bytes + g.buckets_offset);
-  segment->records_ = reinterpret_cast<layout::Record*>(bytes + g.records_offset);
-  segment->overflow_ = reinterpret_cast<layout::OverflowBlock*>(bytes + g.overflow_offset);
-  return segment;
+  header_ = static_cast<Header*>(base);
+  statistics_ = bytes + geometry_.statistics_offset;
+  buckets_ = reinterpret_cast<layout::Word*>(bytes + geometry_.buckets_offset);
+  records_ = reinterpret_cast<layout::Record*>(bytes + geometry_.records_offset);
+  overflow_ = reinterpret_cast<layout::OverflowBlock*>(bytes + geometry_.overflow_offset);
+  return true;
 }
 
 Problem Segment::Create(const std::string& path, uint32_t capacity) {
   Problem problem;
   const OwnedFd directory = OpenDirectory(path, problem);
   if (!directory.valid()) return problem;
+  SegmentOrigin origin;
+  problem = NewOrigin(path, capacity, origin);
+  if (problem) return problem;
   const std::string base = BaseNameOf(path);
   std::string temporary_name;
   const OwnedFd fd = MakeUnnamedFile(directory.get(), base, temporary_name);
   if (!fd.valid()) return SystemProblem(path, "cannot be created", errno);
-  problem = Fill(path, fd.get(), layout::GeometryFor(capacity));
+  problem = Fill(path, fd.get(), origin);
   if (!problem) {
     int linked = 0;
     if (temporary_name.empty()) {
@@ -407,6 +418,21 @@ Problem Segment::Create(const std::string& path, uint32_t capacity) {
   return problem;
 }
 
+std::unique_ptr<Segment> Segment::CreateAt(const std::string& path, const SegmentOrigin& origin,
+                                           Problem& problem) {
+  OwnedFd fd(open(path.c_str(), O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC | O_NOFOLLOW, kSegmentMode));
+  if (!fd.valid()) {
+    problem = SystemProblem(path, "cannot be created", errno);
+    return nullptr;
+  }
+  problem = Fill(path, fd.get(), origin);
+  if (problem) return nullptr;
+  std::unique_ptr<Segment> segment(new Segment());
+  const uint64_t file_size = layout::GeometryFor(origin.capacity).file_size;
+  if (!segment->MapOpen(path, std::move(fd), file_size, Access::kWrite, problem)) return nullptr;
+  return segment;
+}
+
 Segment::~Segment() {
   if (base_ != nullptr) munmap(base_, geometry_.file_size);
 }
@@ -418,6 +444,15 @@ uint32_t Segment::high_water() const {
 
 bool Segment::Commit(uint64_t offset, uint64_t bytes) const {
   return CommitFd(fd_.get(), offset, bytes);
+}
+
+int Segment::Synchronize() const { return fsync(fd_.get()) == 0 ? 0 : errno; }
+
+bool Segment::IsNamed(const std::string& path) const {
+  struct stat mapped;
+  struct stat named;
+  return fstat(fd_.get(), &mapped) == 0 && lstat(path.c_str(), &named) == 0 &&
+         mapped.st_dev == named.st_dev && mapped.st_ino == named.st_ino;
 }
 
 }  // namespace evermap

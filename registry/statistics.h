@@ -7,11 +7,19 @@
 #define EVERMAP_REGISTRY_STATISTICS_H_
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
+
+// The layout version of the segment (layout.h) is chosen here, as the size of the statistics
+// depends on it; only tests build another one than the newest.
+#ifndef EVERMAP_LAYOUT_VERSION
+#define EVERMAP_LAYOUT_VERSION 2
+#endif
 
 namespace evermap {
 
 inline constexpr uint32_t kStatisticsWorkersMax = 256;
+inline constexpr size_t kLatencyBuckets = 40;
 
 using Counter = std::atomic<uint64_t>;
 
@@ -36,9 +44,23 @@ struct alignas(64) WorkerStatistics {
   Counter refused_registry_full;  // ALIVE2 refused: registry
   Counter accept_errors;
   Counter connections_now;  // a gauge: added to and subtracted from
-  Counter reserved[44];
+  Counter orphaned;         // registrations that lost their connection to the mapper
+  Counter adopted;          // orphaned ones that got a new connection
+  Counter orphans_ended;    // orphaned ones that were given up
+  Counter stored;           // connections given into custody
+  // Reserved for a histogram of latencies.
+  Counter latency_buckets[kLatencyBuckets];
+#if EVERMAP_LAYOUT_VERSION > 1
+  Counter reserved[64];
+#endif
 };
+#if EVERMAP_LAYOUT_VERSION > 1
+static_assert(sizeof(WorkerStatistics) == 1024);
+#else
 static_assert(sizeof(WorkerStatistics) == 512);
+#endif
+static_assert(offsetof(WorkerStatistics, connections_now) == 152);
+static_assert(offsetof(WorkerStatistics, latency_buckets) == 192);
 
 }  // namespace evermap
 

@@ -59,6 +59,25 @@ OwnedFd OpenLockFile(const std::string& path, Problem& problem) {
   return fd;
 }
 
+// Waits for others that open the registry at `path`.
+Problem LockOpeningByte(int fd, const std::string& path, int64_t deadline_ms) {
+  while (true) {
+    const int error = SetLock(fd, kOpeningByte, F_WRLCK);
+    if (error == 0) return {};
+    if (error != EAGAIN && error != EACCES && error != EINTR) {
+      return {Problem::Kind::kSystem, path + ".lock: cannot be locked: " + ErrorText(error) +
+                                          "; keep the registry on a local file system (-registry)"};
+    }
+    if (MonotonicMs() >= deadline_ms) {
+      return {Problem::Kind::kBusy,
+              path + ": another process has been opening it for " +
+                  std::to_string(kOpeningTimeoutMs / 1000) +
+                  " s; find it with lslocks and end it, or name another with -registry"};
+    }
+    poll(nullptr, 0, kOpeningPollMs);
+  }
+}
+
 // Whether `path` still leads to the open file.
 bool IsStillNamed(int fd, const std::string& path) {
   struct stat open_file;
@@ -70,32 +89,30 @@ bool IsStillNamed(int fd, const std::string& path) {
 }  // namespace
 
 std::unique_ptr<WriterSlot> WriterSlot::Open(const std::string& path, Problem& problem) {
-  problem = {};
   const std::string lock_path = path + ".lock";
   const int64_t deadline_ms = MonotonicMs() + kOpeningTimeoutMs;
   while (true) {
+    problem = {};
     OwnedFd fd = OpenLockFile(lock_path, problem);
     if (problem) return nullptr;
-    const int error = SetLock(fd.get(), kOpeningByte, F_WRLCK);
+    problem = LockOpeningByte(fd.get(), path, deadline_ms);
+    if (problem) return nullptr;
     // A file that was removed before it was locked is locked by nobody else any more.
-    if (error == 0 && IsStillNamed(fd.get(), lock_path)) {
+    if (IsStillNamed(fd.get(), lock_path)) {
       return std::unique_ptr<WriterSlot>(new WriterSlot(std::move(fd)));
-    }
-    if (error != 0 && error != EAGAIN && error != EACCES && error != EINTR) {
-      problem = {Problem::Kind::kSystem,
-                 lock_path + ": cannot be locked: " + ErrorText(error) +
-                     "; keep the registry on a local file system (-registry)"};
-      return nullptr;
     }
     if (MonotonicMs() >= deadline_ms) {
       problem = {Problem::Kind::kBusy,
-                 path + ": another process has been opening it for " +
-                     std::to_string(kOpeningTimeoutMs / 1000) +
-                     " s; find it with lslocks and end it, or name another with -registry"};
+                 lock_path +
+                     ": is removed time and again; find out by whom, or name another "
+                     "registry with -registry"};
       return nullptr;
     }
-    poll(nullptr, 0, kOpeningPollMs);
   }
+}
+
+Problem WriterSlot::StartOpening(const std::string& path) {
+  return LockOpeningByte(fd_.get(), path, MonotonicMs() + kOpeningTimeoutMs);
 }
 
 Problem WriterSlot::Take(const std::string& path) {

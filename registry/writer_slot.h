@@ -30,6 +30,8 @@ class WriterSlot {
   // Takes the opening lock of the registry at `path`, waiting for others that open it.
   static std::unique_ptr<WriterSlot> Open(const std::string& path, Problem& problem);
 
+  // Takes the opening lock again, for another change of the file as a whole. One thread at a time.
+  Problem StartOpening(const std::string& path);
   // Takes a free place. REQUIRES: the opening lock is held.
   Problem Take(const std::string& path);
   // Lets others open the registry.
