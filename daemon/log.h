@@ -26,7 +26,7 @@ enum class Severity : uint8_t {
   kConnections,    // -d -d -d: every connection
 };
 
-enum class LogTarget : uint8_t { kStandardError, kSyslog };
+enum class LogTarget : uint8_t { kStandardError, kSyslog, kBoth };
 
 // `debug_level` is the number of -d options: what is below kNotice is dropped without them.
 void SetUpLog(LogTarget target, int debug_level);

@@ -13,6 +13,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
@@ -40,7 +41,15 @@ constexpr int kBufferGroup = 0;
 // Completions may come in that many portions while all is cancelled.
 constexpr int kStopTurnsMax = 1000;
 
-enum class Operation : uint8_t { kAccept, kListenerReadable, kReceive, kWritable, kWake, kStop };
+enum class Operation : uint8_t {
+  kAccept,
+  kListenerReadable,
+  kCancelAccept,  // or kListenerReadable
+  kReceive,
+  kWritable,
+  kWake,
+  kStop,
+};
 
 // What is asked of the kernel; travels in user_data, from the lowest bits on: 4 bits operation, 28
 // bits number of the connection or listener, 32 bits descriptor.
@@ -104,10 +113,24 @@ class UringLoop final : public Loop {
   }
 
   void Accept(uint32_t listener, int fd) override {
+    is_stopping_accepts_ = false;
     listeners_[listener].fd = fd;
     // A ring takes O_NONBLOCK for "do not wait for the next connection".
     fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
     ArmAccept(listener);
+  }
+
+  void StopAccepting() override {
+    is_stopping_accepts_ = true;
+    for (uint32_t number = 0; number < kListenersMax; ++number) {
+      if (listeners_[number].is_armed)
+        Ask({Operation::kCancelAccept, number, listeners_[number].fd});
+    }
+  }
+
+  bool IsAccepting() const override {
+    return std::any_of(listeners_.begin(), listeners_.end(),
+                       [](const Listener& listener) { return listener.is_armed; });
   }
 
   void Receive(uint32_t connection, int fd) override { Ask({Operation::kReceive, connection, fd}); }
@@ -174,6 +197,7 @@ class UringLoop final : public Loop {
  private:
   struct Listener {
     int fd = -1;
+    bool is_armed = false;  // kAccept or kListenerReadable is pending
     sockaddr_storage peer;
     socklen_t peer_size = 0;
   };
@@ -234,6 +258,7 @@ class UringLoop final : public Loop {
   }
 
   void ArmAccept(uint32_t listener) {
+    listeners_[listener].is_armed = true;
     Ask({Operation::kAccept, listener, listeners_[listener].fd});
   }
   void ArmWake() { Ask({Operation::kWake, 0, wake_fd_.get()}); }
@@ -275,6 +300,10 @@ class UringLoop final : public Loop {
       case Operation::kWritable:
         io_uring_prep_poll_add(sqe, asked.fd, POLLOUT);
         break;
+      case Operation::kCancelAccept:
+        // All that is pending on a listener is its accept.
+        io_uring_prep_cancel_fd(sqe, asked.fd, IORING_ASYNC_CANCEL_ALL);
+        break;
       case Operation::kStop:
         io_uring_prep_cancel64(sqe, 0, IORING_ASYNC_CANCEL_ANY | IORING_ASYNC_CANCEL_ALL);
         break;
@@ -293,7 +322,8 @@ class UringLoop final : public Loop {
         OnAccept(asked.number, cqe.res, handler);
         return;
       case Operation::kListenerReadable:
-        ArmAccept(asked.number);
+        listeners_[asked.number].is_armed = false;
+        if (!is_stopping_accepts_) ArmAccept(asked.number);
         return;
       case Operation::kReceive:
         OnReceive(asked, cqe, handler);
@@ -304,6 +334,7 @@ class UringLoop final : public Loop {
       case Operation::kWake:
         ArmWake();
         return;
+      case Operation::kCancelAccept:
       case Operation::kStop:
         return;
     }
@@ -311,7 +342,10 @@ class UringLoop final : public Loop {
 
   void OnAccept(uint32_t number, int result, LoopHandler& handler) {
     Listener& listener = listeners_[number];
-    if (result >= 0) {
+    listener.is_armed = false;
+    if (is_stopping_accepts_) {
+      if (result >= 0) handler.OnAccepted(result, listener.peer);
+    } else if (result >= 0) {
       const sockaddr_storage peer = listener.peer;
       // Armed first, so that the kernel looks for the next connection before it looks for the
       // request of this one, which may take a moment to arrive.
@@ -319,6 +353,7 @@ class UringLoop final : public Loop {
       handler.OnAccepted(result, peer);
     } else if (result == -EAGAIN) {
       // The listener is shared with an epoll loop, which needs it non-blocking.
+      listener.is_armed = true;
       Ask({Operation::kListenerReadable, number, listener.fd});
     } else if (IsErrorOfOneConnection(-result)) {
       ArmAccept(number);
@@ -346,6 +381,7 @@ class UringLoop final : public Loop {
   io_uring ring_ = {};
   bool ring_ready_ = false;
   bool enabled_ = false;
+  bool is_stopping_accepts_ = false;
   std::vector<std::byte> buffers_;
   io_uring_buf_ring* buffer_ring_ = nullptr;
   OwnedFd wake_fd_;

@@ -332,6 +332,13 @@ void AppendDumpLineActive(std::string_view name, uint16_t port, int fd, std::str
   out.push_back('\0');
 }
 
+void AppendDumpLineOrphaned(std::string_view name, uint16_t port, std::string& out) {
+  out.append("orphaned name   <").append(name).append("> at port ");
+  AppendNumber(port, out);
+  out.push_back('\n');
+  out.push_back('\0');
+}
+
 void AppendDumpLineOld(std::string_view name, uint16_t port, int fd, std::string& out) {
   out.append("old/unused name <").append(name).append(">, port = ");
   AppendNumber(port, out);

@@ -115,6 +115,8 @@ void EncodePortHeader(uint16_t mapper_port, absl::Span<std::byte> out);
 // Append one line of a NAMES reply, and of a DUMP reply (with its final NUL).
 void AppendNamesLine(std::string_view name, uint16_t port, std::string& out);
 void AppendDumpLineActive(std::string_view name, uint16_t port, int fd, std::string& out);
+// A node that lost its connection; the stock epmd has none.
+void AppendDumpLineOrphaned(std::string_view name, uint16_t port, std::string& out);
 void AppendDumpLineOld(std::string_view name, uint16_t port, int fd, std::string& out);
 inline constexpr std::string_view kKillReplyOk = "OK";
 inline constexpr std::string_view kKillReplyRefused = "NO";

@@ -9,6 +9,8 @@
 #include <utility>
 #include <variant>
 
+#include "daemon/orphans.h"
+#include "daemon/sock_diag.h"
 #include "registry/segment.h"
 
 namespace evermap {
@@ -45,25 +47,98 @@ Worker::Worker(uint32_t number, std::unique_ptr<Loop> loop, Shared& shared)
       packet_timeout_ms_(absl::ToInt64Milliseconds(shared.options.packet_timeout)) {}
 
 void Worker::Serve() {
+  TakeGiven();
+  StartAccepting();
+  while (true) {
+    switch (shared_.phases.current()) {
+      case Phase::kServing:
+        Turn(-1);
+        break;
+      case Phase::kPaused:
+        Drain(kPauseDrainMs);
+        shared_.phases.Pause();
+        if (shared_.phases.current() == Phase::kServing) StartAccepting();
+        break;
+      case Phase::kLeaving:
+        Drain(kLeaveDrainMs);
+        loop_->Stop();
+        return;
+      case Phase::kGone:
+        loop_->Stop();
+        return;
+    }
+  }
+}
+
+void Worker::StartAccepting() {
+  paused_listeners_.clear();
   for (size_t i = 0; i < shared_.listeners.size(); ++i) {
     loop_->Accept(static_cast<uint32_t>(i), shared_.listeners[i]);
   }
-  while (!shared_.stopping.HasBeenNotified()) {
-    loop_->Run(RunTimeoutMs(), *this);
-    const int64_t now_ms = MonotonicMs();
-    EndOverdue(now_ms);
-    ResumeAccepting(now_ms);
-  }
-  loop_->Stop();
 }
 
-int Worker::RunTimeoutMs() {
-  int64_t wake_ms = -1;
-  if (connections_.first() != kNoConnection)
-    wake_ms = connections_[connections_.first()].deadline_ms;
-  if (!paused_listeners_.empty() && (wake_ms < 0 || resume_accepting_ms_ < wake_ms)) {
-    wake_ms = resume_accepting_ms_;
+void Worker::Turn(int64_t timeout_ms) {
+  loop_->Run(RunTimeoutMs(timeout_ms), *this);
+  const int64_t now_ms = MonotonicMs();
+  EndOverdue(now_ms);
+  ResumeAccepting(now_ms);
+  if (is_given_.load(std::memory_order_acquire)) TakeGiven();
+}
+
+void Worker::Drain(int64_t drain_ms) {
+  paused_listeners_.clear();
+  loop_->StopAccepting();
+  const int64_t deadline_ms = MonotonicMs() + drain_ms;
+  // A connection that was accepted while accepting was being stopped counts as well.
+  while (loop_->IsAccepting() || connections_.first() != kNoConnection) {
+    const int64_t left_ms = deadline_ms - MonotonicMs();
+    if (left_ms <= 0 && !loop_->IsAccepting()) return;
+    Turn(std::max<int64_t>(left_ms, 1));
   }
+}
+
+void Worker::Give(OwnedFd connection, uint32_t slot, uint64_t registration_id) {
+  {
+    const absl::MutexLock lock(&given_mutex_);
+    given_.push_back({std::move(connection), slot, registration_id});
+    is_given_.store(true, std::memory_order_release);
+  }
+  Wake();
+}
+
+void Worker::TakeGiven() {
+  std::vector<Given> given;
+  {
+    const absl::MutexLock lock(&given_mutex_);
+    given.swap(given_);
+    is_given_.store(false, std::memory_order_release);
+  }
+  for (Given& node : given) {
+    const uint32_t number = connections_.Take();
+    if (number == kNoConnection) {
+      // As many as descriptors: it cannot be.
+      Log(Severity::kError, "a connection that was handed over is lost");
+      shared_.custody.GiveUp(node.slot, node.connection.get());
+      continue;
+    }
+    statistics_.connections_now.fetch_add(1, std::memory_order_relaxed);
+    Connection& connection = connections_[number];
+    connection.state = Connection::State::kNode;
+    connection.fd = node.connection.Release();
+    connection.slot = node.slot;
+    connection.registration_id = node.registration_id;
+    Receive(number);
+  }
+}
+
+int Worker::RunTimeoutMs(int64_t timeout_ms) {
+  int64_t wake_ms = timeout_ms < 0 ? -1 : MonotonicMs() + timeout_ms;
+  const auto wake_by = [&wake_ms](int64_t deadline_ms) {
+    if (wake_ms < 0 || deadline_ms < wake_ms) wake_ms = deadline_ms;
+  };
+  if (connections_.first() != kNoConnection)
+    wake_by(connections_[connections_.first()].deadline_ms);
+  if (!paused_listeners_.empty()) wake_by(resume_accepting_ms_);
   if (wake_ms < 0) return -1;
   constexpr int64_t kTimeoutMaxMs = 3'600'000;
   return static_cast<int>(std::clamp<int64_t>(wake_ms - MonotonicMs(), 0, kTimeoutMaxMs));
@@ -131,6 +206,7 @@ void Worker::OnAcceptFailed(uint32_t listener, int error) {
              ErrorText(error),
              full ? "; raise the limit of open files (ulimit -n, LimitNOFILE=, fs.file-max)" : "");
   if (full) EvictOldest();
+  if (shared_.phases.current() != Phase::kServing) return;
   paused_listeners_.push_back(listener);
   resume_accepting_ms_ = MonotonicMs() + kAcceptPauseMs;
 }
@@ -235,7 +311,9 @@ RegisterResult Worker::Register(const NodeRecord& node) {
     // A node that was stopped and started again may be here before its end was noticed: look at the
     // holder before refusing.
     if (!IsHeld(result.slot, result.id)) continue;
-    if (shared_.custody.HasLeft(found_)) {
+    if (found_.state == RegistrationState::kOrphaned) {
+      if (SettleOrphan(node, result)) break;
+    } else if (shared_.custody.HasLeft(found_)) {
       if (registry_.Unregister(result.slot, result.id)) Count(statistics_.holders_found_gone);
     } else if (IsHeld(result.slot, result.id)) {
       // Still: its worker did not end it while it was looked at.
@@ -243,6 +321,20 @@ RegisterResult Worker::Register(const NodeRecord& node) {
     }
   }
   return result;
+}
+
+bool Worker::SettleOrphan(const NodeRecord& node, RegisterResult& result) {
+  const Life life = LifeOf(found_, ReadListeners());
+  if (life == Life::kGone) {
+    if (registry_.Unregister(found_.slot, found_.id)) Count(statistics_.orphans_ended);
+    return false;
+  }
+  // Another node, while this one lives or may live.
+  if (found_.port != node.port) return true;
+  if (!registry_.Adopt(found_.slot, found_.id, node.connection_cookie)) return false;
+  Count(statistics_.adopted);
+  result = {RegisterResult::Outcome::kRegistered, found_.slot, found_.id, found_.creation};
+  return true;
 }
 
 void Worker::Answer(uint32_t number, const protocol::Alive2Request& request) {
@@ -394,18 +486,21 @@ void Worker::Answer(uint32_t number, const protocol::DumpRequest&) {
   Count(statistics_.dump);
   Log(Severity::kRequests, "DUMP");
   std::vector<ListedNode> active;
+  std::vector<ListedNode> orphaned;
   std::vector<ListedNode> old;
   registry_.ForEach([&](const Registration& node) {
     if (node.state == RegistrationState::kRemembered) {
       old.push_back({node.departure, node.slot, node.port, std::string(node.name())});
     } else {
-      active.push_back({node.id, node.slot, node.port, std::string(node.name())});
+      (node.state == RegistrationState::kLive ? active : orphaned)
+          .push_back({node.id, node.slot, node.port, std::string(node.name())});
     }
   });
   const auto newest_first = [](const ListedNode& a, const ListedNode& b) {
     return a.order > b.order;
   };
   std::sort(active.begin(), active.end(), newest_first);
+  std::sort(orphaned.begin(), orphaned.end(), newest_first);
   std::sort(old.begin(), old.end(), newest_first);
   if (old.size() > kDumpOldMax) old.resize(kDumpOldMax);
   // Newest of those that are here first, but oldest of those that have left: as the stock epmd.
@@ -414,6 +509,9 @@ void Worker::Answer(uint32_t number, const protocol::DumpRequest&) {
   for (const ListedNode& node : active) {
     protocol::AppendDumpLineActive(node.name, node.port, shared_.custody.DescriptorOf(node.slot),
                                    text);
+  }
+  for (const ListedNode& node : orphaned) {
+    protocol::AppendDumpLineOrphaned(node.name, node.port, text);
   }
   for (const ListedNode& node : old) {
     protocol::AppendDumpLineOld(node.name, node.port, -1, text);
@@ -547,6 +645,8 @@ void Worker::EndNode(uint32_t number) {
     Log(Severity::kRegistrations, "unregistered the node of fd %d", connection.fd);
   }
   shared_.custody.GiveUp(connection.slot, connection.fd);
+  // Whoever else holds it lets it go when it hangs up (store.h).
+  shutdown(connection.fd, SHUT_RDWR);
   Close(number);
 }
 

@@ -20,6 +20,7 @@
 #include <string_view>
 #include <vector>
 
+#include "absl/synchronization/mutex.h"
 #include "absl/synchronization/notification.h"
 #include "absl/types/span.h"
 #include "daemon/connections.h"
@@ -28,6 +29,7 @@
 #include "daemon/loop.h"
 #include "daemon/options.h"
 #include "daemon/peer.h"
+#include "daemon/phase.h"
 #include "daemon/protocol.h"
 #include "registry/registry.h"
 #include "registry/statistics.h"
@@ -42,6 +44,11 @@ inline constexpr uint32_t kDescriptorsSpare = 16;
 inline constexpr size_t kSlowTextsSizeMax = size_t{64} << 20;
 // How long accepting pauses after it failed.
 inline constexpr int64_t kAcceptPauseMs = 20;
+// How long a worker that pauses for a successor goes on answering what it has accepted; the queue
+// of new connections waits meanwhile.
+inline constexpr int64_t kPauseDrainMs = 10;
+// How long a worker that leaves does. Requests that are not complete by then are closed.
+inline constexpr int64_t kLeaveDrainMs = 500;
 // Forgotten names that DUMP shows, the latest.
 inline constexpr size_t kDumpOldMax = 1000;
 
@@ -66,6 +73,8 @@ struct Shared {
   uint32_t descriptors_max;  // RLIMIT_NOFILE
   // To end the mapper; safe in any thread.
   void (*request_stop)(std::string_view reason);
+  PhaseControl phases;
+  // Nothing is delayed any more (Worker::Delay()).
   absl::Notification stopping;
   // One limiter for each kind of line.
   LogLimiter log_descriptors;
@@ -82,16 +91,28 @@ class Worker final : private LoopHandler {
   Worker& operator=(const Worker&) = delete;
   ~Worker() = default;
 
-  // Serves until shared.stopping is notified and Wake() is called. In a thread of its own.
+  // Serves until shared.phases say to leave; Wake() it after a change of phase. In a thread of its
+  // own.
   void Serve();
   // From any thread.
   void Wake() { loop_->Wake(); }
+  // Makes the connection of a registration, which is in custody already, this worker's. From any
+  // thread.
+  void Give(OwnedFd connection, uint32_t slot, uint64_t registration_id);
 
  private:
   void OnAccepted(int fd, const sockaddr_storage& peer) override;
   void OnAcceptFailed(uint32_t listener, int error) override;
   void OnReceived(uint32_t number, absl::Span<const std::byte> bytes) override;
   void OnWritable(uint32_t number) override;
+
+  // Serving.
+  void StartAccepting();
+  // Waits for something to happen, at most `timeout_ms` (-1: without end), and deals with it.
+  void Turn(int64_t timeout_ms);
+  // Accepts nothing more, and answers what was accepted, for at most `drain_ms`.
+  void Drain(int64_t drain_ms);
+  void TakeGiven();
 
   // Reading.
   void OnRequestBytes(uint32_t number, absl::Span<const std::byte> bytes);
@@ -106,6 +127,9 @@ class Worker final : private LoopHandler {
   void Answer(uint32_t number, const protocol::KillRequest& request);
   void Answer(uint32_t number, const protocol::StopRequest& request);
   RegisterResult Register(const NodeRecord& node);
+  // Lets a node that comes back have its orphaned registration, which is in found_, or ends it when
+  // its node is gone. True when `result` is final.
+  bool SettleOrphan(const NodeRecord& node, RegisterResult& result);
   // Whether registration `id` holds its name; it is then in found_.
   bool IsHeld(uint32_t slot, uint64_t id);
   void Refuse(uint32_t number, const protocol::Alive2Request& request);
@@ -128,7 +152,7 @@ class Worker final : private LoopHandler {
   bool EvictOldest();
   void EndOverdue(int64_t now_ms);
 
-  int RunTimeoutMs();
+  int RunTimeoutMs(int64_t timeout_ms);
   void ResumeAccepting(int64_t now_ms);
   bool IsDescriptorTableFull(int fd) const;
   // Waits, but not longer than the mapper is to live.
@@ -148,6 +172,15 @@ class Worker final : private LoopHandler {
   uint64_t names_generation_ = 0;
   // Shared with the texts, which take themselves off it.
   std::shared_ptr<size_t> texts_size_ = std::make_shared<size_t>(0);
+
+  struct Given {
+    OwnedFd connection;
+    uint32_t slot;
+    uint64_t registration_id;
+  };
+  absl::Mutex given_mutex_;
+  std::vector<Given> given_ ABSL_GUARDED_BY(given_mutex_);
+  std::atomic<bool> is_given_{false};
 
   Registration found_;
   // An incomplete request and what follows it.

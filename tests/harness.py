@@ -349,13 +349,13 @@ class Client:
 class Mapper(Client):
     """A mapper in the foreground, on a free port and with a directory and a registry of its own.
 
-    stock: the reference instead of the one under test. args: options beyond port, address, loop and registry.
+    stock: the reference instead of the one under test. keeper: with a keeper, whose pid is then .pid. args: options beyond port, address, loop and registry.
     address: value of -address, None to listen on all. descriptors: its RLIMIT_NOFILE. directory: to use an existing one,
     which is then left alone. prefix: a command line to run it under (nsenter ...). before_exec: called in the new process.
     """
 
     def __init__(self, args=(), stock=False, port=None, address=HOST, descriptors=None, directory=None, env=None,
-                 registry=None, prefix=(), host=HOST, loop=None, before_exec=None):
+                 registry=None, prefix=(), host=HOST, loop=None, before_exec=None, keeper=False):
         super().__init__(port or free_port(), host)
         self.is_stock = stock or TESTING_STOCK
         self.binary = STOCK_EPMD if stock else EPMD
@@ -364,6 +364,7 @@ class Mapper(Client):
         self.registry = registry or os.path.join(self.directory, 'registry')
         self.log_path = os.path.join(self.directory, f'log.{self.port}')
         self._args = list(args)
+        self._keeper = keeper
         self._address = address
         self._descriptors = descriptors
         self._env = env or {}
@@ -378,6 +379,8 @@ class Mapper(Client):
             command += ['-address', self._address]
         if not self.is_stock:
             command += ['-loop', self._loop, '-registry', self.registry]
+            if not self._keeper:
+                command.append('-no_keeper')
         return command + self._args
 
     @property
