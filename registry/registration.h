@@ -38,9 +38,9 @@ struct NodeRecord {
 
 // What is found out about a node only after its registration. What is not set stays as it is.
 struct Amendment {
-  std::optional<uint64_t> listener_cookie;
-  std::optional<uint32_t> owner_uid;
-  std::optional<uint32_t> owner_pid;
+  std::optional<uint64_t> listener_cookie = {};
+  std::optional<uint32_t> owner_uid = {};
+  std::optional<uint32_t> owner_pid = {};
 };
 
 enum class RegistrationState : uint8_t {
