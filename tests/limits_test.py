@@ -1,5 +1,6 @@
 """Garbage, silence, floods and limits: nobody else notices, and what was registered stays."""
 
+import collections
 import contextlib
 import os
 import random
@@ -381,6 +382,37 @@ class LimitTest(unittest.TestCase):
             self.assertEqual((len(returned), refused_again), (10, []))
             for connection in [*registered.values(), *returned.values()]:
                 connection.close()
+
+    def test_more_idle_connections_than_descriptors(self):
+        """Newcomers make the oldest idle connections leave; no lookup is thrown out for them."""
+        with Mapper(descriptors=256, args=['-workers', '2']) as mapper:
+            nodes = [mapper.register(b'limit%d' % number, port=number + 1)[0] for number in range(150)]
+            idle = collections.deque(mapper.connect() for _ in range(400))
+            for round_number in range(1000):
+                for _ in range(3):
+                    idle.append(mapper.connect())
+                    idle.popleft().close()
+                self.assertEqual(mapper.lookup(b'limit%d' % (round_number % 150)).port, round_number % 150 + 1)
+            for connection in [*nodes, *idle]:
+                connection.close()
+
+    def test_an_evicted_node_is_not_registered(self):
+        """Whoever is evicted with an ALIVE2 on its way gets a close, or the whole reply and stays."""
+        with Mapper(descriptors=256, args=['-workers', '2']) as mapper:
+            for _ in range(20):
+                idle = [mapper.connect() for _ in range(200)]
+                nodes = {}
+                for number in range(100):
+                    name = b'evicted%d' % number
+                    nodes[name] = mapper.connect()
+                    nodes[name].sendall(frame(alive2_body(name)))
+                replies = {name: harness.receive_alive2_reply(connection) for name, connection in nodes.items()}
+                registered = {name for name, reply in replies.items() if reply[:2] == b'v\x00'}
+                self.assertEqual({name for name, _ in mapper.names()}, registered)
+                for connection in [*idle, *nodes.values()]:
+                    connection.close()
+                for name in registered:
+                    mapper.wait_gone(name)
 
     def test_registry_full(self):
         start = time.monotonic()
