@@ -6,6 +6,7 @@ import os
 import random
 import re
 import socket
+import struct
 import threading
 import time
 import unittest
@@ -448,6 +449,24 @@ class LimitTest(unittest.TestCase):
                 self.assertEqual(mapper.lookup(b'stay%d' % number).port, number)
             for connection in stay:
                 connection.close()
+
+
+class ShareTest(unittest.TestCase):
+
+    # The offset and size of the counters in the registry, of which connections_accepted is the first: registry/layout.h.
+    STATISTICS_OFFSET = 4096
+    STATISTICS_SIZE = 512
+
+    @harness.ours_only
+    @unittest.skipIf(harness.LOOP == 'epoll', 'epoll wakes whom it likes')
+    def test_workers_take_turns(self):
+        with Mapper(args=['-workers', '2'], loop='io_uring') as mapper:
+            for _ in range(640):
+                mapper.lookup(b'nobody')
+            with open(mapper.registry, 'rb') as registry:
+                registry.seek(self.STATISTICS_OFFSET)
+                accepted = [struct.unpack('<Q', registry.read(self.STATISTICS_SIZE)[:8])[0] for _ in range(2)]
+        self.assertGreater(min(accepted), 160, accepted)
 
 
 class NotLocalTest(unittest.TestCase):
