@@ -44,7 +44,9 @@ Worker::Worker(uint32_t number, std::unique_ptr<Loop> loop, Shared& shared)
       registry_(shared.registry),
       statistics_(shared.registry.statistics(number)),
       connections_(shared.descriptors_max),
-      packet_timeout_ms_(absl::ToInt64Milliseconds(shared.options.packet_timeout)) {}
+      packet_timeout_ms_(absl::ToInt64Milliseconds(shared.options.packet_timeout)) {
+  shared.workers.push_back(this);
+}
 
 void Worker::Serve() {
   TakeGiven();
@@ -81,6 +83,7 @@ void Worker::Turn(int64_t timeout_ms) {
   loop_->Run(RunTimeoutMs(timeout_ms), *this);
   const int64_t now_ms = MonotonicMs();
   EndOverdue(now_ms);
+  MakeRoomForOthers();
   ResumeAccepting(now_ms);
   if (is_given_.load(std::memory_order_acquire)) TakeGiven();
 }
@@ -169,7 +172,8 @@ void Worker::OnAccepted(int fd, const sockaddr_storage& peer) {
         "all but %d of %d file descriptors are in use: requests that wait longest are ended; "
         "raise the limit (ulimit -n, LimitNOFILE=)",
         kDescriptorsSpare, shared_.descriptors_max);
-    EvictOldest();
+    // Two for one, so that the spare ones come back.
+    Evict(2);
   }
   SourceBound::Entry source;
   if (!shared_.sources.Enter(peer, source)) {
@@ -205,10 +209,26 @@ void Worker::OnAcceptFailed(uint32_t listener, int error) {
   LogLimited(shared_.log_accept, Severity::kWarning, "connections cannot be accepted: %s%s",
              ErrorText(error),
              full ? "; raise the limit of open files (ulimit -n, LimitNOFILE=, fs.file-max)" : "");
-  if (full) EvictOldest();
   if (shared_.phases.current() != Phase::kServing) return;
   paused_listeners_.push_back(listener);
-  resume_accepting_ms_ = MonotonicMs() + kAcceptPauseMs;
+  // What is evicted is closed at the next turn. Without it there is nothing to do but wait: for the
+  // young ones to get older, or for what other workers evict. They may hold all and yet sleep,
+  // since the kernel has woken this one for the connection.
+  const bool makes_room = full && Evict(kDescriptorsForRequests) > 0;
+  if (full && !makes_room) AskForRoom();
+  resume_accepting_ms_ = MonotonicMs() + (makes_room ? 0 : kAcceptPauseMs);
+}
+
+void Worker::AskForRoom() {
+  shared_.room_requests.fetch_add(1, std::memory_order_relaxed);
+  for (Worker* worker : shared_.workers) {
+    if (worker != this) worker->Wake();
+  }
+}
+
+void Worker::MakeRoomForOthers() {
+  const uint32_t requests = shared_.room_requests.load(std::memory_order_relaxed);
+  if (std::exchange(room_requests_seen_, requests) != requests) Evict(kDescriptorsForRequests);
 }
 
 void Worker::Receive(uint32_t number) {
@@ -222,6 +242,7 @@ void Worker::OnReceived(uint32_t number, absl::Span<const std::byte> bytes) {
   connection.pending = false;
   switch (connection.state) {
     case Connection::State::kReading:
+    case Connection::State::kEvicted:
       if (bytes.empty()) {
         Close(number);
       } else {
@@ -342,6 +363,11 @@ void Worker::Answer(uint32_t number, const protocol::Alive2Request& request) {
   if (!IsLocalPeer(connection.fd)) {
     Count(statistics_.alive2_not_local);
     Log(Severity::kRegistrations, "ALIVE2 from another host is not answered");
+    Close(number);
+    return;
+  }
+  // It would be unregistered at once.
+  if (connection.state == Connection::State::kEvicted) {
     Close(number);
     return;
   }
@@ -650,12 +676,25 @@ void Worker::EndNode(uint32_t number) {
   Close(number);
 }
 
-bool Worker::EvictOldest() {
-  const uint32_t oldest = connections_.first();
-  if (oldest == kNoConnection) return false;
-  Count(statistics_.closed_evicted);
-  Abort(oldest);
-  return true;
+uint32_t Worker::Evict(uint32_t count) {
+  const int64_t newest_deadline_ms = MonotonicMs() - kEvictionAgeMinMs + packet_timeout_ms_;
+  uint32_t evicted = 0;
+  for (; evicted < count && connections_.first() != kNoConnection; ++evicted) {
+    const uint32_t oldest = connections_.first();
+    Connection& connection = connections_[oldest];
+    if (connection.deadline_ms > newest_deadline_ms) break;
+    Count(statistics_.closed_evicted);
+    if (connection.state != Connection::State::kReading) {
+      Abort(oldest);
+      continue;
+    }
+    connections_.ClearDeadline(oldest);
+    connection.state = Connection::State::kEvicted;
+    // The pending read completes: with the request, if that is there already, else with the end.
+    // Fails only where the peer has ended it, and then the read completes too.
+    shutdown(connection.fd, SHUT_RD);
+  }
+  return evicted;
 }
 
 void Worker::EndOverdue(int64_t now_ms) {

@@ -537,7 +537,7 @@ TEST_F(RegistryTest, Inv3WritersMayBeKilledAnywhere) {
   auto* log = SharedWithChildren<VictimLog>();
   log->pending = kVictimNames;
   std::mt19937 random(7);
-  const int kills = Scaled(3000);
+  const int kills = Scaled(5000);
   for (int i = 0; i < kills; ++i) {
     const uint64_t before = log->operations.load();
     const pid_t child = fork();
