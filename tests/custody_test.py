@@ -4,24 +4,21 @@ import contextlib
 import json
 import os
 import random
-import re
 import shutil
 import signal
 import socket
-import stat
 import subprocess
 import tempfile
-import threading
 import time
 import unittest
 
 import harness
+import load
 from harness import Mapper
 
 UPGRADES = int(os.environ.get('UPGRADES', '100'))
 KILLS = int(os.environ.get('KILLS', '100'))
 NODES = int(os.environ.get('NODES', '1000'))
-LOAD_THREADS = 3
 EPMDCTL = os.environ.get('EPMDCTL') or os.path.join(os.path.dirname(harness.EPMD), '..', 'tools', 'epmdctl')
 EPMD_FAULTS = os.environ.get('EPMD_FAULTS_BINARY') or harness.EPMD + '_faults'
 EPMD_LAYOUT1 = os.environ.get('EPMD_LAYOUT1_BINARY') or harness.EPMD + '_layout1'
@@ -79,70 +76,6 @@ class Kept(Mapper):
                     os.kill(pid, signal.SIGKILL)
 
 
-class Load:
-    """Lookups, and registrations of names of its own, in closed loops. `failures` says what went wrong."""
-
-    def __init__(self, mapper, nodes, tolerate_resets=False):
-        self._mapper = mapper
-        self._nodes = nodes
-        self._tolerate = tolerate_resets
-        self._stop = threading.Event()
-        self.failures = []
-        self.seconds = []
-        self.acknowledged = 0
-        self._threads = [threading.Thread(target=self._run, args=(number,)) for number in range(LOAD_THREADS)]
-
-    def _run(self, number):
-        choice = random.Random(number)
-        names = list(self._nodes)
-        turn = 0
-        while not self._stop.is_set():
-            turn += 1
-            started = time.monotonic()
-            try:
-                if turn % 4 == 0:
-                    self._register(b'load-%d' % number)
-                else:
-                    name = choice.choice(names)
-                    found = self._mapper.lookup(name)
-                    if found is None or found.port != self._nodes[name]:
-                        self.failures.append(f'lookup of {name!r}: {found}')
-            except (OSError, AssertionError) as error:
-                # What is under way with a mapper that is killed is lost; what was acknowledged is not.
-                if not self._tolerate:
-                    self.failures.append(repr(error))
-            self.seconds.append(time.monotonic() - started)
-
-    def _register(self, name):
-        connection, reply = self._mapper.alive2(name, port=4711)
-        with connection:
-            if reply == b'' and self._tolerate:
-                return
-            result, creation = harness.alive2_result(reply)
-            if result != 0:
-                # After a kill the holder may be one that was never acknowledged.
-                if not self._tolerate:
-                    self.failures.append(f'{name!r} was refused')
-                return
-            self.acknowledged += 1
-
-    def __enter__(self):
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-
-    def distribution(self):
-        ordered = sorted(self.seconds)
-        at = lambda share: f'{1000 * ordered[min(int(share * len(ordered)), len(ordered) - 1)]:.2f}'
-        return (f'{len(ordered)} requests, ms: p50 {at(.5)}, p90 {at(.9)}, p99 {at(.99)}, p99.9 {at(.999)}, '
-                f'max {1000 * ordered[-1]:.2f}')
-
-
 class CustodyCase(unittest.TestCase):
 
     def kept(self, **options):
@@ -189,7 +122,7 @@ class UpgradeTest(CustodyCase):
         before = creations(mapper)
         self.assertEqual(set(before), set(nodes))
         descriptors = memory = None
-        with Load(mapper, nodes) as load:
+        with load.Load(mapper.port, nodes) as running:
             for number in range(UPGRADES):
                 pid = mapper.mapper_pid()
                 done = mapper.upgraded()
@@ -197,24 +130,24 @@ class UpgradeTest(CustodyCase):
                 self.assertNotEqual(mapper.mapper_pid(), pid)
                 if number == 0:
                     descriptors, memory = self.measure(mapper)
-        print(f'\n{UPGRADES} upgrades with {NODES} nodes: {load.distribution()}')
-        self.assertEqual(load.failures, [])
-        self.assertGreater(load.acknowledged, 0)
+        print(f'\n{UPGRADES} upgrades with {NODES} nodes: {running.distribution()}')
+        self.assertEqual(running.failures, [])
+        self.assertGreater(running.acknowledged, 0)
         self.check_kept(mapper, before)
-        for number in range(LOAD_THREADS):
-            mapper.wait_gone(b'load-%d' % number)
+        for number in range(load.THREADS):
+            mapper.wait_gone(load.name_of(number))
         # Nothing is left: two processes, the descriptors of the first upgrade, and their memory.
         harness.wait_until(lambda: len(mapper.family()) == 2, lambda: f'two processes: {mapper.family()}')
         harness.wait_until(lambda: self.measure(mapper)[0] <= descriptors,
                            lambda: f'{self.measure(mapper)} descriptors after {descriptors}')
         if not harness.INSTRUMENTED:
             self.assertLess(self.measure(mapper)[1], memory * 1.5 + 4096)
-        self.assertEqual(status(mapper)['upgrade']['number'], UPGRADES)
+        self.assertEqual(status(mapper)['last_upgrade']['number'], UPGRADES)
 
     def measure(self, mapper):
         # The load's own connections come and go.
         pids = (mapper.pid, mapper.mapper_pid())
-        return (sum(len(os.listdir(f'/proc/{pid}/fd')) for pid in pids) + 2 * LOAD_THREADS,
+        return (sum(len(os.listdir(f'/proc/{pid}/fd')) for pid in pids) + 2 * load.THREADS,
                 sum(harness.resident_kib(pid) for pid in pids))
 
     def test_more_connections_than_one_message_holds(self):
@@ -234,11 +167,11 @@ class UpgradeTest(CustodyCase):
         programs = {
             'exits': ('#!/bin/sh\nexit 3\n', 0o755, 'exit code 3'),
             'crashes': ('#!/bin/sh\nkill -SEGV $$\n', 0o755, 'SEGV'),
-            'is not executable': ('#!/bin/sh\nexit 0\n', 0o644, 'executable'),
+            'is not executable': ('#!/bin/sh\nexit 0\n', 0o644, 'executed'),
             'is no program': ('garbage', 0o755, 'Exec format error'),
             'cannot be interpreted': ('#!/nonexistent/interpreter\n', 0o755, 'No such file'),
         }
-        with Load(mapper, nodes) as load:
+        with load.Load(mapper.port, nodes) as running:
             for what, (content, mode, reason) in programs.items():
                 with self.subTest(program=what):
                     done = mapper.upgraded(self.copy_of(mapper.directory, content, mode))
@@ -246,8 +179,8 @@ class UpgradeTest(CustodyCase):
                     self.assertIn(reason, done.stdout + done.stderr)
                     self.assertEqual(mapper.mapper_pid(), pid)
             self.check_kept(mapper, before)
-        self.assertEqual(load.failures, [])
-        self.assertEqual(status(mapper)['upgrade']['outcome'], 'failed')
+        self.assertEqual(running.failures, [])
+        self.assertEqual(status(mapper)['last_upgrade']['outcome'], 'failed')
         # And a good one goes through after all of them.
         self.assertEqual(mapper.upgraded().returncode, 0, mapper.log())
         self.check_kept(mapper, before)
@@ -257,11 +190,11 @@ class UpgradeTest(CustodyCase):
         nodes = self.register(mapper, 10)
         before = creations(mapper)
         pid = mapper.mapper_pid()
-        with Load(mapper, nodes) as load:
+        with load.Load(mapper.port, nodes) as running:
             done = mapper.upgraded(self.copy_of(mapper.directory, '#!/bin/sh\nexec sleep 1000\n'))
             self.assertEqual(done.returncode, 1, done)
             self.assertIn('not ready within', done.stdout + done.stderr)
-        self.assertEqual(load.failures, [])
+        self.assertEqual(running.failures, [])
         self.assertEqual(mapper.mapper_pid(), pid)
         self.check_kept(mapper, before)
 
@@ -285,12 +218,12 @@ class UpgradeTest(CustodyCase):
         before = creations(mapper)
         keeper = mapper.pid
         new = self.copy_of(mapper.directory)
-        with Load(mapper, nodes) as load:
+        with load.Load(mapper.port, nodes) as running:
             self.assertEqual(mapper.upgraded(new).returncode, 0, mapper.log())
             for pid in (keeper, mapper.mapper_pid()):
                 harness.wait_until(lambda p=pid: os.readlink(f'/proc/{p}/exe') == new, 'the new program runs')
             self.check_kept(mapper, before)
-        self.assertEqual(load.failures, [])
+        self.assertEqual(running.failures, [])
         # The new keeper keeps.
         pid = mapper.mapper_pid()
         os.kill(pid, signal.SIGKILL)
@@ -331,7 +264,7 @@ class CrashTest(CustodyCase):
         nodes = self.register(mapper, NODES)
         before = creations(mapper)
         choice = random.Random(1)
-        with Load(mapper, nodes, tolerate_resets=True) as load:
+        with load.Load(mapper.port, nodes, tolerate_resets=True) as running:
             for number in range(KILLS):
                 pid = mapper.mapper_pid()
                 # What was acknowledged a moment before the kill counts as well.
@@ -343,8 +276,8 @@ class CrashTest(CustodyCase):
                 os.kill(pid, signal.SIGKILL)
                 harness.wait_until(lambda: status(mapper)['running'] and mapper.mapper_pid() != pid, 'another mapper')
                 before[name] = (nodes_port, creation)
-        print(f'\n{KILLS} kills with {NODES} nodes: {load.distribution()}')
-        self.assertEqual([failure for failure in load.failures if 'lookup' in failure], [])
+        print(f'\n{KILLS} kills with {NODES} nodes: {running.distribution()}')
+        self.assertEqual([failure for failure in running.failures if 'lookup' in failure], [])
         self.check_kept(mapper, before)
         self.assertEqual(len(mapper.family()), 2)
         # All are watched: who leaves is gone. Those that were lost with a mapper before they were stored
@@ -586,14 +519,14 @@ class MigrationTest(CustodyCase):
     def test_upgrade_to_another_layout(self):
         mapper = self.kept(binary=EPMD_LAYOUT1)
         nodes = self.register(mapper, 200)
-        long_name = 'ü'.encode() * 255
+        long_name = 'ü'.encode() * 250  # of 255 there is no lookup, as with the stock epmd
         connection, _ = mapper.register(long_name, port=77, extra=b'e' * 1000)
         self.addCleanup(connection.close)
         gone, creation = mapper.register(b'gone')
         gone.close()
         mapper.wait_gone(b'gone')
         names_before = sorted(mapper.names())
-        with Load(mapper, nodes) as load:
+        with load.Load(mapper.port, nodes) as running:
             os.kill(mapper.pid, signal.SIGHUP)  # the same program and layout
             harness.wait_until(lambda: 'runs' in mapper.log(), 'the first upgrade')
             request = mapper.registry + '.upgrade'
@@ -601,9 +534,9 @@ class MigrationTest(CustodyCase):
                 file.write(harness.EPMD)
             os.kill(mapper.pid, signal.SIGHUP)
             harness.wait_until(lambda: mapper.log().count(' runs ') == 2, lambda: f'the migration: {mapper.log()}')
-        self.assertEqual(load.failures, [])
-        for number in range(LOAD_THREADS):
-            mapper.wait_gone(b'load-%d' % number)
+        self.assertEqual(running.failures, [])
+        for number in range(load.THREADS):
+            mapper.wait_gone(load.name_of(number))
         self.assertEqual(sorted(mapper.names()), names_before)
         found = mapper.lookup(long_name)
         self.assertEqual((found.port, found.extra), (77, b'e' * 1000))
@@ -633,15 +566,15 @@ class MigrationTest(CustodyCase):
                                       f'#!/bin/sh\nEPMD_FAULTS={point}=kill exec "{EPMD_FAULTS}" "$@"\n')
                 with open(mapper.registry + '.upgrade', 'w') as file:
                     file.write(faulty)
-                with Load(mapper, nodes) as load:
+                with load.Load(mapper.port, nodes) as running:
                     os.kill(mapper.pid, signal.SIGHUP)
                     harness.wait_until(lambda: 'upgrade failed' in mapper.log(), lambda: f'it fails: {mapper.log()}')
                     # What registers now is not lost either.
                     late, _ = mapper.register(b'late', port=5)
-                self.assertEqual(load.failures, [])
+                self.assertEqual(running.failures, [])
                 self.assertEqual(mapper.family(), pids)
-                for number in range(LOAD_THREADS):
-                    mapper.wait_gone(b'load-%d' % number)
+                for number in range(load.THREADS):
+                    mapper.wait_gone(load.name_of(number))
                 before[b'late'] = 5
                 self.assertEqual(dict(mapper.names()), before)
                 # The registry is the old one again, also for a mapper that starts from it.
@@ -699,7 +632,7 @@ class FaultTest(CustodyCase):
                 return (len(processes) == 2 and current['running'] and current['pid'] in processes and
                         dict(mapper.names()) == {name: port for name, (port, _) in before.items()})
             return False
-        harness.wait_until(is_well, lambda: f'{what}: {self.processes(mapper)} {status(mapper)} {mapper.log()}', 60)
+        harness.wait_until(is_well, lambda: f'{what}: {self.processes(mapper)} {status(mapper)} {mapper.log()}', 20)
         self.check_kept(mapper, before)
         time.sleep(0.1)
         self.assertTrue(is_well(), f'{what}: {mapper.log()}')
