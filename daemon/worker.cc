@@ -118,7 +118,10 @@ void Worker::OnAccepted(int fd, const sockaddr_storage& peer) {
     return;
   }
   statistics_.connections_now.fetch_add(1, std::memory_order_relaxed);
-  Log(Severity::kConnections, "fd %d: connection from %s", fd, AddressText(peer));
+  // Texts are made only for who reads them: nothing is allocated on the path of a request.
+  if (IsLogged(Severity::kConnections)) {
+    Log(Severity::kConnections, "fd %d: connection from %s", fd, AddressText(peer));
+  }
   Connection& connection = connections_[number];
   connection.state = Connection::State::kReading;
   connection.fd = fd;
@@ -326,8 +329,10 @@ void Worker::Answer(uint32_t number, const protocol::Alive2Request& request) {
   connections_.ClearDeadline(number);
   shared_.sources.Leave(std::exchange(connection.source, SourceBound::kNotCounted));
   Count(statistics_.alive2_registered);
-  Log(Severity::kRegistrations, "registered %s at port %d, creation %u, fd %d",
-      Escaped(request.node.name), request.node.port, result.creation, connection.fd);
+  if (IsLogged(Severity::kRegistrations)) {
+    Log(Severity::kRegistrations, "registered %s at port %d, creation %u, fd %d",
+        Escaped(request.node.name), request.node.port, result.creation, connection.fd);
+  }
   // So that a node whose host or network namespace vanishes is noticed in the end.
   const int on = 1;
   setsockopt(connection.fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
@@ -341,8 +346,10 @@ void Worker::Answer(uint32_t number, const protocol::Alive2Request& request) {
 
 void Worker::Refuse(uint32_t number, const protocol::Alive2Request& request) {
   Count(statistics_.alive2_refused);
-  Log(Severity::kRegistrations, "refused %s at port %d", Escaped(request.node.name),
-      request.node.port);
+  if (IsLogged(Severity::kRegistrations)) {
+    Log(Severity::kRegistrations, "refused %s at port %d", Escaped(request.node.name),
+        request.node.port);
+  }
   std::array<std::byte, protocol::kAlive2ReplySizeMax> reply;
   const size_t size =
       protocol::EncodeAlive2Refusal(request.node.highest_version, absl::MakeSpan(reply));
