@@ -40,7 +40,12 @@ class EpollLoop final : public Loop {
       : epoll_fd_(std::move(epoll_fd)),
         wake_fd_(std::move(wake_fd)),
         registered_(connections_max, false),
-        waiting_(connections_max, Waiting::kNothing) {}
+        waiting_(connections_max, Waiting::kNothing) {
+    // What one turn brings; more is taken only where more wait at a time than ever before.
+    receives_.reserve(kEventsMax);
+    trying_.reserve(kEventsMax);
+    fds_.reserve(kEventsMax);
+  }
 
   void Accept(uint32_t listener, int fd) override {
     listeners_[listener] = fd;
