@@ -438,7 +438,11 @@ bool Registry::Impl::Orphan(uint32_t slot, uint64_t id) {
 bool Registry::Impl::Adopt(uint32_t slot, uint64_t id, uint64_t connection_cookie) {
   if (slot >= segment->high_water()) return false;
   Record& record = segment->record(slot);
-  const uint64_t state = Load(record.state);
+  uint64_t state = Load(record.state);
+  // An adopter that died is not waited for.
+  if (layout::KindOf(state) == Kind::kAdopting && SettleIfDead(*segment, *writer, slot, state)) {
+    state = Load(record.state);
+  }
   if (layout::KindOf(state) != Kind::kOrphaned || Load(record.id) != id) return false;
   const uint64_t adopting = layout::NextState(state, Kind::kAdopting, writer->number());
   if (!Replace(record.state, state, adopting)) return false;
