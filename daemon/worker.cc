@@ -196,8 +196,14 @@ void Worker::OnRequestBytes(uint32_t number, absl::Span<const std::byte> bytes) 
     std::copy(bytes.begin(), bytes.end(), end);
     received = absl::MakeConstSpan(joined_.data(), connection.partial.size() + bytes.size());
   }
-  // What follows the longest frame is not looked at.
-  received = received.first(std::min(received.size(), protocol::kFrameSizeMax));
+  // What follows the longest frame is not looked at, nor what follows a frame whose length came
+  // before.
+  size_t size_max = protocol::kFrameSizeMax;
+  if (connection.partial.size() >= protocol::kLengthSize) {
+    size_max = std::min(size_max, protocol::AnnouncedFrameSize(received));
+  }
+  const bool has_more = received.size() > size_max;
+  received = received.first(std::min(received.size(), size_max));
   switch (protocol::InspectFrame(received)) {
     case protocol::FrameState::kMalformed:
       CloseMalformed(number);
@@ -208,6 +214,10 @@ void Worker::OnRequestBytes(uint32_t number, absl::Span<const std::byte> bytes) 
       return;
     case protocol::FrameState::kComplete:
       Answer(number, received.subspan(protocol::kLengthSize));
+      // Later bytes end a registration; these came already. The pending read says so.
+      if (has_more && connection.state == Connection::State::kNode) {
+        shutdown(connection.fd, SHUT_RD);
+      }
       return;
   }
 }
