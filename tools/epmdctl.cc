@@ -1,5 +1,5 @@
-// epmdctl: what an Evermap mapper knows, read from its registry in shared memory. Needs no running
-// mapper.
+// epmdctl: what an Evermap mapper knows, read from its registry in shared memory, which needs no
+// running mapper; and its upgrade.
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdint>
@@ -13,6 +13,7 @@
 #include "registry/reader.h"
 #include "registry/registration.h"
 #include "registry/registry.h"
+#include "tools/upgrade_command.h"
 
 namespace evermap {
 namespace {
@@ -115,7 +116,7 @@ int Lookup(const RegistryView& view, const std::string& name, bool json) {
 }
 
 int Main(int argc, char** argv) {
-  CLI::App app("Shows what an Evermap port mapper knows. Reads its registry in shared memory.",
+  CLI::App app("Shows what an Evermap port mapper knows, out of shared memory, and upgrades it.",
                "epmdctl");
   app.set_version_flag("--version", "epmdctl " EVERMAP_VERSION);
   app.require_subcommand(1);
@@ -136,9 +137,15 @@ int Main(int argc, char** argv) {
   CLI::App* lookup =
       app.add_subcommand("lookup", "print one node; exit code 1 when it is not registered");
   lookup->add_option("NAME", name, "name, without @HOST")->required();
+  std::string program;
+  CLI::App* upgrade = app.add_subcommand(
+      "upgrade",
+      "replace the running mapper; exit code 1 when it failed and the old one serves on");
+  upgrade->add_option("BINARY", program, "the new program (default: the file it was started from)");
   CLI11_PARSE(app, argc, argv);
 
   if (path.empty()) path = DefaultRegistryPath(port);
+  if (upgrade->parsed()) return UpgradeMapper(path, program);
   std::string error;
   const std::unique_ptr<Reader> reader = Reader::Open(path, error);
   if (reader == nullptr) {
