@@ -266,6 +266,7 @@ absl::Status Mapper::Start(absl::FunctionRef<void()> on_ready) {
     }
     FlushStore();
   }
+  EndWatcher(inherited_.watcher);
   // Whom to look after; a store that is not there any more starts another mapper.
   if (!store_.Tell(absl::StrCat("MAINPID=", getpid(), "\nREADY=1")) && succession_.has_value()) {
     return absl::AbortedError("the keeper is gone");
