@@ -266,6 +266,7 @@ absl::Status Mapper::Start(absl::FunctionRef<void()> on_ready) {
     }
     FlushStore();
   }
+  EndWatcher(inherited_.watcher);
   // Whom to look after. A keeper whose mapper has died meanwhile starts another one.
   if (!store_.TakeOver()) return absl::AbortedError("the keeper starts another mapper");
   // The sockets listen: whoever connects from here on is served.
