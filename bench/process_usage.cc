@@ -1,10 +1,11 @@
 #include "bench/process_usage.h"
 
 #include <dirent.h>
-#include <unistd.h>
+#include <sys/types.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <ctime>
 #include <fstream>
 #include <iterator>
 #include <map>
@@ -38,11 +39,9 @@ absl::StatusOr<std::vector<pid_t>> NumbersIn(const std::string& path) {
   return numbers;
 }
 
-// Fields of /proc/PID/stat, counted from the one after the command name, which may itself contain
-// spaces and brackets.
+// Of /proc/PID/stat, counted from the field after the command name, which may itself contain spaces
+// and brackets.
 constexpr size_t kParentField = 1;
-constexpr size_t kUserTicksField = 11;
-constexpr size_t kKernelTicksField = 12;
 
 // 0 when it cannot be read.
 uint64_t StatField(pid_t pid, size_t field) {
@@ -69,20 +68,13 @@ uint64_t ValueOf(absl::string_view text, absl::string_view key) {
   return 0;
 }
 
+// Of all its threads, those that have ended too, up to this moment; 0 when there is no such
+// process.
 uint64_t CpuNsOf(pid_t pid) {
-  uint64_t sum_ns = 0;
-  const auto threads = NumbersIn(absl::StrCat("/proc/", pid, "/task"));
-  for (const pid_t thread : threads.ok() ? *threads : std::vector<pid_t>()) {
-    // Nanoseconds on a core, nanoseconds waiting for one, number of turns. A thread that ended
-    // since it was listed has none.
-    const std::string times = ReadFile(absl::StrCat("/proc/", pid, "/task/", thread, "/schedstat"));
-    uint64_t thread_ns = 0;
-    if (absl::SimpleAtoi(times.substr(0, times.find(' ')), &thread_ns)) sum_ns += thread_ns;
-  }
-  if (sum_ns > 0) return sum_ns;
-  const int64_t ticks_per_s = std::max<int64_t>(sysconf(_SC_CLK_TCK), 1);
-  return (StatField(pid, kUserTicksField) + StatField(pid, kKernelTicksField)) * 1'000'000'000 /
-         static_cast<uint64_t>(ticks_per_s);
+  clockid_t clock{};
+  timespec used{};
+  if (clock_getcpuclockid(pid, &clock) != 0 || clock_gettime(clock, &used) != 0) return 0;
+  return static_cast<uint64_t>(used.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(used.tv_nsec);
 }
 
 uint64_t MemoryBytesOf(pid_t pid) {

@@ -17,9 +17,7 @@ namespace evermap::bench {
 struct ProcessUsage {
   uint32_t processes = 0;
   uint32_t threads = 0;
-  // In user space and in the kernel; from /proc/PID/task/*/schedstat, or from /proc/PID/stat in
-  // clock ticks where the kernel keeps no such statistics.
-  uint64_t cpu_ns = 0;
+  uint64_t cpu_ns = 0;  // in user space and in the kernel
   uint64_t voluntary_switches = 0;
   uint64_t involuntary_switches = 0;
   // Proportional set size: a page shared by n processes counts as a n-th in each, and so once in
@@ -34,9 +32,6 @@ absl::StatusOr<ProcessUsage> ReadProcessTree(pid_t root);
 
 // `root` and its descendants, parents before children.
 std::vector<pid_t> ProcessTree(pid_t root);
-
-// CPU time alone, of a tree that was listed before: cheaper, for many short measurements.
-absl::StatusOr<uint64_t> ProcessCpuNs(const std::vector<pid_t>& tree);
 
 }  // namespace evermap::bench
 
