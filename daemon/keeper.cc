@@ -36,8 +36,8 @@ namespace {
 
 // The program that this process runs, even when its file was replaced.
 constexpr char kOwnProgram[] = "/proc/self/exe";
-// A mapper that lived shorter than this is not started again at once.
-constexpr int64_t kShortLifeMs = 1000;
+// A mapper that served is started again at once when it dies; one that did not get so far is after
+// a pause that doubles each time.
 constexpr int64_t kRestartPauseMinMs = 100;
 constexpr int64_t kRestartPauseMaxMs = 10'000;
 // How long a mapper may take to end after it was told to.
@@ -81,7 +81,7 @@ class Keeper {
     for (OwnedFd& fd : inherited_.connections) Hold(std::move(fd));
     if (inherited_.mapper_pid > 0 && inherited_.mapper.valid()) {
       FaultPoint("keeper:resumed");
-      ready_ = true;
+      ready_ = has_served_ = true;
       link_ = std::move(inherited_.mapper);
       Watch(link_.get(), EPOLLIN);
       Follow(inherited_.mapper_pid);
@@ -121,7 +121,7 @@ class Keeper {
                   .environment = {absl::StrCat("EVERMAP_BINARY=", OwnProgram())},
                   .descriptors = {held_.begin(), held_.end()},
                   .links = {}};
-    started_ms_ = MonotonicMs();
+    has_served_ = false;
     if (ends.ok()) launch.links.emplace_back("EVERMAP_KEEPER", ends->second.get());
     const absl::StatusOr<pid_t> pid = ends.ok() ? Start(launch) : ends.status();
     if (!pid.ok()) {
@@ -153,9 +153,7 @@ class Keeper {
       exit_code_ = exit_code_.value_or(0);
       return;
     }
-    const bool was_short = MonotonicMs() - started_ms_ < kShortLifeMs;
-    pause_ms_ = was_short ? std::clamp(pause_ms_ * 2, kRestartPauseMinMs, kRestartPauseMaxMs) : 0;
-    // The first one is not waited for: most deaths are of mappers that lived long.
+    pause_ms_ = has_served_ ? 0 : std::clamp(pause_ms_ * 2, kRestartPauseMinMs, kRestartPauseMaxMs);
     restart_ms_ = MonotonicMs() + pause_ms_;
   }
 
@@ -248,7 +246,10 @@ class Keeper {
       for (OwnedFd& fd : message.fds) Hold(std::move(fd));
     }
     if (message.Get("STOPPING") == "1") is_stopping_ = true;
-    if (message.Get("READY") == "1" && !std::exchange(ready_, true)) on_ready_();
+    if (message.Get("READY") == "1") {
+      has_served_ = true;
+      if (!std::exchange(ready_, true)) on_ready_();
+    }
     if (const auto text = message.Get("MAINPID"); text.has_value()) {
       int pid = 0;
       if (!absl::SimpleAtoi(absl::string_view(text->data(), text->size()), &pid) || pid <= 0) {
@@ -260,7 +261,6 @@ class Keeper {
         kill(pid, SIGKILL);
         return;
       }
-      started_ms_ = MonotonicMs();
       Follow(pid);
       if (mapper_fd_.valid()) ReplaceIfOutdated();
     }
@@ -299,6 +299,7 @@ class Keeper {
       is_too_late_ = true;
       OnLink();
       is_too_late_ = false;
+      if (link_.valid()) SendNotification(link_.get(), kTooLate);
     }
     CloseLink();
     Reap();
@@ -330,10 +331,10 @@ class Keeper {
   pid_t mapper_pid_ = 0;
   OwnedFd mapper_fd_;                 // a pidfd
   std::optional<int> mapper_status_;  // as waitpid(2) gives it
-  bool ready_ = false;
+  bool ready_ = false;                // some mapper has served
+  bool has_served_ = false;           // the one that is followed has
   bool is_stopping_ = false;
   bool is_too_late_ = false;  // for a MAINPID: see OnMapperEnd()
-  int64_t started_ms_ = 0;
   int64_t pause_ms_ = 0;
   int64_t restart_ms_ = -1;  // MonotonicMs(); -1: not planned
   int64_t kill_ms_ = -1;

@@ -271,10 +271,8 @@ absl::Status Mapper::Start(absl::FunctionRef<void()> on_ready) {
     FlushStore();
   }
   EndWatcher(inherited_.watcher);
-  // Whom to look after; a store that is not there any more starts another mapper.
-  if (!store_.Tell(absl::StrCat("MAINPID=", getpid(), "\nREADY=1")) && succession_.has_value()) {
-    return absl::AbortedError("the keeper is gone");
-  }
+  // Whom to look after. A keeper whose mapper has died meanwhile starts another one.
+  if (!store_.TakeOver()) return absl::AbortedError("the keeper starts another mapper");
   // The sockets listen: whoever connects from here on is served.
   on_ready();
   RecordStatus();
@@ -474,8 +472,8 @@ void Mapper::Serve() {
       store_.Tell("STOPPING=1");
       return;
     }
-    if (polled[kCustody].revents != 0) StoreNew();
     if (polled[kStore].revents != 0) OnStoreLink(polled[kStore].revents);
+    if (polled[kCustody].revents != 0) StoreNew();
     if (polled[kPredecessor].revents != 0) {
       std::optional<Places> places;
       const bool is_there = succession_->TakeLate([&](OwnedFd connection) {
@@ -502,6 +500,7 @@ bool Mapper::OnSignal() {
   signalfd_siginfo signal = {};
   while (read(signal_fd_.get(), &signal, sizeof(signal)) == sizeof(signal)) {
     if (signal.ssi_signo == SIGHUP) {
+      if (keeper_ms_ >= 0) ReplaceKeeper();
       upgrade_->Begin();
       continue;
     }
@@ -608,6 +607,8 @@ void Mapper::FindListenersAmongAll() {
 void Mapper::OnStoreLink(short events) {
   if ((events & (POLLHUP | POLLERR)) == 0 || keeper_ms_ >= 0) return;
   Log(Severity::kError, "the keeper has died; another one is started");
+  // The successor has the link to the old one.
+  if (upgrade_->is_under_way()) upgrade_->Cancel("the keeper has died meanwhile");
   keeper_ms_ = MonotonicMs();
 }
 

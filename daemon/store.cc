@@ -1,9 +1,12 @@
 #include "daemon/store.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <array>
 #include <cerrno>
 
+#include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "daemon/notify.h"
 
@@ -51,6 +54,14 @@ bool Store::Flush() {
 void Store::FlushPatiently() {
   const absl::Time deadline = absl::Now() + kTellTimeout;
   while (Flush() && !waiting_.empty() && absl::Now() < deadline) absl::SleepFor(kFlushPause);
+}
+
+bool Store::TakeOver() {
+  if (Tell(absl::StrCat("MAINPID=", getpid(), "\nREADY=1")) || kind_ != Kind::kKeeper) return true;
+  // Either it is dead, and this mapper will start another, or it has said why it does not listen.
+  Notification message;
+  return AwaitNotification(link_.get(), message, kTellTimeout) != Received::kMessage ||
+         message.text != kTooLate;
 }
 
 bool Store::Tell(std::string_view text) {

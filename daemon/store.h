@@ -22,6 +22,10 @@
 
 namespace evermap {
 
+// What a keeper says to a mapper that wants to take over, when the one before has died and another
+// is about to be started.
+inline constexpr std::string_view kTooLate = "EVERMAP=too late";
+
 class Store {
  public:
   enum class Kind { kNone, kKeeper, kSystemd };
@@ -43,6 +47,8 @@ class Store {
   // What is not sent yet: to be flushed again when link() is writable.
   absl::Span<const OwnedFd> waiting() const { return waiting_; }
 
+  // Says that this process is the mapper. False when it is not to be.
+  bool TakeOver();
   // Tells it something, for instance "READY=1"; waits for room at most kTellTimeout. False when it
   // is gone, or does not read.
   bool Tell(std::string_view text);

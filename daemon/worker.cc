@@ -44,7 +44,9 @@ Worker::Worker(uint32_t number, std::unique_ptr<Loop> loop, Shared& shared)
       registry_(shared.registry),
       statistics_(shared.registry.statistics(number)),
       connections_(shared.descriptors_max),
-      packet_timeout_ms_(absl::ToInt64Milliseconds(shared.options.packet_timeout)) {}
+      packet_timeout_ms_(absl::ToInt64Milliseconds(shared.options.packet_timeout)) {
+  shared.workers.push_back(this);
+}
 
 void Worker::Serve() {
   TakeGiven();
@@ -81,6 +83,7 @@ void Worker::Turn(int64_t timeout_ms) {
   loop_->Run(RunTimeoutMs(timeout_ms), *this);
   const int64_t now_ms = MonotonicMs();
   EndOverdue(now_ms);
+  MakeRoomForOthers();
   ResumeAccepting(now_ms);
   if (is_given_.load(std::memory_order_acquire)) TakeGiven();
 }
@@ -169,7 +172,8 @@ void Worker::OnAccepted(int fd, const sockaddr_storage& peer) {
         "all but %d of %d file descriptors are in use: requests that wait longest are ended; "
         "raise the limit (ulimit -n, LimitNOFILE=)",
         kDescriptorsSpare, shared_.descriptors_max);
-    EvictOldest();
+    // Two for one, so that the spare ones come back.
+    Evict(2);
   }
   SourceBound::Entry source;
   if (!shared_.sources.Enter(peer, source)) {
@@ -189,7 +193,10 @@ void Worker::OnAccepted(int fd, const sockaddr_storage& peer) {
     return;
   }
   statistics_.connections_now.fetch_add(1, std::memory_order_relaxed);
-  Log(Severity::kConnections, "fd %d: connection from %s", fd, AddressText(peer));
+  // Texts are made only for who reads them: nothing is allocated on the path of a request.
+  if (IsLogged(Severity::kConnections)) {
+    Log(Severity::kConnections, "fd %d: connection from %s", fd, AddressText(peer));
+  }
   Connection& connection = connections_[number];
   connection.state = Connection::State::kReading;
   connection.fd = fd;
@@ -205,10 +212,26 @@ void Worker::OnAcceptFailed(uint32_t listener, int error) {
   LogLimited(shared_.log_accept, Severity::kWarning, "connections cannot be accepted: %s%s",
              ErrorText(error),
              full ? "; raise the limit of open files (ulimit -n, LimitNOFILE=, fs.file-max)" : "");
-  if (full) EvictOldest();
   if (shared_.phases.current() != Phase::kServing) return;
   paused_listeners_.push_back(listener);
-  resume_accepting_ms_ = MonotonicMs() + kAcceptPauseMs;
+  // What is evicted is closed at the next turn. Without it there is nothing to do but wait: for the
+  // young ones to get older, or for what other workers evict. They may hold all and yet sleep,
+  // since the kernel has woken this one for the connection.
+  const bool makes_room = full && Evict(kDescriptorsForRequests) > 0;
+  if (full && !makes_room) AskForRoom();
+  resume_accepting_ms_ = MonotonicMs() + (makes_room ? 0 : kAcceptPauseMs);
+}
+
+void Worker::AskForRoom() {
+  shared_.room_requests.fetch_add(1, std::memory_order_relaxed);
+  for (Worker* worker : shared_.workers) {
+    if (worker != this) worker->Wake();
+  }
+}
+
+void Worker::MakeRoomForOthers() {
+  const uint32_t requests = shared_.room_requests.load(std::memory_order_relaxed);
+  if (std::exchange(room_requests_seen_, requests) != requests) Evict(kDescriptorsForRequests);
 }
 
 void Worker::Receive(uint32_t number) {
@@ -222,6 +245,7 @@ void Worker::OnReceived(uint32_t number, absl::Span<const std::byte> bytes) {
   connection.pending = false;
   switch (connection.state) {
     case Connection::State::kReading:
+    case Connection::State::kEvicted:
       if (bytes.empty()) {
         Close(number);
       } else {
@@ -248,8 +272,14 @@ void Worker::OnRequestBytes(uint32_t number, absl::Span<const std::byte> bytes) 
     std::copy(bytes.begin(), bytes.end(), end);
     received = absl::MakeConstSpan(joined_.data(), connection.partial.size() + bytes.size());
   }
-  // What follows the longest frame is not looked at.
-  received = received.first(std::min(received.size(), protocol::kFrameSizeMax));
+  // What follows the longest frame is not looked at, nor what follows a frame whose length came
+  // before.
+  size_t size_max = protocol::kFrameSizeMax;
+  if (connection.partial.size() >= protocol::kLengthSize) {
+    size_max = std::min(size_max, protocol::AnnouncedFrameSize(received));
+  }
+  const bool has_more = received.size() > size_max;
+  received = received.first(std::min(received.size(), size_max));
   switch (protocol::InspectFrame(received)) {
     case protocol::FrameState::kMalformed:
       CloseMalformed(number);
@@ -260,6 +290,10 @@ void Worker::OnRequestBytes(uint32_t number, absl::Span<const std::byte> bytes) 
       return;
     case protocol::FrameState::kComplete:
       Answer(number, received.subspan(protocol::kLengthSize));
+      // Later bytes end a registration; these came already. The pending read says so.
+      if (has_more && connection.state == Connection::State::kNode) {
+        shutdown(connection.fd, SHUT_RD);
+      }
       return;
   }
 }
@@ -345,6 +379,11 @@ void Worker::Answer(uint32_t number, const protocol::Alive2Request& request) {
     Close(number);
     return;
   }
+  // It would be unregistered at once.
+  if (connection.state == Connection::State::kEvicted) {
+    Close(number);
+    return;
+  }
   if (request.node.name.empty()) {
     CloseMalformed(number);
     return;
@@ -392,8 +431,10 @@ void Worker::Answer(uint32_t number, const protocol::Alive2Request& request) {
   connections_.ClearDeadline(number);
   shared_.sources.Leave(std::exchange(connection.source, SourceBound::kNotCounted));
   Count(statistics_.alive2_registered);
-  Log(Severity::kRegistrations, "registered %s at port %d, creation %u, fd %d",
-      Escaped(request.node.name), request.node.port, result.creation, connection.fd);
+  if (IsLogged(Severity::kRegistrations)) {
+    Log(Severity::kRegistrations, "registered %s at port %d, creation %u, fd %d",
+        Escaped(request.node.name), request.node.port, result.creation, connection.fd);
+  }
   // So that a node whose host or network namespace vanishes is noticed in the end.
   const int on = 1;
   setsockopt(connection.fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
@@ -407,8 +448,10 @@ void Worker::Answer(uint32_t number, const protocol::Alive2Request& request) {
 
 void Worker::Refuse(uint32_t number, const protocol::Alive2Request& request) {
   Count(statistics_.alive2_refused);
-  Log(Severity::kRegistrations, "refused %s at port %d", Escaped(request.node.name),
-      request.node.port);
+  if (IsLogged(Severity::kRegistrations)) {
+    Log(Severity::kRegistrations, "refused %s at port %d", Escaped(request.node.name),
+        request.node.port);
+  }
   std::array<std::byte, protocol::kAlive2ReplySizeMax> reply;
   const size_t size =
       protocol::EncodeAlive2Refusal(request.node.highest_version, absl::MakeSpan(reply));
@@ -650,12 +693,25 @@ void Worker::EndNode(uint32_t number) {
   Close(number);
 }
 
-bool Worker::EvictOldest() {
-  const uint32_t oldest = connections_.first();
-  if (oldest == kNoConnection) return false;
-  Count(statistics_.closed_evicted);
-  Abort(oldest);
-  return true;
+uint32_t Worker::Evict(uint32_t count) {
+  const int64_t newest_deadline_ms = MonotonicMs() - kEvictionAgeMinMs + packet_timeout_ms_;
+  uint32_t evicted = 0;
+  for (; evicted < count && connections_.first() != kNoConnection; ++evicted) {
+    const uint32_t oldest = connections_.first();
+    Connection& connection = connections_[oldest];
+    if (connection.deadline_ms > newest_deadline_ms) break;
+    Count(statistics_.closed_evicted);
+    if (connection.state != Connection::State::kReading) {
+      Abort(oldest);
+      continue;
+    }
+    connections_.ClearDeadline(oldest);
+    connection.state = Connection::State::kEvicted;
+    // The pending read completes: with the request, if that is there already, else with the end.
+    // Fails only where the peer has ended it, and then the read completes too.
+    shutdown(connection.fd, SHUT_RD);
+  }
+  return evicted;
 }
 
 void Worker::EndOverdue(int64_t now_ms) {

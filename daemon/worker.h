@@ -5,7 +5,8 @@
 //
 // Descriptors are the scarce thing, and bounded without a shared counter: the kernel gives the
 // lowest free number, so one that is close to the limit says that the table is full. Then
-//   - a worker ends the oldest of its unfinished requests for each new connection, and
+//   - a worker ends the oldest of its unfinished requests, two for each new connection, unless they
+//     have only just come, and
 //   - no node is registered (Custody::connections_max lies below the limit),
 // so there is always a descriptor for a lookup.
 #ifndef EVERMAP_DAEMON_WORKER_H_
@@ -42,8 +43,11 @@ inline constexpr uint32_t kDescriptorsForRequests = 64;
 inline constexpr uint32_t kDescriptorsSpare = 16;
 // NAMES texts that slow readers keep alive, bytes for each worker.
 inline constexpr size_t kSlowTextsSizeMax = size_t{64} << 20;
-// How long accepting pauses after it failed.
-inline constexpr int64_t kAcceptPauseMs = 20;
+// A request that makes no progress for less than this is not ended to make room for others: it is
+// probably on its way. A few ticks of MonotonicMs().
+inline constexpr int64_t kEvictionAgeMinMs = 12;
+// How long accepting pauses when it failed and nothing can be done about it.
+inline constexpr int64_t kAcceptPauseMs = 4;
 // How long a worker that pauses for a successor goes on answering what it has accepted; the queue
 // of new connections waits meanwhile.
 inline constexpr int64_t kPauseDrainMs = 10;
@@ -51,6 +55,8 @@ inline constexpr int64_t kPauseDrainMs = 10;
 inline constexpr int64_t kLeaveDrainMs = 500;
 // Forgotten names that DUMP shows, the latest.
 inline constexpr size_t kDumpOldMax = 1000;
+
+class Worker;
 
 // What all workers share. All of it outlives them.
 struct Shared {
@@ -76,6 +82,10 @@ struct Shared {
   PhaseControl phases;
   // Nothing is delayed any more (Worker::Delay()).
   absl::Notification stopping;
+  // All of them, complete before the first serves; each adds itself.
+  std::vector<Worker*> workers;
+  // Raised by a worker that finds no descriptor and has nothing to evict: the others shall.
+  std::atomic<uint32_t> room_requests{0};
   // One limiter for each kind of line.
   LogLimiter log_descriptors;
   LogLimiter log_registry_full;
@@ -148,8 +158,11 @@ class Worker final : private LoopHandler {
   // Closes now, or when the pending operation completes.
   void Abort(uint32_t number);
   void EndNode(uint32_t number);
-  // Ends the oldest unfinished request; false when there is none.
-  bool EvictOldest();
+  // Ends the `count` oldest unfinished requests, or as many as are old enough, and returns how
+  // many. A request that has arrived but was not looked at yet is still answered.
+  uint32_t Evict(uint32_t count);
+  void AskForRoom();
+  void MakeRoomForOthers();
   void EndOverdue(int64_t now_ms);
 
   int RunTimeoutMs(int64_t timeout_ms);
@@ -167,6 +180,7 @@ class Worker final : private LoopHandler {
 
   std::vector<uint32_t> paused_listeners_;
   int64_t resume_accepting_ms_ = 0;
+  uint32_t room_requests_seen_ = 0;
 
   SharedText names_text_;
   uint64_t names_generation_ = 0;

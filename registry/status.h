@@ -25,9 +25,9 @@ struct MapperStatus {
   uint64_t start_ticks = 0;  // ProcessStartTicks(pid): tells a pid that was used again
   int64_t started_unix_ns = 0;
   uint32_t workers = 0;
-  std::string version;
-  std::string loop;     // the event loop, and why that one
-  std::string custody;  // who keeps the connections
+  std::string version = {};
+  std::string loop = {};     // the event loop, and why that one
+  std::string custody = {};  // who keeps the connections
   uint64_t descriptors_max = 0;
 };
 
@@ -41,7 +41,7 @@ struct UpgradeStatus {
   uint64_t number = 0;  // grows by one with each attempt
   int64_t unix_ns = 0;  // when it came to this outcome
   Outcome outcome = Outcome::kNone;
-  std::string text;  // from which version to which, or why it failed
+  std::string text = {};  // from which version to which, or why it failed
 };
 
 // When the process began, in clock ticks after boot (field 22 of /proc/PID/stat); 0 when there is

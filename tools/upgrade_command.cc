@@ -1,147 +1,168 @@
 #include "tools/upgrade_command.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
-
-// glibc 2.36's header does not say that its functions are C's.
-extern "C" {
-#include <sys/pidfd.h>
-}
 
 #include <cerrno>
 #include <chrono>
-#include <climits>
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
-#include <thread>
+#include <nlohmann/json.hpp>
+#include <string>
 
 #include "registry/reader.h"
 #include "registry/segment.h"
 #include "registry/status.h"
+#include "tools/output.h"
+#include "tools/status_command.h"
 
 namespace evermap {
 namespace {
 
-using std::chrono::steady_clock;
+using Outcome = UpgradeStatus::Outcome;
 
-constexpr int kExitFailed = 1;
-constexpr int kExitNoRegistry = 2;
-constexpr std::chrono::milliseconds kPollPause{2};
-// Longer than an upgrade may take by itself (kPrepareTimeout and those after it in
-// daemon/upgrade.h): the mapper is to say what went wrong, not this command.
-constexpr std::chrono::seconds kOutcomeTimeout{60};
-// How long a mapper may be gone before another one has said that it is there.
-constexpr std::chrono::seconds kAbsenceMax{2};
+// An upgrade takes some ten to some hundred milliseconds.
+constexpr int kPollMs = 10;
 
-int Fail(const std::string& reason) {
-  std::fprintf(stderr, "epmdctl: %s\n", reason.c_str());
+int Fail(const std::string& message) {
+  PrintError(message);
   return kExitFailed;
 }
 
-// Where the mapper looks for what it is to upgrade to. It believes only a file of its own user or
-// of root's that nobody else may write to. Returns an errno.
-int RequestProgram(const std::string& registry_path, const std::string& program) {
-  const std::string path = registry_path + ".upgrade";
-  const std::string unfinished = path + "." + std::to_string(getpid());
-  unlink(unfinished.c_str());
-  const OwnedFd fd(
-      open(unfinished.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0644));
-  // The umask must not decide whether the mapper can read it.
-  if (!fd.valid() || fchmod(fd.get(), 0644) != 0) return errno;
-  errno = EIO;  // when less is written than there is
-  const bool is_written =
-      write(fd.get(), program.data(), program.size()) == static_cast<ssize_t>(program.size()) &&
-      rename(unfinished.c_str(), path.c_str()) == 0;
-  const int error = is_written ? 0 : errno;
-  if (error != 0) unlink(unfinished.c_str());
-  return error;
+// Absolute, with symbolic links as they are: where they lead may change with the next package.
+// Empty when there is no current directory.
+std::string AbsolutePath(const std::string& path) {
+  if (path.front() == '/') return path;
+  const std::unique_ptr<char, decltype(&std::free)> directory(getcwd(nullptr, 0), &std::free);
+  return directory == nullptr ? "" : std::string(directory.get()) + "/" + path;
 }
 
-// Follows the registry when another file takes its place.
-class Status {
- public:
-  explicit Status(std::string path) : path_(std::move(path)) { Open(); }
-  bool is_open() const { return reader_ != nullptr; }
-  const std::string& error() const { return error_; }
+// What is wrong with a binary; empty when nothing is.
+std::string BinaryComplaint(const std::string& path) {
+  struct stat file;
+  if (stat(path.c_str(), &file) != 0) return ErrorText(errno);
+  if (!S_ISREG(file.st_mode)) return "is not a regular file";
+  if (access(path.c_str(), X_OK) != 0) return "may not be executed: " + ErrorText(errno);
+  return "";
+}
 
-  // REQUIRES: is_open().
-  const RegistryView& view() {
-    if (reader_->view().superseded()) Open();
-    return reader_->view();
+// Puts `content` into a new file at `path`, for the owner of the registry, at once as a whole;
+// empty, or what went wrong.
+std::string WriteRequest(const std::string& registry_path, const std::string& path,
+                         const std::string& content) {
+  const std::string temporary = path + "." + std::to_string(getpid());
+  unlink(temporary.c_str());
+  const OwnedFd fd(
+      open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
+  if (!fd.valid()) return temporary + ": cannot be created: " + ErrorText(errno);
+  struct stat registry;
+  std::string complaint;
+  if (write(fd.get(), content.data(), content.size()) != static_cast<ssize_t>(content.size())) {
+    complaint = temporary + ": cannot be written: " + ErrorText(errno);
+  } else if (stat(registry_path.c_str(), &registry) != 0 ||
+             (registry.st_uid != geteuid() &&
+              fchown(fd.get(), registry.st_uid, registry.st_gid) != 0)) {
+    complaint = temporary + ": cannot be given to the mapper's user: " + ErrorText(errno);
+  } else if (rename(temporary.c_str(), path.c_str()) != 0) {
+    complaint = path + ": cannot be named: " + ErrorText(errno);
   }
+  if (!complaint.empty()) unlink(temporary.c_str());
+  return complaint;
+}
 
- private:
-  void Open() {
-    std::unique_ptr<Reader> opened = Reader::Open(path_, error_);
-    // A new file that is not there yet will be.
-    if (opened != nullptr) reader_ = std::move(opened);
+// Sends SIGHUP to the mapper, and to no other process that got its pid.
+std::string SendHangup(const MapperStatus& mapper) {
+  const OwnedFd pidfd(static_cast<int>(syscall(SYS_pidfd_open, static_cast<pid_t>(mapper.pid), 0)));
+  if (!pidfd.valid()) {
+    return "the mapper, process " + std::to_string(mapper.pid) +
+           ", cannot be reached: " + ErrorText(errno);
   }
-
-  const std::string path_;
-  std::string error_;
-  std::unique_ptr<Reader> reader_;
-};
-
-// Waits until the upgrade after number `before` has an outcome.
-int AwaitOutcome(Status& status, uint64_t before) {
-  const steady_clock::time_point start = steady_clock::now();
-  steady_clock::time_point last_seen = start;
-  while (true) {
-    const steady_clock::time_point now = steady_clock::now();
-    const UpgradeStatus upgrade = status.view().upgrade_status();
-    if (upgrade.number != before) {
-      if (upgrade.outcome == UpgradeStatus::Outcome::kSucceeded) {
-        std::printf("upgraded: %s\n", upgrade.text.c_str());
-        return 0;
-      }
-      if (upgrade.outcome == UpgradeStatus::Outcome::kFailed) {
-        return Fail("the upgrade failed, the mapper serves on: " + upgrade.text);
-      }
-    }
-    if (IsRunning(status.view().mapper_status())) last_seen = now;
-    if (now > last_seen + kAbsenceMax) return Fail("the mapper ended before it was upgraded");
-    if (now > start + kOutcomeTimeout) {
-      return Fail("the mapper has not said within 60 s how the upgrade went; see its log");
-    }
-    std::this_thread::sleep_for(kPollPause);
+  if (!IsRunning(mapper)) {
+    return "the mapper, process " + std::to_string(mapper.pid) + ", has just ended";
   }
+  if (syscall(SYS_pidfd_send_signal, pidfd.get(), SIGHUP, nullptr, 0) != 0) {
+    return "the mapper, process " + std::to_string(mapper.pid) +
+           ", cannot be told: " + ErrorText(errno) +
+           (errno == EPERM ? "; run as its user or as root" : "");
+  }
+  return "";
+}
+
+int Report(const UpgradeStatus& upgrade, bool json) {
+  if (json) {
+    PrintJson(ToJson(upgrade));
+  } else if (upgrade.outcome == Outcome::kSucceeded) {
+    std::printf("%s\n", upgrade.text.empty() ? "upgraded" : upgrade.text.c_str());
+  } else {
+    PrintError("the upgrade failed, and the mapper goes on as before: " + upgrade.text);
+  }
+  return upgrade.outcome == Outcome::kSucceeded ? 0 : kExitFailed;
 }
 
 }  // namespace
 
-int UpgradeMapper(const std::string& registry_path, const std::string& program) {
-  Status status(registry_path);
-  if (!status.is_open()) {
-    std::fprintf(stderr, "epmdctl: %s\n", status.error().c_str());
+int Upgrade(CurrentRegistry& registry, const std::string& binary, int timeout_s, bool json) {
+  MapperStatus mapper;
+  UpgradeStatus before;
+  const auto read = [&](const RegistryView& view) {
+    mapper = view.mapper_status();
+    before = view.upgrade_status();
+  };
+  std::string error;
+  if (!registry.Read(read, error)) {
+    PrintError(error);
     return kExitNoRegistry;
   }
-  const MapperStatus mapper = status.view().mapper_status();
-  const UpgradeStatus last = status.view().upgrade_status();
-  // Its id could be another process's by now, but not once there is a descriptor for it and it is
-  // still seen to be the mapper.
-  const OwnedFd process(pidfd_open(static_cast<pid_t>(mapper.pid), 0));
-  if (!process.valid() || !IsRunning(mapper)) return Fail("the mapper is not running");
-  if (last.outcome == UpgradeStatus::Outcome::kRunning && last.unix_ns > mapper.started_unix_ns) {
-    return Fail("an upgrade is under way already");
+  if (!IsRunning(mapper)) {
+    PrintError(registry.path() + ": its mapper does not run; start it instead");
+    return kExitNotRunning;
   }
-  if (!program.empty()) {
-    // It is named from where the mapper stands.
-    const std::unique_ptr<char, decltype(&free)> path(realpath(program.c_str(), nullptr), free);
-    if (path == nullptr) return Fail(program + ": " + ErrorText(errno));
-    const int error = RequestProgram(registry_path, path.get());
-    if (error != 0) {
-      return Fail(registry_path + ".upgrade: cannot be written: " + ErrorText(error) +
-                  "; run this as root or as the mapper's user");
+  const std::string request_path = registry.path() + ".upgrade";
+  if (!binary.empty()) {
+    const std::string complaint = BinaryComplaint(binary);
+    if (!complaint.empty()) return Fail(Printable(binary) + ": " + complaint);
+    const std::string absolute = AbsolutePath(binary);
+    if (absolute.empty()) return Fail("there is no current directory; give an absolute path");
+    error = WriteRequest(registry.path(), request_path, absolute);
+    if (!error.empty()) return Fail(error);
+  }
+  error = SendHangup(mapper);
+  if (!error.empty()) {
+    if (!binary.empty()) unlink(request_path.c_str());
+    return Fail(error);
+  }
+
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(timeout_s);
+  UpgradeStatus upgrade;
+  while (std::chrono::steady_clock::now() < deadline) {
+    poll(nullptr, 0, kPollMs);
+    // It cannot be read while it is put back under its name; the next time will do.
+    if (!registry.Read(
+            [&](const RegistryView& view) {
+              upgrade = view.upgrade_status();
+              mapper = view.mapper_status();
+            },
+            error)) {
+      continue;
+    }
+    if (upgrade.number > before.number &&
+        (upgrade.outcome == Outcome::kSucceeded || upgrade.outcome == Outcome::kFailed)) {
+      return Report(upgrade, json);
     }
   }
-  if (pidfd_send_signal(process.get(), SIGHUP, nullptr, 0) != 0) {
-    return Fail("the mapper cannot be told: " + ErrorText(errno) +
-                "; run this as root or as the mapper's user");
+  // A request that was not taken up must not surprise the next one.
+  if (!binary.empty()) unlink(request_path.c_str());
+  const std::string waited = "no outcome after " + std::to_string(timeout_s) + " s";
+  if (!IsRunning(mapper)) return Fail(waited + ": the mapper does not run any more; see its log");
+  if (upgrade.number > before.number) {
+    return Fail(waited + ": the upgrade still runs; see epmdctl status and the mapper's log");
   }
-  return AwaitOutcome(status, last.number);
+  return Fail(waited + ": the mapper has not begun; see its log");
 }
 
 }  // namespace evermap

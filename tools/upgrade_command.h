@@ -1,15 +1,20 @@
-// `epmdctl upgrade`: has the mapper hand over to a new program, and says how that went.
+// epmdctl upgrade: asks the running mapper to be replaced by a new one, and tells how that went.
+//
+// The request is a SIGHUP; where another binary than the running one is to be started, its absolute
+// path is put into REGISTRY.upgrade before. The answer is the upgrade's status in the registry.
 #ifndef EVERMAP_TOOLS_UPGRADE_COMMAND_H_
 #define EVERMAP_TOOLS_UPGRADE_COMMAND_H_
 
 #include <string>
 
+#include "tools/current_registry.h"
+
 namespace evermap {
 
-// Tells the mapper of the registry at `registry_path` to upgrade to `program`, or, when that is
-// empty, to the file that it was started from, and waits for the outcome. Returns the exit code of
-// the process, 0 only when the new program serves; what happened is printed on one line.
-int UpgradeMapper(const std::string& registry_path, const std::string& program);
+inline constexpr int kUpgradeTimeoutDefaultS = 60;
+
+// `binary` may be empty: the mapper's own. Returns the exit code.
+int Upgrade(CurrentRegistry& registry, const std::string& binary, int timeout_s, bool json);
 
 }  // namespace evermap
 
