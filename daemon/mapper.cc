@@ -49,6 +49,8 @@ namespace {
 // How long a store that cannot take more is left alone, and a dead keeper before the next.
 constexpr int64_t kStorePauseMs = 50;
 constexpr int64_t kKeeperPauseMs = 1000;
+// How long a mapper that cannot start stays all the same, under systemd.
+constexpr absl::Duration kFailurePause = absl::Seconds(1);
 // How often listening sockets that were not found at once are looked for among all.
 constexpr int64_t kSearchIntervalMs = 1000;
 
@@ -141,6 +143,7 @@ class Mapper final : private Upgrade::Host {
 
   int Run(absl::FunctionRef<void()> on_ready) {
     const absl::Status started = Start(on_ready);
+    if (!started.ok()) SlowDownSystemd();
     if (absl::IsAlreadyExists(started)) {
       // What `erl` relies on: whoever starts a second mapper has one.
       Log(Severity::kRegistrations, "%s", started.message());
@@ -159,6 +162,8 @@ class Mapper final : private Upgrade::Host {
 
  private:
   absl::Status Start(absl::FunctionRef<void()> on_ready);
+  // A mapper that cannot start is tried again by systemd at once, and for ever (epmd.service).
+  void SlowDownSystemd() const;
   absl::Status TakeListeners();
   void ChooseStore();
   absl::Status OpenRegistry(bool is_prepared_only);
@@ -283,6 +288,13 @@ absl::Status Mapper::Start(absl::FunctionRef<void()> on_ready) {
   }
   if (succession_.has_value()) succession_->SayServing();
   return absl::OkStatus();
+}
+
+void Mapper::SlowDownSystemd() const {
+  const bool is_its_main_process = getenv("NOTIFY_SOCKET") != nullptr && !options_.daemon &&
+                                   !succession_.has_value() && !inherited_.keeper.valid() &&
+                                   store_.kind() != Store::Kind::kKeeper;
+  if (is_its_main_process) absl::SleepFor(kFailurePause);
 }
 
 absl::Status Mapper::TakeListeners() {

@@ -402,6 +402,21 @@ class SystemdTest(unittest.TestCase):
         self.assertEqual(self.stored(), 0)
         self.assertEqual(self.systemd.run('systemctl is-failed epmd.service')[0], 1)
 
+    @once
+    def test_mapper_that_cannot_start(self):
+        """systemd tries it again, but not all the time, and for ever."""
+        self.set_up(has_socket=True)
+        self.systemd.check(f'mkdir -p /run/epmd/registry.{self.port}')
+        self.systemd.check('systemctl start --no-block epmd.service')
+        harness.wait_until(lambda: self.restarts() >= 2, 'it is tried again')
+        before = self.restarts()
+        time.sleep(1.5)
+        self.assertLessEqual(self.restarts() - before, 2, self.log())
+        self.assertIn(f'/run/epmd/registry.{self.port}', self.log())
+        self.systemd.check(f'rmdir /run/epmd/registry.{self.port}')
+        self.wait_active()
+        self.assertEqual(self.client.names(), [])
+
     def test_with_socket(self):
         self.stored_listeners = 0
         self.set_up(has_socket=True)
