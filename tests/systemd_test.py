@@ -286,7 +286,8 @@ class SystemdTest(unittest.TestCase):
             self.assertEqual(node.evaluate('lists:sort(nodes())'), self.connected[name])
             self.assertEqual(node.evaluate('receive {nodedown, Who} -> {nodedown, Who} after 0 -> none end'), 'none')
         # The store: a descriptor of each node, and of those that have just gone.
-        harness.wait_until(lambda: self.stored() == NODES + self.stored_listeners, lambda: f'{self.stored()} are stored')
+        harness.wait_until(lambda: self.stored() == NODES + self.stored_listeners,
+                           lambda: f'{self.stored()} are stored')
 
     def stored(self):
         return int(self.systemd.show('epmd.service', 'NFileDescriptorStore')['NFileDescriptorStore'])
