@@ -25,6 +25,7 @@ struct Connection {
   enum class State : uint8_t {
     kFree,
     kReading,  // a request
+    kEvicted,  // reads no more than has arrived
     kWriting,  // the rest of a reply
     kNode,     // keeps a registration alive
     kEnding,   // shut down; closed when its operation completes

@@ -40,15 +40,14 @@ void Report(int report_fd, int code) {
   // Nobody reads it any more: nobody waits.
 }
 
-// Leaves the caller's terminal and pipes alone from here on.
+}  // namespace
+
 void LetGoOfStandardStreams() {
   const int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
   if (null_fd < 0) return;
   for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) dup2(null_fd, fd);
   if (null_fd > STDERR_FILENO) close(null_fd);
 }
-
-}  // namespace
 
 int RunDetached(absl::FunctionRef<int(absl::FunctionRef<void()> ready)> serve) {
   int ends[2];
@@ -72,7 +71,6 @@ int RunDetached(absl::FunctionRef<int(absl::FunctionRef<void()> ready)> serve) {
   if (chdir("/") != 0) _exit(Fail("cannot go to /"));
   bool reported = false;
   const int code = serve([&] {
-    LetGoOfStandardStreams();
     Report(ends[1], 0);
     close(ends[1]);
     reported = true;

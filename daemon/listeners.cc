@@ -3,7 +3,6 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
-#include <systemd/sd-daemon.h>
 
 #include <cerrno>
 #include <cstring>
@@ -124,34 +123,6 @@ absl::StatusOr<std::vector<OwnedFd>> BindListeners(const Options& options) {
   if (listeners.empty()) {
     return absl::FailedPreconditionError(absl::StrCat("cannot listen on port ", options.port,
                                                       " of any address: ", ErrorText(last_error)));
-  }
-  return listeners;
-}
-
-absl::StatusOr<std::vector<OwnedFd>> ListenersFromSystemd() {
-  const int count = sd_listen_fds(1);
-  if (count < 0) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("the sockets passed by systemd cannot be taken: ", ErrorText(-count)));
-  }
-  if (count == 0) {
-    return absl::FailedPreconditionError(
-        "-systemd was given, but systemd passed no sockets; start this through epmd.socket, or "
-        "without -systemd");
-  }
-  if (count > static_cast<int>(kListenersMax)) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("systemd passed ", count, " sockets, more than ", kListenersMax));
-  }
-  std::vector<OwnedFd> listeners;
-  for (int fd = SD_LISTEN_FDS_START; fd < SD_LISTEN_FDS_START + count; ++fd) {
-    listeners.emplace_back(fd);
-    if (sd_is_socket(fd, AF_UNSPEC, SOCK_STREAM, 1) <= 0) {
-      return absl::FailedPreconditionError(
-          absl::StrCat("descriptor ", fd,
-                       " from systemd is no listening TCP socket; see ListenStream= in "
-                       "epmd.socket"));
-    }
   }
   return listeners;
 }

@@ -14,10 +14,6 @@ namespace evermap {
 // already. kFailedPrecondition: an address cannot be bound, the message says which and why.
 absl::StatusOr<std::vector<OwnedFd>> BindListeners(const Options& options);
 
-// The sockets that systemd passes (sd_listen_fds(3)). kFailedPrecondition: there are none, or one
-// is no listening TCP socket.
-absl::StatusOr<std::vector<OwnedFd>> ListenersFromSystemd();
-
 }  // namespace evermap
 
 #endif  // EVERMAP_DAEMON_LISTENERS_H_

@@ -46,7 +46,7 @@ void WriteAll(std::string_view text) {
 void SetUpLog(LogTarget target, int debug_level) {
   g_target = target;
   g_debug_level = debug_level;
-  if (target == LogTarget::kSyslog) openlog("epmd", LOG_PID | LOG_NDELAY, LOG_DAEMON);
+  if (target != LogTarget::kStandardError) openlog("epmd", LOG_PID | LOG_NDELAY, LOG_DAEMON);
 }
 
 bool IsLogged(Severity severity) {
@@ -54,10 +54,10 @@ bool IsLogged(Severity severity) {
 }
 
 void LogLine(Severity severity, std::string_view line) {
-  if (g_target == LogTarget::kSyslog) {
+  if (g_target != LogTarget::kStandardError) {
     syslog(SyslogPriority(severity), "%.*s", static_cast<int>(line.size()), line.data());
-    return;
   }
+  if (g_target == LogTarget::kSyslog) return;
   const time_t now = time(nullptr);
   tm local;
   char stamp[32] = "";

@@ -26,7 +26,7 @@ enum class Severity : uint8_t {
   kConnections,    // -d -d -d: every connection
 };
 
-enum class LogTarget : uint8_t { kStandardError, kSyslog };
+enum class LogTarget : uint8_t { kStandardError, kSyslog, kBoth };
 
 // `debug_level` is the number of -d options: what is below kNotice is dropped without them.
 void SetUpLog(LogTarget target, int debug_level);
@@ -35,6 +35,7 @@ void LogLine(Severity severity, std::string_view line);
 // Printable, whatever a client sent.
 std::string Escaped(std::string_view bytes);
 
+// Arguments that cost something are to be made only where IsLogged().
 template <typename... Args>
 void Log(Severity severity, const absl::FormatSpec<Args...>& format, const Args&... args) {
   if (IsLogged(severity)) LogLine(severity, absl::StrFormat(format, args...));

@@ -72,6 +72,10 @@ class Loop {
   // with other loops and processes; each connection goes to one of them.
   // REQUIRES: listener < kListenersMax.
   virtual void Accept(uint32_t listener, int fd) = 0;
+  // Ends the accepting. Connections that were accepted before are still reported; when
+  // IsAccepting() is false, all have been. Accept() starts it again.
+  virtual void StopAccepting() = 0;
+  virtual bool IsAccepting() const = 0;
   virtual void Receive(uint32_t connection, int fd) = 0;
   virtual void AwaitWritable(uint32_t connection, int fd) = 0;
   // See rule 2.

@@ -40,7 +40,13 @@ class EpollLoop final : public Loop {
       : epoll_fd_(std::move(epoll_fd)),
         wake_fd_(std::move(wake_fd)),
         registered_(connections_max, false),
-        waiting_(connections_max, Waiting::kNothing) {}
+        waiting_(connections_max, Waiting::kNothing) {
+    listeners_.fill(-1);
+    // What one turn brings; more is taken only where more wait at a time than ever before.
+    receives_.reserve(kEventsMax);
+    trying_.reserve(kEventsMax);
+    fds_.reserve(kEventsMax);
+  }
 
   void Accept(uint32_t listener, int fd) override {
     listeners_[listener] = fd;
@@ -52,6 +58,13 @@ class EpollLoop final : public Loop {
       refused_listeners_.push_back({listener, errno});
     }
   }
+
+  void StopAccepting() override {
+    for (uint32_t listener = 0; listener < kListenersMax; ++listener) LeaveListener(listener);
+    refused_listeners_.clear();
+  }
+
+  bool IsAccepting() const override { return false; }
 
   void Receive(uint32_t connection, int fd) override { receives_.push_back({connection, fd}); }
 
@@ -98,6 +111,13 @@ class EpollLoop final : public Loop {
     event.events = events;
     event.data.u64 = token;
     return epoll_ctl(epoll_fd_.get(), operation, fd, &event) == 0;
+  }
+
+  void LeaveListener(uint32_t listener) {
+    if (listeners_[listener] < 0) return;
+    // Fails only where it was refused.
+    epoll_ctl(epoll_fd_.get(), EPOLL_CTL_DEL, listeners_[listener], nullptr);
+    listeners_[listener] = -1;
   }
 
   void Await(uint32_t connection, int fd, Waiting waiting) {
@@ -150,6 +170,7 @@ class EpollLoop final : public Loop {
 
   void AcceptSome(uint32_t listener, LoopHandler& handler) {
     const int listening_fd = listeners_[listener];
+    if (listening_fd < 0) return;
     for (int i = 0; i < kAcceptsPerEvent; ++i) {
       sockaddr_storage peer;
       socklen_t peer_size = sizeof(peer);
@@ -161,7 +182,7 @@ class EpollLoop final : public Loop {
         return;
       } else if (!IsErrorOfOneConnection(errno)) {
         const int error = errno;
-        epoll_ctl(epoll_fd_.get(), EPOLL_CTL_DEL, listening_fd, nullptr);
+        LeaveListener(listener);
         handler.OnAcceptFailed(listener, error);
         return;
       }
@@ -196,10 +217,10 @@ class EpollLoop final : public Loop {
 
   OwnedFd epoll_fd_;
   OwnedFd wake_fd_;
-  std::array<int, kListenersMax> listeners_ = {};
-  std::vector<bool> registered_;  // by connection: known to epoll
-  std::vector<Waiting> waiting_;  // by connection: what for
-  std::vector<int> fds_;          // by connection, of those that wait
+  std::array<int, kListenersMax> listeners_;  // -1: not accepted from
+  std::vector<bool> registered_;              // by connection: known to epoll
+  std::vector<Waiting> waiting_;              // by connection: what for
+  std::vector<int> fds_;                      // by connection, of those that wait
   std::vector<PendingReceive> receives_;
   std::vector<PendingReceive> trying_;
   std::vector<uint32_t> failed_;

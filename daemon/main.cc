@@ -1,4 +1,5 @@
 #include <fcntl.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -6,10 +7,14 @@
 #include <cstdlib>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "absl/types/span.h"
 #include "daemon/daemonize.h"
+#include "daemon/inheritance.h"
 #include "daemon/interactive.h"
+#include "daemon/keeper.h"
 #include "daemon/log.h"
 #include "daemon/mapper.h"
 #include "daemon/options.h"
@@ -17,20 +22,11 @@
 namespace evermap {
 namespace {
 
-constexpr int kDescriptorsFromSystemd = 3;
-
 void Print(FILE* stream, std::string_view text) { fwrite(text.data(), 1, text.size(), stream); }
 
 // What a starter left open is none of the mapper's business, and would keep, say, a pipe open on
 // which somebody waits for its end.
-void CloseInheritedDescriptors(const Options& options) {
-  unsigned first = STDERR_FILENO + 1;
-  if (options.systemd) {
-    const char* count = getenv("LISTEN_FDS");
-    first = kDescriptorsFromSystemd + static_cast<unsigned>(std::max(0, count ? atoi(count) : 0));
-  }
-  close_range(first, ~0u, 0);
-}
+void CloseOtherDescriptors() { close_range(STDERR_FILENO + 1 + InheritedDescriptors(), ~0u, 0); }
 
 // Descriptors 0 to 2 must be taken, or a socket would get one of them.
 void OpenStandardStreams() {
@@ -41,29 +37,51 @@ void OpenStandardStreams() {
   if (fd > STDERR_FILENO) close(fd);
 }
 
-int Serve(Options options) {
+// Whether this process is to be a keeper for the mapper that it starts.
+bool WantsKeeper(const Options& options) {
+  // A starter's NOTIFY_SOCKET is not that of a daemon.
+  return !options.no_keeper && (options.daemon || getenv("NOTIFY_SOCKET") == nullptr);
+}
+
+int Serve(Options options, std::vector<std::string> arguments) {
   // A path that was relative to the starter's directory still is after -daemon left it.
   if (!options.registry_path.empty() && options.registry_path[0] != '/') {
     char* directory = getcwd(nullptr, 0);
-    if (directory != nullptr)
+    if (directory != nullptr) {
       options.registry_path = std::string(directory) + "/" + options.registry_path;
+      // The last one counts.
+      arguments.insert(arguments.end(), {"-registry", options.registry_path});
+    }
     free(directory);
   }
-  CloseInheritedDescriptors(options);
-  SetUpLog(LogTarget::kStandardError, options.debug_level);
-  if (!options.daemon) {
-    return RunMapper(options, [] {});
+  CloseOtherDescriptors();
+  SetUpLog(options.daemon ? LogTarget::kBoth : LogTarget::kStandardError, options.debug_level);
+  absl::StatusOr<Inheritance> inherited = TakeInheritance();
+  if (!inherited.ok()) {
+    Log(Severity::kError, "%s", inherited.status().message());
+    return 1;
   }
-  return RunDetached([&](absl::FunctionRef<void()> ready) {
-    return RunMapper(options, [&] {
+  if (options.daemon) unsetenv("NOTIFY_SOCKET");
+  const bool is_mapper = inherited->keeper.valid() || inherited->predecessor.valid();
+  const bool is_keeper = inherited->mapper.valid() || (!is_mapper && WantsKeeper(options));
+  const bool is_detached = is_mapper || inherited->mapper.valid();
+  const auto run = [&](absl::FunctionRef<void()> ready) {
+    const auto on_ready = [&] {
       ready();
+      if (!options.daemon) return;
+      LetGoOfStandardStreams();
       SetUpLog(LogTarget::kSyslog, options.debug_level);
-    });
-  });
+    };
+    return is_keeper ? RunKeeper(arguments, *std::move(inherited), on_ready)
+                     : RunMapper(options, arguments, *std::move(inherited), on_ready);
+  };
+  return options.daemon && !is_detached ? RunDetached(run) : run([] {});
 }
 
 int Main(int argc, char** argv) {
   OpenStandardStreams();
+  // A mapper that a keeper started would be called after the file that it was started from.
+  prctl(PR_SET_NAME, "epmd");
   const absl::StatusOr<Options> options =
       ParseOptions(absl::MakeConstSpan(argv + 1, static_cast<size_t>(std::max(argc - 1, 0))),
                    [](const char* name) -> const char* { return getenv(name); });
@@ -79,7 +97,7 @@ int Main(int argc, char** argv) {
       Print(stdout, VersionText());
       return 0;
     case Command::kServe:
-      return Serve(*options);
+      return Serve(*options, std::vector<std::string>(argv, argv + argc));
     default:
       return RunInteractive(*options);
   }

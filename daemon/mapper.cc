@@ -1,39 +1,55 @@
 #include "daemon/mapper.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/eventfd.h>
-#include <sys/resource.h>
 #include <sys/signalfd.h>
-#include <systemd/sd-daemon.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <cstdlib>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <thread>
 #include <utility>
 #include <vector>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "daemon/custody.h"
+#include "daemon/descriptors.h"
+#include "daemon/fault.h"
+#include "daemon/launch.h"
 #include "daemon/listeners.h"
 #include "daemon/log.h"
 #include "daemon/loop.h"
+#include "daemon/notify.h"
+#include "daemon/orphans.h"
 #include "daemon/peer.h"
+#include "daemon/sock_diag.h"
+#include "daemon/store.h"
+#include "daemon/upgrade.h"
 #include "daemon/worker.h"
 #include "registry/registry.h"
 #include "registry/segment.h"
+#include "registry/status.h"
 
 namespace evermap {
 namespace {
 
-// Above this a larger limit of open files only costs memory.
-constexpr rlim_t kDescriptorsMax = 1u << 20;
+// How long a store that cannot take more is left alone, and a dead keeper before the next.
+constexpr int64_t kStorePauseMs = 50;
+constexpr int64_t kKeeperPauseMs = 1000;
+// How often listening sockets that were not found at once are looked for among all.
+constexpr int64_t kSearchIntervalMs = 1000;
 
 // Wakes the main thread for a stop. Of the process, since there is one mapper in it.
 int g_stop_fd = -1;
@@ -45,21 +61,9 @@ void RequestStop(std::string_view reason) {
   [[maybe_unused]] const ssize_t written = write(g_stop_fd, &one, sizeof(one));
 }
 
-int Fail(absl::string_view message) {
-  Log(Severity::kError, "%s", message);
-  return 1;
-}
-
-// As many descriptors as this process may have.
-uint32_t RaiseDescriptorLimit() {
-  rlimit limit = {};
-  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return 1024;
-  const rlim_t wanted = std::min(limit.rlim_max, kDescriptorsMax);
-  if (limit.rlim_cur < wanted) {
-    const rlim_t before = std::exchange(limit.rlim_cur, wanted);
-    if (setrlimit(RLIMIT_NOFILE, &limit) != 0) limit.rlim_cur = before;
-  }
-  return static_cast<uint32_t>(std::min(limit.rlim_cur, kDescriptorsMax));
+void Empty(int event_fd) {
+  uint64_t count = 0;
+  [[maybe_unused]] const ssize_t got = read(event_fd, &count, sizeof(count));
 }
 
 uint32_t WorkerCount(const Options& options) {
@@ -104,27 +108,8 @@ absl::StatusOr<std::vector<std::unique_ptr<Loop>>> ChooseLoops(LoopChoice choice
   return CreateLoops(LoopKind::kEpoll, count, options);
 }
 
-absl::StatusOr<std::unique_ptr<Registry>> OpenRegistry(const Options& options) {
-  Registry::Options registry_options{.path = options.registry_path, .capacity = options.capacity};
-  if (registry_options.path.empty()) {
-    registry_options.path = DefaultRegistryPath(options.port);
-    const absl::Status made = MakeRegistryDirectory(registry_options.path);
-    if (!made.ok()) return made;
-  }
-  return Registry::Open(registry_options);
-}
-
-// Connections die with their mapper, so nothing keeps alive what an earlier one had registered.
-void EndLostRegistrations(Registry& registry) {
-  uint32_t ended = 0;
-  registry.ForEach([&](const Registration& node) {
-    if (node.state != RegistrationState::kRemembered && registry.Unregister(node.slot, node.id)) {
-      ++ended;
-    }
-  });
-  if (ended > 0) {
-    Log(Severity::kNotice, "%d nodes of an earlier mapper have to register again", ended);
-  }
+std::string RegistryPath(const Options& options) {
+  return options.registry_path.empty() ? DefaultRegistryPath(options.port) : options.registry_path;
 }
 
 OwnedFd SignalDescriptor() {
@@ -134,95 +119,528 @@ OwnedFd SignalDescriptor() {
   // Before threads start, so that all have them blocked.
   if (pthread_sigmask(SIG_BLOCK, &signals, nullptr) != 0) return OwnedFd();
   signal(SIGPIPE, SIG_IGN);
-  return OwnedFd(signalfd(-1, &signals, SFD_CLOEXEC));
+  return OwnedFd(signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK));
 }
 
-// Returns when the mapper is to end.
-void AwaitStop(int signal_fd, int stop_fd) {
-  std::array<pollfd, 2> waiting = {{{signal_fd, POLLIN, 0}, {stop_fd, POLLIN, 0}}};
+// The registration that a connection keeps alive.
+struct Place {
+  uint32_t slot;
+  uint64_t id;
+  bool is_orphaned;
+};
+using Places = absl::flat_hash_map<uint64_t, Place>;  // by SO_COOKIE
+
+class Mapper final : private Upgrade::Host {
+ public:
+  Mapper(const Options& options, const std::vector<std::string>& arguments, Inheritance inherited)
+      : options_(options), arguments_(arguments), inherited_(std::move(inherited)) {}
+  ~Mapper() = default;
+  Mapper(const Mapper&) = delete;
+  Mapper& operator=(const Mapper&) = delete;
+
+  int Run(absl::FunctionRef<void()> on_ready) {
+    const absl::Status started = Start(on_ready);
+    if (absl::IsAlreadyExists(started)) {
+      // What `erl` relies on: whoever starts a second mapper has one.
+      Log(Severity::kRegistrations, "%s", started.message());
+      return 0;
+    }
+    if (!started.ok()) {
+      Log(Severity::kError, "%s", started.message());
+      if (succession_.has_value()) {
+        succession_->SayFailure({started.message().data(), started.message().size()});
+      }
+      return 1;
+    }
+    Serve();
+    return Leave() ? 0 : 1;
+  }
+
+ private:
+  absl::Status Start(absl::FunctionRef<void()> on_ready);
+  absl::Status TakeListeners();
+  void ChooseStore();
+  absl::Status OpenRegistry(bool is_prepared_only);
+  absl::Status MakeCustody();
+  void MakeWorkers();
+  // Gives the connections to the workers; what has none becomes an orphan.
+  void TakeConnections(std::vector<OwnedFd> connections);
+  void TakeConnection(OwnedFd connection, const Places& places);
+  Places FindPlaces();
+  void RecordStatus();
+
+  // The main thread, while the workers serve. Returns when the mapper is to leave.
+  void Serve();
+  int TimeoutMs() const;
+  // False when the mapper is to end.
+  bool OnSignal();
+  void OnStoreLink(short events);
+  void OnTimers();
+  // False when nobody serves after this mapper that should.
+  bool Leave();
+
+  // Passes what the workers have registered to the store, and finds out where the nodes listen.
+  void StoreNew();
+  void FlushStore();
+  void FindListener(const Registration& node);
+  void FindListenersAmongAll();
+  void ReplaceKeeper();
+
+  bool PauseWorkers() override;
+  void ResumeWorkers() override { SetPhase(Phase::kServing); }
+  void SetPhase(Phase phase) {
+    shared_->phases.Set(phase);
+    for (const std::unique_ptr<Worker>& worker : workers_) worker->Wake();
+  }
+
+  const Options& options_;
+  const std::vector<std::string>& arguments_;
+  Inheritance inherited_;
+
+  std::vector<OwnedFd> sockets_;
+  std::vector<int> listeners_;
+  OwnedFd signal_fd_;
+  OwnedFd stop_fd_;
+  OwnedFd custody_fd_;  // an eventfd: there are new connections in custody
+  uint32_t descriptors_max_ = 0;
+  uint32_t worker_count_ = 0;
+  std::string loop_reason_;
+  std::vector<std::unique_ptr<Loop>> loops_;
+  Store store_;
+  std::unique_ptr<Registry> registry_;
+  std::optional<Custody> custody_;
+  std::optional<Orphans> orphans_;
+  SourceBound sources_;
+  std::optional<Shared> shared_;
+  std::vector<std::unique_ptr<Worker>> workers_;
+  std::vector<std::thread> threads_;
+  size_t next_worker_ = 0;
+  std::optional<Succession> succession_;
+  std::optional<Upgrade> upgrade_;
+  bool is_succeeded_ = false;  // another mapper has taken over
+
+  ListenerQuery listener_query_;
+  std::vector<Place> unknown_listeners_;
+  int64_t search_ms_ = 0;
+  int64_t judge_ms_ = 0;
+  int64_t flush_ms_ = -1;   // MonotonicMs(); -1: not planned
+  int64_t keeper_ms_ = -1;  // when to start the next keeper
+  Registration found_;
+};
+
+absl::Status Mapper::Start(absl::FunctionRef<void()> on_ready) {
+  if (inherited_.predecessor.valid()) succession_.emplace(std::move(inherited_.predecessor));
+  descriptors_max_ = RaiseDescriptorLimit();
+  if (absl::Status status = TakeListeners(); !status.ok()) return status;
+  ChooseStore();
+  // A successor finds out whether it could; the rest comes when the registry is at rest.
+  if (absl::Status status = OpenRegistry(succession_.has_value()); !status.ok()) return status;
+  signal_fd_ = SignalDescriptor();
+  stop_fd_ = OwnedFd(eventfd(0, EFD_CLOEXEC));
+  custody_fd_ = OwnedFd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!signal_fd_.valid() || !stop_fd_.valid() || !custody_fd_.valid()) {
+    return absl::ErrnoToStatus(errno, "no descriptor for signals");
+  }
+  g_stop_fd = stop_fd_.get();
+  worker_count_ = WorkerCount(options_);
+  auto loops = ChooseLoops(options_.loop, worker_count_, {.connections_max = descriptors_max_},
+                           loop_reason_);
+  if (!loops.ok()) return loops.status();
+  loops_ = *std::move(loops);
+
+  std::vector<OwnedFd> connections = std::move(inherited_.connections);
+  if (succession_.has_value()) {
+    absl::StatusOr<std::vector<OwnedFd>> handed_over = succession_->TakeOver();
+    if (!handed_over.ok()) return handed_over.status();
+    connections = *std::move(handed_over);
+    if (absl::Status status = OpenRegistry(false); !status.ok()) return status;
+  }
+  if (absl::Status status = MakeCustody(); !status.ok()) return status;
+  MakeWorkers();
+  TakeConnections(std::move(connections));
+  if (succession_.has_value()) {
+    if (absl::Status status = succession_->Commit(); !status.ok()) return status;
+  } else if (store_.kind() != Store::Kind::kNone && inherited_.listeners.empty()) {
+    for (const OwnedFd& socket : sockets_) {
+      store_.Put(OwnedFd(fcntl(socket.get(), F_DUPFD_CLOEXEC, 0)));
+    }
+    FlushStore();
+  }
+  EndWatcher(inherited_.watcher);
+  // Whom to look after. A keeper whose mapper has died meanwhile starts another one.
+  if (!store_.TakeOver()) return absl::AbortedError("the keeper starts another mapper");
+  // The sockets listen: whoever connects from here on is served.
+  on_ready();
+  RecordStatus();
+  Log(Severity::kNotice, "serves port %d with %d workers through %s; registry %s", options_.port,
+      workers_.size(), loop_reason_, registry_->path());
+  for (const std::unique_ptr<Worker>& worker : workers_) {
+    threads_.emplace_back([&worker] { worker->Serve(); });
+  }
+  if (succession_.has_value()) succession_->SayServing();
+  return absl::OkStatus();
+}
+
+absl::Status Mapper::TakeListeners() {
+  if (inherited_.listeners.empty()) {
+    if (options_.systemd) {
+      return absl::FailedPreconditionError(
+          "-systemd was given, but systemd passed no sockets; start this through epmd.socket, or "
+          "without -systemd");
+    }
+    absl::StatusOr<std::vector<OwnedFd>> bound = BindListeners(options_);
+    if (!bound.ok()) return bound.status();
+    sockets_ = *std::move(bound);
+  } else {
+    if (inherited_.listeners.size() > kListenersMax) {
+      return absl::FailedPreconditionError(absl::StrCat(
+          "systemd passed ", inherited_.listeners.size(), " sockets, more than ", kListenersMax));
+    }
+    for (OwnedFd& socket : inherited_.listeners) sockets_.push_back(std::move(socket));
+  }
+  for (const OwnedFd& socket : sockets_) listeners_.push_back(socket.get());
+  return absl::OkStatus();
+}
+
+void Mapper::ChooseStore() {
+  if (inherited_.keeper.valid()) {
+    store_ = Store(Store::Kind::kKeeper, std::move(inherited_.keeper));
+    return;
+  }
+  const char* address = getenv("NOTIFY_SOCKET");
+  if (address == nullptr || options_.daemon) return;
+  absl::StatusOr<OwnedFd> link = ConnectToNotifySocket(address);
+  if (link.ok()) {
+    store_ = Store(Store::Kind::kSystemd, *std::move(link));
+  } else {
+    Log(Severity::kWarning, "connections are not kept over a crash: %s", link.status().message());
+  }
+}
+
+absl::Status Mapper::OpenRegistry(bool is_prepared_only) {
+  if (registry_ != nullptr) return absl::OkStatus();
+  Registry::Options options{.path = RegistryPath(options_), .capacity = options_.capacity};
+  if (options_.registry_path.empty()) {
+    if (absl::Status made = MakeRegistryDirectory(options.path); !made.ok()) return made;
+  }
+  if (is_prepared_only) {
+    const absl::StatusOr<bool> needs_migration = Registry::NeedsMigration(options.path);
+    if (!needs_migration.ok()) return needs_migration.status();
+    if (*needs_migration) return absl::OkStatus();
+  }
+  absl::StatusOr<std::unique_ptr<Registry>> registry = Registry::Open(options);
+  if (!registry.ok()) return registry.status();
+  registry_ = *std::move(registry);
+  return absl::OkStatus();
+}
+
+absl::Status Mapper::MakeCustody() {
+  // The lowest free number tells how many are in use; connections handed over count as nodes.
+  const OwnedFd lowest_free(dup(stop_fd_.get()));
+  const auto handed_over = static_cast<uint32_t>(inherited_.connections.size());
+  const uint32_t in_use = lowest_free.valid()
+                              ? static_cast<uint32_t>(lowest_free.get()) - handed_over
+                              : descriptors_max_;
+  if (in_use + kDescriptorsForRequests >= descriptors_max_) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("the limit of ", descriptors_max_,
+                     " open files leaves none for nodes; raise it (ulimit -n, LimitNOFILE=) "
+                     "or use fewer -workers"));
+  }
+  custody_.emplace(registry_->capacity(), descriptors_max_ - in_use - kDescriptorsForRequests,
+                   custody_fd_.get());
+  return absl::OkStatus();
+}
+
+void Mapper::MakeWorkers() {
+  orphans_.emplace(*registry_, options_.orphan_grace);
+  shared_.emplace(options_, *registry_, *custody_, sources_, listeners_, descriptors_max_,
+                  RequestStop);
+  for (std::unique_ptr<Loop>& loop : loops_) {
+    workers_.push_back(std::make_unique<Worker>(static_cast<uint32_t>(workers_.size()),
+                                                std::move(loop), *shared_));
+  }
+  Upgrade::Host& host = *this;
+  upgrade_.emplace(host, *registry_, *custody_, store_, listeners_, arguments_);
+}
+
+Places Mapper::FindPlaces() {
+  Places places;
+  registry_->ForEach([&](const Registration& node) {
+    if (node.state == RegistrationState::kRemembered) return;
+    places[node.connection_cookie] = {node.slot, node.id,
+                                      node.state == RegistrationState::kOrphaned};
+  });
+  return places;
+}
+
+void Mapper::TakeConnections(std::vector<OwnedFd> connections) {
+  const Places places = FindPlaces();
+  for (OwnedFd& connection : connections) TakeConnection(std::move(connection), places);
+  uint32_t orphaned = 0;
+  for (const auto& [cookie, place] : places) {
+    if (custody_->DescriptorOf(place.slot) >= 0) continue;
+    if (place.is_orphaned || registry_->Orphan(place.slot, place.id)) {
+      orphans_->Add(place.slot, place.id);
+      orphaned += place.is_orphaned ? 0 : 1;
+    }
+  }
+  if (orphaned > 0) {
+    registry_->statistics(0).orphaned.fetch_add(orphaned, std::memory_order_relaxed);
+    Log(Severity::kNotice,
+        "%d nodes have lost their connection with an earlier mapper; they are found as long as "
+        "they "
+        "live",
+        orphaned);
+  }
+  orphans_->Judge();
+}
+
+void Mapper::TakeConnection(OwnedFd connection, const Places& places) {
+  const uint64_t cookie = SocketCookie(connection.get());
+  const auto found = cookie == 0 ? places.end() : places.find(cookie);
+  if (found == places.end()) {
+    // Of a registration that has ended; whoever holds it lets it go then.
+    shutdown(connection.get(), SHUT_RDWR);
+    return;
+  }
+  const Place& place = found->second;
+  if (custody_->DescriptorOf(place.slot) >= 0) return;  // stored twice
+  if (place.is_orphaned && !registry_->Adopt(place.slot, place.id, cookie)) return;
+  custody_->HoldStored(place.slot, connection.get());
+  workers_[next_worker_++ % workers_.size()]->Give(std::move(connection), place.slot, place.id);
+}
+
+void Mapper::RecordStatus() {
+  registry_->SetMapperStatus({.pid = static_cast<uint32_t>(getpid()),
+                              .start_ticks = ProcessStartTicks(getpid()),
+                              .started_unix_ns = absl::ToUnixNanos(absl::Now()),
+                              .workers = static_cast<uint32_t>(workers_.size()),
+                              .version = EVERMAP_VERSION,
+                              .loop = loop_reason_.substr(0, loop_reason_.find(',')),
+                              .custody = std::string(store_.name()),
+                              .descriptors_max = descriptors_max_});
+  if (!succession_.has_value()) return;
+  UpgradeStatus upgrade = registry_->upgrade_status();
+  const absl::Duration took = absl::Now() - absl::FromUnixNanos(upgrade.unix_ns);
+  upgrade.unix_ns = absl::ToUnixNanos(absl::Now());
+  upgrade.outcome = UpgradeStatus::Outcome::kSucceeded;
+  upgrade.text = absl::StrCat("process ", getpid(), " runs ", OwnProgram(), ", version ",
+                              EVERMAP_VERSION, ", after ", absl::ToInt64Milliseconds(took), " ms");
+  registry_->SetUpgradeStatus(upgrade);
+  Log(Severity::kNotice, "upgrade: %s", upgrade.text);
+}
+
+int Mapper::TimeoutMs() const {
+  int64_t wake_ms = -1;
+  const auto wake_by = [&wake_ms](int64_t deadline_ms) {
+    if (deadline_ms >= 0 && (wake_ms < 0 || deadline_ms < wake_ms)) wake_ms = deadline_ms;
+  };
+  wake_by(flush_ms_);
+  wake_by(keeper_ms_);
+  if (orphans_->count() > 0) wake_by(judge_ms_);
+  if (!unknown_listeners_.empty()) wake_by(search_ms_);
+  if (upgrade_->is_under_way()) wake_by(upgrade_->deadline_ms());
+  if (wake_ms < 0) return -1;
+  return static_cast<int>(std::max<int64_t>(wake_ms - MonotonicMs(), 0));
+}
+
+void Mapper::Serve() {
+  enum { kSignals, kStop, kCustody, kStore, kUpgrade, kPredecessor, kPolled };
+  std::array<pollfd, kPolled> polled;
   while (true) {
-    if (poll(waiting.data(), waiting.size(), -1) < 0) {
+    polled[kSignals] = {signal_fd_.get(), POLLIN, 0};
+    polled[kStop] = {stop_fd_.get(), POLLIN, 0};
+    polled[kCustody] = {custody_fd_.get(), POLLIN, 0};
+    // A keeper says nothing, but its end is noticed; of systemd there is nothing to notice.
+    polled[kStore] = {store_.kind() == Store::Kind::kKeeper ? store_.link() : -1, 0, 0};
+    polled[kUpgrade] = {upgrade_->is_under_way() ? upgrade_->link() : -1, POLLIN, 0};
+    polled[kPredecessor] = {succession_.has_value() ? succession_->link() : -1, POLLIN, 0};
+    if (poll(polled.data(), polled.size(), TimeoutMs()) < 0) {
       if (errno == EINTR) continue;
       Log(Severity::kError, "cannot wait for signals: %s", ErrorText(errno));
       return;
     }
-    if (waiting[1].revents != 0) return;
-    signalfd_siginfo signal = {};
-    if (read(signal_fd, &signal, sizeof(signal)) != sizeof(signal)) continue;
+    if (polled[kStop].revents != 0 || (polled[kSignals].revents != 0 && !OnSignal())) {
+      // Somebody wants an end of this mapper, not another one.
+      if (upgrade_->is_under_way()) upgrade_->Cancel("the mapper was told to end");
+      store_.Tell("STOPPING=1");
+      return;
+    }
+    if (polled[kStore].revents != 0) OnStoreLink(polled[kStore].revents);
+    if (polled[kCustody].revents != 0) StoreNew();
+    if (polled[kPredecessor].revents != 0) {
+      std::optional<Places> places;
+      const bool is_there = succession_->TakeLate([&](OwnedFd connection) {
+        if (!places.has_value()) places = FindPlaces();
+        TakeConnection(std::move(connection), *places);
+      });
+      if (!is_there) {
+        registry_->ForgetPrevious();
+        succession_.reset();
+      }
+    }
+    const bool upgrade_is_due =
+        upgrade_->is_under_way() &&
+        (polled[kUpgrade].revents != 0 || MonotonicMs() >= upgrade_->deadline_ms());
+    if (upgrade_is_due && upgrade_->Continue()) {
+      is_succeeded_ = true;
+      return;
+    }
+    OnTimers();
+  }
+}
+
+bool Mapper::OnSignal() {
+  signalfd_siginfo signal = {};
+  while (read(signal_fd_.get(), &signal, sizeof(signal)) == sizeof(signal)) {
     if (signal.ssi_signo == SIGHUP) {
-      Log(Severity::kNotice, "SIGHUP: there is no configuration to read again");
+      if (keeper_ms_ >= 0) ReplaceKeeper();
+      upgrade_->Begin();
       continue;
     }
     Log(Severity::kNotice, "ends: got signal %s", sigabbrev_np(static_cast<int>(signal.ssi_signo)));
+    return false;
+  }
+  return true;
+}
+
+void Mapper::OnTimers() {
+  const int64_t now_ms = MonotonicMs();
+  if (flush_ms_ >= 0 && now_ms >= flush_ms_) FlushStore();
+  if (keeper_ms_ >= 0 && now_ms >= keeper_ms_) ReplaceKeeper();
+  if (orphans_->count() > 0 && now_ms >= judge_ms_) {
+    orphans_->Judge();
+    judge_ms_ = now_ms + kJudgeIntervalMs;
+  }
+  if (!unknown_listeners_.empty() && now_ms >= search_ms_) {
+    FindListenersAmongAll();
+    search_ms_ = now_ms + kSearchIntervalMs;
+  }
+}
+
+void Mapper::StoreNew() {
+  Empty(custody_fd_.get());
+  bool is_short = false;
+  custody_->TakeNew([&](uint32_t slot) {
+    if (!registry_->ReadSlot(slot, found_) || found_.state != RegistrationState::kLive) return;
+    OwnedFd connection = custody_->Duplicate(found_);
+    if (!connection.valid()) {
+      // Out of descriptors: those that wait are sent first.
+      is_short = is_short || errno == EMFILE;
+      return;
+    }
+    if (is_succeeded_) upgrade_->Pass(connection.get());
+    FindListener(found_);
+    registry_->statistics(0).stored.fetch_add(1, std::memory_order_relaxed);
+    store_.Put(std::move(connection));
+    if (store_.waiting().size() >= kNotifyFdsMax) FlushStore();
+  });
+  FlushStore();
+  if (is_short) {
+    Log(Severity::kWarning,
+        "a connection is not stored for want of a descriptor; raise the limit (ulimit -n, "
+        "LimitNOFILE=)");
+  }
+}
+
+void Mapper::FlushStore() {
+  flush_ms_ = -1;
+  if (!store_.Flush()) {
+    if (keeper_ms_ < 0 && store_.kind() == Store::Kind::kKeeper) keeper_ms_ = MonotonicMs();
+  } else if (!store_.waiting().empty()) {
+    flush_ms_ = MonotonicMs() + kStorePauseMs;
+  }
+}
+
+void Mapper::FindListener(const Registration& node) {
+  sockaddr_storage peer = {};
+  socklen_t size = sizeof(peer);
+  const int fd = custody_->DescriptorOf(node.slot);
+  uint64_t cookie = 0;
+  if (fd >= 0 && getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &size) == 0) {
+    cookie = listener_query_.CookieOf(peer, node.port);
+  }
+  if (cookie != 0) {
+    registry_->Amend(node.slot, node.id, {.listener_cookie = cookie});
+  } else {
+    unknown_listeners_.push_back({node.slot, node.id, false});
+  }
+}
+
+// A node may listen on one address and register through another.
+void Mapper::FindListenersAmongAll() {
+  const absl::StatusOr<Listeners> listeners = ReadListeners();
+  for (const Place& place : std::exchange(unknown_listeners_, {})) {
+    if (!listeners.ok() || !registry_->ReadSlot(place.slot, found_) || found_.id != place.id) {
+      continue;
+    }
+    const uint64_t cookie = listeners->CookieOf(found_.port);
+    if (cookie != 0) registry_->Amend(place.slot, place.id, {.listener_cookie = cookie});
+  }
+}
+
+void Mapper::OnStoreLink(short events) {
+  if ((events & (POLLHUP | POLLERR)) == 0 || keeper_ms_ >= 0) return;
+  Log(Severity::kError, "the keeper has died; another one is started");
+  // The successor has the link to the old one.
+  if (upgrade_->is_under_way()) upgrade_->Cancel("the keeper has died meanwhile");
+  keeper_ms_ = MonotonicMs();
+}
+
+// This mapper starts a keeper for itself, and has it hold everything anew.
+void Mapper::ReplaceKeeper() {
+  keeper_ms_ = MonotonicMs() + kKeeperPauseMs;
+  while (waitpid(-1, nullptr, WNOHANG) > 0) {
+  }
+  auto ends = NotifyPair();
+  if (!ends.ok()) {
+    Log(Severity::kError, "no keeper: %s", ends.status().message());
     return;
   }
+  Launch launch{.program = "/proc/self/exe",
+                .arguments = arguments_,
+                .environment = {absl::StrCat("EVERMAP_MAPPER_PID=", getpid()),
+                                absl::StrCat("EVERMAP_BINARY=", OwnProgram())},
+                .descriptors = listeners_,
+                .links = {{"EVERMAP_MAPPER", ends->second.get()}}};
+  const absl::StatusOr<pid_t> pid = evermap::Start(launch);
+  if (!pid.ok()) {
+    Log(Severity::kError, "no keeper: %s", pid.status().message());
+    return;
+  }
+  keeper_ms_ = -1;
+  store_ = Store(Store::Kind::kKeeper, std::move(ends->first));
+  for (uint32_t slot = 0; slot < custody_->capacity(); ++slot) {
+    if (custody_->DescriptorOf(slot) < 0 || !registry_->ReadSlot(slot, found_)) continue;
+    OwnedFd connection = custody_->Duplicate(found_);
+    if (connection.valid()) store_.Put(std::move(connection));
+    if (store_.waiting().size() >= kNotifyFdsMax) FlushStore();
+  }
+  FlushStore();
+}
+
+bool Mapper::PauseWorkers() {
+  SetPhase(Phase::kPaused);
+  return shared_->phases.AwaitPaused(static_cast<uint32_t>(workers_.size()), kPauseTimeout);
+}
+
+bool Mapper::Leave() {
+  // Of a registry in another layout there is nothing left to answer from.
+  SetPhase(is_succeeded_ && registry_->superseded() ? Phase::kGone : Phase::kLeaving);
+  shared_->stopping.Notify();
+  const bool is_well = !is_succeeded_ || upgrade_->AwaitServing();
+  for (std::thread& thread : threads_) thread.join();
+  StoreNew();
+  if (!store_.waiting().empty()) store_.FlushPatiently();
+  return is_well;
 }
 
 }  // namespace
 
-int RunMapper(const Options& options, absl::FunctionRef<void()> on_ready) {
-  const uint32_t descriptors_max = RaiseDescriptorLimit();
-  absl::StatusOr<std::vector<OwnedFd>> sockets =
-      options.systemd ? ListenersFromSystemd() : BindListeners(options);
-  if (absl::IsAlreadyExists(sockets.status())) {
-    // What `erl` relies on: whoever starts a second mapper has one.
-    Log(Severity::kRegistrations, "%s", sockets.status().message());
-    return 0;
-  }
-  if (!sockets.ok()) return Fail(sockets.status().message());
-  absl::StatusOr<std::unique_ptr<Registry>> registry = OpenRegistry(options);
-  if (!registry.ok()) return Fail(registry.status().message());
-  EndLostRegistrations(**registry);
-
-  const OwnedFd signal_fd = SignalDescriptor();
-  const OwnedFd stop_fd(eventfd(0, EFD_CLOEXEC));
-  if (!signal_fd.valid() || !stop_fd.valid()) {
-    return Fail(absl::StrCat("no descriptor for signals: ", ErrorText(errno)));
-  }
-  g_stop_fd = stop_fd.get();
-
-  std::string loop_reason;
-  auto loops = ChooseLoops(options.loop, WorkerCount(options), {.connections_max = descriptors_max},
-                           loop_reason);
-  if (!loops.ok()) return Fail(loops.status().message());
-
-  // The lowest free number tells how many are in use.
-  const OwnedFd lowest_free(dup(stop_fd.get()));
-  const uint32_t in_use =
-      lowest_free.valid() ? static_cast<uint32_t>(lowest_free.get()) : descriptors_max;
-  if (in_use + kDescriptorsForRequests >= descriptors_max) {
-    return Fail(
-        absl::StrCat("the limit of ", descriptors_max,
-                     " open files leaves none for nodes; raise it (ulimit -n, LimitNOFILE=) "
-                     "or use fewer -workers"));
-  }
-  Custody custody((*registry)->capacity(), descriptors_max - in_use - kDescriptorsForRequests);
-  SourceBound sources;
-  std::vector<int> listeners;
-  for (const OwnedFd& socket : *sockets) listeners.push_back(socket.get());
-  Shared shared(options, **registry, custody, sources, listeners, descriptors_max, RequestStop);
-
-  std::vector<std::unique_ptr<Worker>> workers;
-  for (std::unique_ptr<Loop>& loop : *loops) {
-    workers.push_back(
-        std::make_unique<Worker>(static_cast<uint32_t>(workers.size()), std::move(loop), shared));
-  }
-  // The sockets listen: whoever connects from here on is served.
-  on_ready();
-  Log(Severity::kNotice, "serves port %d with %d workers through %s; registry %s", options.port,
-      workers.size(), loop_reason, (*registry)->path());
-  std::vector<std::thread> threads;
-  for (const std::unique_ptr<Worker>& worker : workers) {
-    threads.emplace_back([&worker] { worker->Serve(); });
-  }
-  sd_notify(0, "READY=1");
-
-  AwaitStop(signal_fd.get(), stop_fd.get());
-  sd_notify(0, "STOPPING=1");
-  shared.stopping.Notify();
-  for (const std::unique_ptr<Worker>& worker : workers) worker->Wake();
-  for (std::thread& thread : threads) thread.join();
-  return 0;
+int RunMapper(const Options& options, const std::vector<std::string>& arguments,
+              Inheritance inherited, absl::FunctionRef<void()> on_ready) {
+  return Mapper(options, arguments, std::move(inherited)).Run(on_ready);
 }
 
 }  // namespace evermap

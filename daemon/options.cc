@@ -221,9 +221,9 @@ class ArgumentParser {
   }
 
   static bool TakesValue(std::string_view arg) {
-    constexpr std::array<std::string_view, 9> kWithValue = {
-        "-port", "-address", "-packet_timeout", "-delay_accept", "-delay_write",
-        "-loop", "-workers", "-registry",       "-capacity",
+    constexpr std::array<std::string_view, 10> kWithValue = {
+        "-port",        "-address", "-packet_timeout", "-orphan_grace", "-delay_accept",
+        "-delay_write", "-loop",    "-workers",        "-registry",     "-capacity",
     };
     return std::find(kWithValue.begin(), kWithValue.end(), arg) != kWithValue.end();
   }
@@ -240,6 +240,9 @@ class ArgumentParser {
     }
     if (option == "-packet_timeout") {
       return ParseSeconds(option, value, kPacketTimeoutSecondsMax, options_.packet_timeout);
+    }
+    if (option == "-orphan_grace") {
+      return ParseSeconds(option, value, kOrphanGraceSecondsMax, options_.orphan_grace);
     }
     if (option == "-delay_accept") {
       return ParseSeconds(option, value, kDelaySecondsMax, options_.delay_accept);
@@ -308,10 +311,13 @@ Serving
   -address IP[,IP...]      listen on these addresses and on loopback only (default: on all)
   -systemd                 listen on the sockets that systemd passes
   -daemon                  detach; return when connections are accepted; log to syslog
-  -no_keeper               with -daemon: start no process that keeps connections over a crash
+  -no_keeper               start no process that keeps connections over a crash of this one
+                           (where systemd does, with NOTIFY_SOCKET, there is none anyway)
   -relaxed_command_check   let -kill work while nodes are registered, and -stop at all
   -d, -debug               log registrations; twice: requests; three times: connections
   -packet_timeout SECONDS  close connections that make no whole request in time (default 60)
+  -orphan_grace SECONDS    keep nodes whose connection was lost with the mapper, and of which it
+                           cannot be told whether they live, for so long (default 60)
   -delay_accept SECONDS    wait before each connection is accepted: a busy mapper, for tests
   -delay_write SECONDS     wait before each reply, likewise
   -loop KIND               auto (default), io_uring or epoll

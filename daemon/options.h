@@ -31,6 +31,7 @@ namespace evermap {
 inline constexpr uint32_t kPortMax = 65535;
 inline constexpr uint32_t kPacketTimeoutSecondsMax = 1'000'000;
 inline constexpr uint32_t kDelaySecondsMax = 3600;
+inline constexpr uint32_t kOrphanGraceSecondsMax = 86'400;
 // Each worker has a block of counters in the registry.
 inline constexpr uint32_t kWorkersMax = kStatisticsWorkersMax;
 // Addresses to listen on, loopback included; well below the sockets that a loop accepts from.
@@ -62,10 +63,11 @@ struct Options {
   std::vector<std::string> addresses;
   bool systemd = false;    // listen on the sockets that systemd passes, and on no address
   bool daemon = false;     // detach
-  bool no_keeper = false;  // start no keeper beside a daemon
+  bool no_keeper = false;  // start no keeper
   bool relaxed_command_check = false;
   int debug_level = 0;  // number of -d options
   absl::Duration packet_timeout = absl::Seconds(60);
+  absl::Duration orphan_grace = absl::Seconds(60);
   absl::Duration delay_accept;  // zero: none
   absl::Duration delay_write;
 

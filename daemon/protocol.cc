@@ -258,6 +258,11 @@ size_t ParsePortLine(std::string_view text, uint16_t& port) {
 
 }  // namespace
 
+size_t AnnouncedFrameSize(absl::Span<const std::byte> received) {
+  assert(received.size() >= kLengthSize);
+  return kLengthSize + Reader(received).U16();
+}
+
 FrameState InspectFrame(absl::Span<const std::byte> received) {
   if (received.size() < kLengthSize) return FrameState::kIncomplete;
   const size_t body_size = Reader(received).U16();
@@ -328,6 +333,13 @@ void AppendDumpLineActive(std::string_view name, uint16_t port, int fd, std::str
   AppendNumber(port, out);
   out.append(", fd = ");
   AppendNumber(fd, out);
+  out.push_back('\n');
+  out.push_back('\0');
+}
+
+void AppendDumpLineOrphaned(std::string_view name, uint16_t port, std::string& out) {
+  out.append("orphaned name   <").append(name).append("> at port ");
+  AppendNumber(port, out);
   out.push_back('\n');
   out.push_back('\0');
 }

@@ -95,6 +95,9 @@ enum class FrameState {
 
 // Server side. Looks at all bytes received so far on a connection.
 FrameState InspectFrame(absl::Span<const std::byte> received);
+// Server side. Size of the frame, with its length, that `received` begins. The stock epmd looks at
+// no byte beyond it that comes later than the length. REQUIRES: received.size() >= kLengthSize.
+size_t AnnouncedFrameSize(absl::Span<const std::byte> received);
 
 // Server side. `body` is a whole body, without its length. Returns nothing where the connection is
 // to be closed without a reply: an unknown request, lengths that do not fit, NUL in a name, ...
@@ -115,6 +118,8 @@ void EncodePortHeader(uint16_t mapper_port, absl::Span<std::byte> out);
 // Append one line of a NAMES reply, and of a DUMP reply (with its final NUL).
 void AppendNamesLine(std::string_view name, uint16_t port, std::string& out);
 void AppendDumpLineActive(std::string_view name, uint16_t port, int fd, std::string& out);
+// A node that lost its connection; the stock epmd has none.
+void AppendDumpLineOrphaned(std::string_view name, uint16_t port, std::string& out);
 void AppendDumpLineOld(std::string_view name, uint16_t port, int fd, std::string& out);
 inline constexpr std::string_view kKillReplyOk = "OK";
 inline constexpr std::string_view kKillReplyRefused = "NO";

@@ -9,6 +9,8 @@
 #include <utility>
 #include <variant>
 
+#include "daemon/orphans.h"
+#include "daemon/sock_diag.h"
 #include "registry/segment.h"
 
 namespace evermap {
@@ -42,28 +44,104 @@ Worker::Worker(uint32_t number, std::unique_ptr<Loop> loop, Shared& shared)
       registry_(shared.registry),
       statistics_(shared.registry.statistics(number)),
       connections_(shared.descriptors_max),
-      packet_timeout_ms_(absl::ToInt64Milliseconds(shared.options.packet_timeout)) {}
+      packet_timeout_ms_(absl::ToInt64Milliseconds(shared.options.packet_timeout)) {
+  shared.workers.push_back(this);
+}
 
 void Worker::Serve() {
+  TakeGiven();
+  StartAccepting();
+  while (true) {
+    switch (shared_.phases.current()) {
+      case Phase::kServing:
+        Turn(-1);
+        break;
+      case Phase::kPaused:
+        Drain(kPauseDrainMs);
+        shared_.phases.Pause();
+        if (shared_.phases.current() == Phase::kServing) StartAccepting();
+        break;
+      case Phase::kLeaving:
+        Drain(kLeaveDrainMs);
+        loop_->Stop();
+        return;
+      case Phase::kGone:
+        loop_->Stop();
+        return;
+    }
+  }
+}
+
+void Worker::StartAccepting() {
+  paused_listeners_.clear();
   for (size_t i = 0; i < shared_.listeners.size(); ++i) {
     loop_->Accept(static_cast<uint32_t>(i), shared_.listeners[i]);
   }
-  while (!shared_.stopping.HasBeenNotified()) {
-    loop_->Run(RunTimeoutMs(), *this);
-    const int64_t now_ms = MonotonicMs();
-    EndOverdue(now_ms);
-    ResumeAccepting(now_ms);
-  }
-  loop_->Stop();
 }
 
-int Worker::RunTimeoutMs() {
-  int64_t wake_ms = -1;
-  if (connections_.first() != kNoConnection)
-    wake_ms = connections_[connections_.first()].deadline_ms;
-  if (!paused_listeners_.empty() && (wake_ms < 0 || resume_accepting_ms_ < wake_ms)) {
-    wake_ms = resume_accepting_ms_;
+void Worker::Turn(int64_t timeout_ms) {
+  loop_->Run(RunTimeoutMs(timeout_ms), *this);
+  const int64_t now_ms = MonotonicMs();
+  EndOverdue(now_ms);
+  MakeRoomForOthers();
+  ResumeAccepting(now_ms);
+  if (is_given_.load(std::memory_order_acquire)) TakeGiven();
+}
+
+void Worker::Drain(int64_t drain_ms) {
+  paused_listeners_.clear();
+  loop_->StopAccepting();
+  const int64_t deadline_ms = MonotonicMs() + drain_ms;
+  // A connection that was accepted while accepting was being stopped counts as well.
+  while (loop_->IsAccepting() || connections_.first() != kNoConnection) {
+    const int64_t left_ms = deadline_ms - MonotonicMs();
+    if (left_ms <= 0 && !loop_->IsAccepting()) return;
+    Turn(std::max<int64_t>(left_ms, 1));
   }
+}
+
+void Worker::Give(OwnedFd connection, uint32_t slot, uint64_t registration_id) {
+  {
+    const absl::MutexLock lock(&given_mutex_);
+    given_.push_back({std::move(connection), slot, registration_id});
+    is_given_.store(true, std::memory_order_release);
+  }
+  Wake();
+}
+
+void Worker::TakeGiven() {
+  std::vector<Given> given;
+  {
+    const absl::MutexLock lock(&given_mutex_);
+    given.swap(given_);
+    is_given_.store(false, std::memory_order_release);
+  }
+  for (Given& node : given) {
+    const uint32_t number = connections_.Take();
+    if (number == kNoConnection) {
+      // As many as descriptors: it cannot be.
+      Log(Severity::kError, "a connection that was handed over is lost");
+      shared_.custody.GiveUp(node.slot, node.connection.get());
+      continue;
+    }
+    statistics_.connections_now.fetch_add(1, std::memory_order_relaxed);
+    Connection& connection = connections_[number];
+    connection.state = Connection::State::kNode;
+    connection.fd = node.connection.Release();
+    connection.slot = node.slot;
+    connection.registration_id = node.registration_id;
+    Receive(number);
+  }
+}
+
+int Worker::RunTimeoutMs(int64_t timeout_ms) {
+  int64_t wake_ms = timeout_ms < 0 ? -1 : MonotonicMs() + timeout_ms;
+  const auto wake_by = [&wake_ms](int64_t deadline_ms) {
+    if (wake_ms < 0 || deadline_ms < wake_ms) wake_ms = deadline_ms;
+  };
+  if (connections_.first() != kNoConnection)
+    wake_by(connections_[connections_.first()].deadline_ms);
+  if (!paused_listeners_.empty()) wake_by(resume_accepting_ms_);
   if (wake_ms < 0) return -1;
   constexpr int64_t kTimeoutMaxMs = 3'600'000;
   return static_cast<int>(std::clamp<int64_t>(wake_ms - MonotonicMs(), 0, kTimeoutMaxMs));
@@ -94,7 +172,8 @@ void Worker::OnAccepted(int fd, const sockaddr_storage& peer) {
         "all but %d of %d file descriptors are in use: requests that wait longest are ended; "
         "raise the limit (ulimit -n, LimitNOFILE=)",
         kDescriptorsSpare, shared_.descriptors_max);
-    EvictOldest();
+    // Two for one, so that the spare ones come back.
+    Evict(2);
   }
   SourceBound::Entry source;
   if (!shared_.sources.Enter(peer, source)) {
@@ -114,7 +193,10 @@ void Worker::OnAccepted(int fd, const sockaddr_storage& peer) {
     return;
   }
   statistics_.connections_now.fetch_add(1, std::memory_order_relaxed);
-  Log(Severity::kConnections, "fd %d: connection from %s", fd, AddressText(peer));
+  // Texts are made only for who reads them: nothing is allocated on the path of a request.
+  if (IsLogged(Severity::kConnections)) {
+    Log(Severity::kConnections, "fd %d: connection from %s", fd, AddressText(peer));
+  }
   Connection& connection = connections_[number];
   connection.state = Connection::State::kReading;
   connection.fd = fd;
@@ -130,9 +212,26 @@ void Worker::OnAcceptFailed(uint32_t listener, int error) {
   LogLimited(shared_.log_accept, Severity::kWarning, "connections cannot be accepted: %s%s",
              ErrorText(error),
              full ? "; raise the limit of open files (ulimit -n, LimitNOFILE=, fs.file-max)" : "");
-  if (full) EvictOldest();
+  if (shared_.phases.current() != Phase::kServing) return;
   paused_listeners_.push_back(listener);
-  resume_accepting_ms_ = MonotonicMs() + kAcceptPauseMs;
+  // What is evicted is closed at the next turn. Without it there is nothing to do but wait: for the
+  // young ones to get older, or for what other workers evict. They may hold all and yet sleep,
+  // since the kernel has woken this one for the connection.
+  const bool makes_room = full && Evict(kDescriptorsForRequests) > 0;
+  if (full && !makes_room) AskForRoom();
+  resume_accepting_ms_ = MonotonicMs() + (makes_room ? 0 : kAcceptPauseMs);
+}
+
+void Worker::AskForRoom() {
+  shared_.room_requests.fetch_add(1, std::memory_order_relaxed);
+  for (Worker* worker : shared_.workers) {
+    if (worker != this) worker->Wake();
+  }
+}
+
+void Worker::MakeRoomForOthers() {
+  const uint32_t requests = shared_.room_requests.load(std::memory_order_relaxed);
+  if (std::exchange(room_requests_seen_, requests) != requests) Evict(kDescriptorsForRequests);
 }
 
 void Worker::Receive(uint32_t number) {
@@ -146,6 +245,7 @@ void Worker::OnReceived(uint32_t number, absl::Span<const std::byte> bytes) {
   connection.pending = false;
   switch (connection.state) {
     case Connection::State::kReading:
+    case Connection::State::kEvicted:
       if (bytes.empty()) {
         Close(number);
       } else {
@@ -172,8 +272,14 @@ void Worker::OnRequestBytes(uint32_t number, absl::Span<const std::byte> bytes) 
     std::copy(bytes.begin(), bytes.end(), end);
     received = absl::MakeConstSpan(joined_.data(), connection.partial.size() + bytes.size());
   }
-  // What follows the longest frame is not looked at.
-  received = received.first(std::min(received.size(), protocol::kFrameSizeMax));
+  // What follows the longest frame is not looked at, nor what follows a frame whose length came
+  // before.
+  size_t size_max = protocol::kFrameSizeMax;
+  if (connection.partial.size() >= protocol::kLengthSize) {
+    size_max = std::min(size_max, protocol::AnnouncedFrameSize(received));
+  }
+  const bool has_more = received.size() > size_max;
+  received = received.first(std::min(received.size(), size_max));
   switch (protocol::InspectFrame(received)) {
     case protocol::FrameState::kMalformed:
       CloseMalformed(number);
@@ -184,6 +290,10 @@ void Worker::OnRequestBytes(uint32_t number, absl::Span<const std::byte> bytes) 
       return;
     case protocol::FrameState::kComplete:
       Answer(number, received.subspan(protocol::kLengthSize));
+      // Later bytes end a registration; these came already. The pending read says so.
+      if (has_more && connection.state == Connection::State::kNode) {
+        shutdown(connection.fd, SHUT_RD);
+      }
       return;
   }
 }
@@ -235,7 +345,9 @@ RegisterResult Worker::Register(const NodeRecord& node) {
     // A node that was stopped and started again may be here before its end was noticed: look at the
     // holder before refusing.
     if (!IsHeld(result.slot, result.id)) continue;
-    if (shared_.custody.HasLeft(found_)) {
+    if (found_.state == RegistrationState::kOrphaned) {
+      if (SettleOrphan(node, result)) break;
+    } else if (shared_.custody.HasLeft(found_)) {
       if (registry_.Unregister(result.slot, result.id)) Count(statistics_.holders_found_gone);
     } else if (IsHeld(result.slot, result.id)) {
       // Still: its worker did not end it while it was looked at.
@@ -245,11 +357,30 @@ RegisterResult Worker::Register(const NodeRecord& node) {
   return result;
 }
 
+bool Worker::SettleOrphan(const NodeRecord& node, RegisterResult& result) {
+  const Life life = LifeOf(found_, ReadListeners());
+  if (life == Life::kGone) {
+    if (registry_.Unregister(found_.slot, found_.id)) Count(statistics_.orphans_ended);
+    return false;
+  }
+  // Another node, while this one lives or may live.
+  if (found_.port != node.port) return true;
+  if (!registry_.Adopt(found_.slot, found_.id, node.connection_cookie)) return false;
+  Count(statistics_.adopted);
+  result = {RegisterResult::Outcome::kRegistered, found_.slot, found_.id, found_.creation};
+  return true;
+}
+
 void Worker::Answer(uint32_t number, const protocol::Alive2Request& request) {
   Connection& connection = connections_[number];
   if (!IsLocalPeer(connection.fd)) {
     Count(statistics_.alive2_not_local);
     Log(Severity::kRegistrations, "ALIVE2 from another host is not answered");
+    Close(number);
+    return;
+  }
+  // It would be unregistered at once.
+  if (connection.state == Connection::State::kEvicted) {
     Close(number);
     return;
   }
@@ -300,8 +431,10 @@ void Worker::Answer(uint32_t number, const protocol::Alive2Request& request) {
   connections_.ClearDeadline(number);
   shared_.sources.Leave(std::exchange(connection.source, SourceBound::kNotCounted));
   Count(statistics_.alive2_registered);
-  Log(Severity::kRegistrations, "registered %s at port %d, creation %u, fd %d",
-      Escaped(request.node.name), request.node.port, result.creation, connection.fd);
+  if (IsLogged(Severity::kRegistrations)) {
+    Log(Severity::kRegistrations, "registered %s at port %d, creation %u, fd %d",
+        Escaped(request.node.name), request.node.port, result.creation, connection.fd);
+  }
   // So that a node whose host or network namespace vanishes is noticed in the end.
   const int on = 1;
   setsockopt(connection.fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
@@ -315,8 +448,10 @@ void Worker::Answer(uint32_t number, const protocol::Alive2Request& request) {
 
 void Worker::Refuse(uint32_t number, const protocol::Alive2Request& request) {
   Count(statistics_.alive2_refused);
-  Log(Severity::kRegistrations, "refused %s at port %d", Escaped(request.node.name),
-      request.node.port);
+  if (IsLogged(Severity::kRegistrations)) {
+    Log(Severity::kRegistrations, "refused %s at port %d", Escaped(request.node.name),
+        request.node.port);
+  }
   std::array<std::byte, protocol::kAlive2ReplySizeMax> reply;
   const size_t size =
       protocol::EncodeAlive2Refusal(request.node.highest_version, absl::MakeSpan(reply));
@@ -394,18 +529,21 @@ void Worker::Answer(uint32_t number, const protocol::DumpRequest&) {
   Count(statistics_.dump);
   Log(Severity::kRequests, "DUMP");
   std::vector<ListedNode> active;
+  std::vector<ListedNode> orphaned;
   std::vector<ListedNode> old;
   registry_.ForEach([&](const Registration& node) {
     if (node.state == RegistrationState::kRemembered) {
       old.push_back({node.departure, node.slot, node.port, std::string(node.name())});
     } else {
-      active.push_back({node.id, node.slot, node.port, std::string(node.name())});
+      (node.state == RegistrationState::kLive ? active : orphaned)
+          .push_back({node.id, node.slot, node.port, std::string(node.name())});
     }
   });
   const auto newest_first = [](const ListedNode& a, const ListedNode& b) {
     return a.order > b.order;
   };
   std::sort(active.begin(), active.end(), newest_first);
+  std::sort(orphaned.begin(), orphaned.end(), newest_first);
   std::sort(old.begin(), old.end(), newest_first);
   if (old.size() > kDumpOldMax) old.resize(kDumpOldMax);
   // Newest of those that are here first, but oldest of those that have left: as the stock epmd.
@@ -414,6 +552,9 @@ void Worker::Answer(uint32_t number, const protocol::DumpRequest&) {
   for (const ListedNode& node : active) {
     protocol::AppendDumpLineActive(node.name, node.port, shared_.custody.DescriptorOf(node.slot),
                                    text);
+  }
+  for (const ListedNode& node : orphaned) {
+    protocol::AppendDumpLineOrphaned(node.name, node.port, text);
   }
   for (const ListedNode& node : old) {
     protocol::AppendDumpLineOld(node.name, node.port, -1, text);
@@ -547,15 +688,30 @@ void Worker::EndNode(uint32_t number) {
     Log(Severity::kRegistrations, "unregistered the node of fd %d", connection.fd);
   }
   shared_.custody.GiveUp(connection.slot, connection.fd);
+  // Whoever else holds it lets it go when it hangs up (store.h).
+  shutdown(connection.fd, SHUT_RDWR);
   Close(number);
 }
 
-bool Worker::EvictOldest() {
-  const uint32_t oldest = connections_.first();
-  if (oldest == kNoConnection) return false;
-  Count(statistics_.closed_evicted);
-  Abort(oldest);
-  return true;
+uint32_t Worker::Evict(uint32_t count) {
+  const int64_t newest_deadline_ms = MonotonicMs() - kEvictionAgeMinMs + packet_timeout_ms_;
+  uint32_t evicted = 0;
+  for (; evicted < count && connections_.first() != kNoConnection; ++evicted) {
+    const uint32_t oldest = connections_.first();
+    Connection& connection = connections_[oldest];
+    if (connection.deadline_ms > newest_deadline_ms) break;
+    Count(statistics_.closed_evicted);
+    if (connection.state != Connection::State::kReading) {
+      Abort(oldest);
+      continue;
+    }
+    connections_.ClearDeadline(oldest);
+    connection.state = Connection::State::kEvicted;
+    // The pending read completes: with the request, if that is there already, else with the end.
+    // Fails only where the peer has ended it, and then the read completes too.
+    shutdown(connection.fd, SHUT_RD);
+  }
+  return evicted;
 }
 
 void Worker::EndOverdue(int64_t now_ms) {

@@ -5,7 +5,8 @@
 //
 // Descriptors are the scarce thing, and bounded without a shared counter: the kernel gives the
 // lowest free number, so one that is close to the limit says that the table is full. Then
-//   - a worker ends the oldest of its unfinished requests for each new connection, and
+//   - a worker ends the oldest of its unfinished requests, two for each new connection, unless they
+//     have only just come, and
 //   - no node is registered (Custody::connections_max lies below the limit),
 // so there is always a descriptor for a lookup.
 #ifndef EVERMAP_DAEMON_WORKER_H_
@@ -20,6 +21,7 @@
 #include <string_view>
 #include <vector>
 
+#include "absl/synchronization/mutex.h"
 #include "absl/synchronization/notification.h"
 #include "absl/types/span.h"
 #include "daemon/connections.h"
@@ -28,6 +30,7 @@
 #include "daemon/loop.h"
 #include "daemon/options.h"
 #include "daemon/peer.h"
+#include "daemon/phase.h"
 #include "daemon/protocol.h"
 #include "registry/registry.h"
 #include "registry/statistics.h"
@@ -40,10 +43,20 @@ inline constexpr uint32_t kDescriptorsForRequests = 64;
 inline constexpr uint32_t kDescriptorsSpare = 16;
 // NAMES texts that slow readers keep alive, bytes for each worker.
 inline constexpr size_t kSlowTextsSizeMax = size_t{64} << 20;
-// How long accepting pauses after it failed.
-inline constexpr int64_t kAcceptPauseMs = 20;
+// A request that makes no progress for less than this is not ended to make room for others: it is
+// probably on its way. A few ticks of MonotonicMs().
+inline constexpr int64_t kEvictionAgeMinMs = 12;
+// How long accepting pauses when it failed and nothing can be done about it.
+inline constexpr int64_t kAcceptPauseMs = 4;
+// How long a worker that pauses for a successor goes on answering what it has accepted; the queue
+// of new connections waits meanwhile.
+inline constexpr int64_t kPauseDrainMs = 10;
+// How long a worker that leaves does. Requests that are not complete by then are closed.
+inline constexpr int64_t kLeaveDrainMs = 500;
 // Forgotten names that DUMP shows, the latest.
 inline constexpr size_t kDumpOldMax = 1000;
+
+class Worker;
 
 // What all workers share. All of it outlives them.
 struct Shared {
@@ -66,7 +79,13 @@ struct Shared {
   uint32_t descriptors_max;  // RLIMIT_NOFILE
   // To end the mapper; safe in any thread.
   void (*request_stop)(std::string_view reason);
+  PhaseControl phases;
+  // Nothing is delayed any more (Worker::Delay()).
   absl::Notification stopping;
+  // All of them, complete before the first serves; each adds itself.
+  std::vector<Worker*> workers;
+  // Raised by a worker that finds no descriptor and has nothing to evict: the others shall.
+  std::atomic<uint32_t> room_requests{0};
   // One limiter for each kind of line.
   LogLimiter log_descriptors;
   LogLimiter log_registry_full;
@@ -82,16 +101,28 @@ class Worker final : private LoopHandler {
   Worker& operator=(const Worker&) = delete;
   ~Worker() = default;
 
-  // Serves until shared.stopping is notified and Wake() is called. In a thread of its own.
+  // Serves until shared.phases say to leave; Wake() it after a change of phase. In a thread of its
+  // own.
   void Serve();
   // From any thread.
   void Wake() { loop_->Wake(); }
+  // Makes the connection of a registration, which is in custody already, this worker's. From any
+  // thread.
+  void Give(OwnedFd connection, uint32_t slot, uint64_t registration_id);
 
  private:
   void OnAccepted(int fd, const sockaddr_storage& peer) override;
   void OnAcceptFailed(uint32_t listener, int error) override;
   void OnReceived(uint32_t number, absl::Span<const std::byte> bytes) override;
   void OnWritable(uint32_t number) override;
+
+  // Serving.
+  void StartAccepting();
+  // Waits for something to happen, at most `timeout_ms` (-1: without end), and deals with it.
+  void Turn(int64_t timeout_ms);
+  // Accepts nothing more, and answers what was accepted, for at most `drain_ms`.
+  void Drain(int64_t drain_ms);
+  void TakeGiven();
 
   // Reading.
   void OnRequestBytes(uint32_t number, absl::Span<const std::byte> bytes);
@@ -106,6 +137,9 @@ class Worker final : private LoopHandler {
   void Answer(uint32_t number, const protocol::KillRequest& request);
   void Answer(uint32_t number, const protocol::StopRequest& request);
   RegisterResult Register(const NodeRecord& node);
+  // Lets a node that comes back have its orphaned registration, which is in found_, or ends it when
+  // its node is gone. True when `result` is final.
+  bool SettleOrphan(const NodeRecord& node, RegisterResult& result);
   // Whether registration `id` holds its name; it is then in found_.
   bool IsHeld(uint32_t slot, uint64_t id);
   void Refuse(uint32_t number, const protocol::Alive2Request& request);
@@ -124,11 +158,14 @@ class Worker final : private LoopHandler {
   // Closes now, or when the pending operation completes.
   void Abort(uint32_t number);
   void EndNode(uint32_t number);
-  // Ends the oldest unfinished request; false when there is none.
-  bool EvictOldest();
+  // Ends the `count` oldest unfinished requests, or as many as are old enough, and returns how
+  // many. A request that has arrived but was not looked at yet is still answered.
+  uint32_t Evict(uint32_t count);
+  void AskForRoom();
+  void MakeRoomForOthers();
   void EndOverdue(int64_t now_ms);
 
-  int RunTimeoutMs();
+  int RunTimeoutMs(int64_t timeout_ms);
   void ResumeAccepting(int64_t now_ms);
   bool IsDescriptorTableFull(int fd) const;
   // Waits, but not longer than the mapper is to live.
@@ -143,11 +180,21 @@ class Worker final : private LoopHandler {
 
   std::vector<uint32_t> paused_listeners_;
   int64_t resume_accepting_ms_ = 0;
+  uint32_t room_requests_seen_ = 0;
 
   SharedText names_text_;
   uint64_t names_generation_ = 0;
   // Shared with the texts, which take themselves off it.
   std::shared_ptr<size_t> texts_size_ = std::make_shared<size_t>(0);
+
+  struct Given {
+    OwnedFd connection;
+    uint32_t slot;
+    uint64_t registration_id;
+  };
+  absl::Mutex given_mutex_;
+  std::vector<Given> given_ ABSL_GUARDED_BY(given_mutex_);
+  std::atomic<bool> is_given_{false};
 
   Registration found_;
   // An incomplete request and what follows it.

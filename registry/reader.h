@@ -64,6 +64,9 @@ class Reader {
   static std::unique_ptr<Reader> Open(const std::string& path, std::string& error);
 
   const RegistryView& view() const { return view_; }
+  // Whether `path` still leads to this file. Unlike view().superseded() it also tells when the file
+  // was removed, and costs a system call.
+  bool IsNamed(const std::string& path) const { return segment_->IsNamed(path); }
 
  private:
   explicit Reader(std::unique_ptr<Segment> segment)

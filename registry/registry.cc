@@ -223,6 +223,11 @@ RegisterResult Registry::Impl::Register(const NodeRecord& node) {
         continue;
       }
       Record& record = segment->record(*fresh);
+      // Anew after each search: since the last one the name may have come, left and been retired,
+      // which raised the floor (L-9).
+      registered.creation = FirstCreation();
+      Store(record.address,
+            layout::Address(registered.creation, node.port, node.node_type, node.protocol));
       Store(record.next, layout::LinkLike(found.head, Load(record.next)));
       if (!Replace(head, found.head, layout::LinkTo(*fresh, found.head))) continue;
       MakeLive(*fresh);

@@ -232,6 +232,17 @@ def alive2_result(reply):
     raise AssertionError(f'not a reply to ALIVE2: {reply!r}')
 
 
+def all_read(connection):
+    """True when the process at the other end of an IPv4 connection, on this host, has read all that was sent."""
+    own, peer = connection.getsockname()[1], connection.getpeername()[1]
+    with open('/proc/net/tcp') as lines:
+        for line in list(lines)[1:]:
+            fields = line.split()
+            if [int(fields[i].rsplit(':', 1)[1], 16) for i in (1, 2)] == [peer, own]:
+                return int(fields[4].split(':')[1], 16) == 0
+    return False
+
+
 def reset(connection):
     """Closes with RST instead of FIN."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
@@ -349,13 +360,13 @@ class Client:
 class Mapper(Client):
     """A mapper in the foreground, on a free port and with a directory and a registry of its own.
 
-    stock: the reference instead of the one under test. args: options beyond port, address, loop and registry.
+    stock: the reference instead of the one under test. keeper: with a keeper, whose pid is then .pid. args: options beyond port, address, loop and registry.
     address: value of -address, None to listen on all. descriptors: its RLIMIT_NOFILE. directory: to use an existing one,
     which is then left alone. prefix: a command line to run it under (nsenter ...). before_exec: called in the new process.
     """
 
     def __init__(self, args=(), stock=False, port=None, address=HOST, descriptors=None, directory=None, env=None,
-                 registry=None, prefix=(), host=HOST, loop=None, before_exec=None):
+                 registry=None, prefix=(), host=HOST, loop=None, before_exec=None, keeper=False):
         super().__init__(port or free_port(), host)
         self.is_stock = stock or TESTING_STOCK
         self.binary = STOCK_EPMD if stock else EPMD
@@ -364,6 +375,7 @@ class Mapper(Client):
         self.registry = registry or os.path.join(self.directory, 'registry')
         self.log_path = os.path.join(self.directory, f'log.{self.port}')
         self._args = list(args)
+        self._keeper = keeper
         self._address = address
         self._descriptors = descriptors
         self._env = env or {}
@@ -378,6 +390,8 @@ class Mapper(Client):
             command += ['-address', self._address]
         if not self.is_stock:
             command += ['-loop', self._loop, '-registry', self.registry]
+            if not self._keeper:
+                command.append('-no_keeper')
         return command + self._args
 
     @property

@@ -1,10 +1,12 @@
 """Garbage, silence, floods and limits: nobody else notices, and what was registered stays."""
 
+import collections
 import contextlib
 import os
 import random
 import re
 import socket
+import struct
 import threading
 import time
 import unittest
@@ -382,6 +384,37 @@ class LimitTest(unittest.TestCase):
             for connection in [*registered.values(), *returned.values()]:
                 connection.close()
 
+    def test_more_idle_connections_than_descriptors(self):
+        """Newcomers make the oldest idle connections leave; no lookup is thrown out for them."""
+        with Mapper(descriptors=256, args=['-workers', '2']) as mapper:
+            nodes = [mapper.register(b'limit%d' % number, port=number + 1)[0] for number in range(150)]
+            idle = collections.deque(mapper.connect() for _ in range(400))
+            for round_number in range(1000):
+                for _ in range(3):
+                    idle.append(mapper.connect())
+                    idle.popleft().close()
+                self.assertEqual(mapper.lookup(b'limit%d' % (round_number % 150)).port, round_number % 150 + 1)
+            for connection in [*nodes, *idle]:
+                connection.close()
+
+    def test_an_evicted_node_is_not_registered(self):
+        """Whoever is evicted with an ALIVE2 on its way gets a close, or the whole reply and stays."""
+        with Mapper(descriptors=256, args=['-workers', '2']) as mapper:
+            for _ in range(20):
+                idle = [mapper.connect() for _ in range(200)]
+                nodes = {}
+                for number in range(100):
+                    name = b'evicted%d' % number
+                    nodes[name] = mapper.connect()
+                    nodes[name].sendall(frame(alive2_body(name)))
+                replies = {name: harness.receive_alive2_reply(connection) for name, connection in nodes.items()}
+                registered = {name for name, reply in replies.items() if reply[:2] == b'v\x00'}
+                self.assertEqual({name for name, _ in mapper.names()}, registered)
+                for connection in [*idle, *nodes.values()]:
+                    connection.close()
+                for name in registered:
+                    mapper.wait_gone(name)
+
     def test_registry_full(self):
         start = time.monotonic()
         with Mapper(args=['-capacity', '64']) as mapper:
@@ -416,6 +449,24 @@ class LimitTest(unittest.TestCase):
                 self.assertEqual(mapper.lookup(b'stay%d' % number).port, number)
             for connection in stay:
                 connection.close()
+
+
+class ShareTest(unittest.TestCase):
+
+    # The offset and size of the counters in the registry, of which connections_accepted is the first: registry/layout.h.
+    STATISTICS_OFFSET = 4096
+    STATISTICS_SIZE = 512
+
+    @harness.ours_only
+    @unittest.skipIf(harness.LOOP == 'epoll', 'epoll wakes whom it likes')
+    def test_workers_take_turns(self):
+        with Mapper(args=['-workers', '2'], loop='io_uring') as mapper:
+            for _ in range(640):
+                mapper.lookup(b'nobody')
+            with open(mapper.registry, 'rb') as registry:
+                registry.seek(self.STATISTICS_OFFSET)
+                accepted = [struct.unpack('<Q', registry.read(self.STATISTICS_SIZE)[:8])[0] for _ in range(2)]
+        self.assertGreater(min(accepted), 160, accepted)
 
 
 class NotLocalTest(unittest.TestCase):

@@ -381,27 +381,32 @@ class DaemonTest(TemporaryDirectoryTest):
         try:
             client = harness.Client(port)
             harness.wait_until(lambda: harness.listeners(port), 'it listens')
-            pid, = harness.listeners(port)
-            with open(f'/proc/{pid}/stat') as file:
-                fields = file.read().rsplit(')', 1)[1].split()
-            parent, group, session, terminal = (int(field) for field in fields[1:5])
-            self.assertNotEqual(parent, os.getpid())
-            self.assertNotEqual(group, os.getpgid(0))
-            self.assertNotEqual(session, os.getsid(0))
-            self.assertEqual(terminal, 0)
-            self.assertEqual(os.readlink(f'/proc/{pid}/cwd'), '/')
-            for descriptor in (0, 1, 2):
-                target = os.readlink(f'/proc/{pid}/fd/{descriptor}')
-                self.assertEqual(target, '/dev/null')
+            pids = harness.listeners(port)
+            for pid in pids:
+                self.check_detached(pid)
             node, _ = client.register(b'node')
             self.assertEqual(client.kill(), b'NO')
             node.close()
             client.wait_gone(b'node')
             self.assertEqual(client.kill(), b'OK')
-            harness.wait_until(lambda: not harness.process_exists(pid), 'it ended')
+            for pid in pids:
+                harness.wait_until(lambda: not harness.process_exists(pid), 'it ended')
             self.assertEqual(harness.listeners(port), set())
         finally:
             self.end(port)
+
+    def check_detached(self, pid):
+        with open(f'/proc/{pid}/stat') as file:
+            fields = file.read().rsplit(')', 1)[1].split()
+        parent, group, session, terminal = (int(field) for field in fields[1:5])
+        self.assertNotEqual(parent, os.getpid())
+        self.assertNotEqual(group, os.getpgid(0))
+        self.assertNotEqual(session, os.getsid(0))
+        self.assertEqual(terminal, 0)
+        self.assertEqual(os.readlink(f'/proc/{pid}/cwd'), '/')
+        for descriptor in (0, 1, 2):
+            harness.wait_until(lambda: os.readlink(f'/proc/{pid}/fd/{descriptor}') == '/dev/null',
+                               f'process {pid} lets go of descriptor {descriptor}')
 
     @harness.ours_only
     def test_no_descriptor_is_inherited(self):

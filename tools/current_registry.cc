@@ -1,0 +1,25 @@
+#include "tools/current_registry.h"
+
+#include <memory>
+#include <string>
+
+namespace evermap {
+namespace {
+
+// A registry is replaced once an upgrade; one that is replaced this often while it is read is not
+// worth waiting for.
+constexpr int kReadsMax = 10;
+
+}  // namespace
+
+bool CurrentRegistry::Read(absl::FunctionRef<void(const RegistryView&)> read, std::string& error) {
+  for (int i = 0; i < kReadsMax; ++i) {
+    if (reader_ == nullptr || !reader_->IsNamed(path_)) reader_ = Reader::Open(path_, error);
+    if (reader_ == nullptr) return false;
+    read(reader_->view());
+    if (reader_->IsNamed(path_)) break;
+  }
+  return true;
+}
+
+}  // namespace evermap
