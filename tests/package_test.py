@@ -169,10 +169,13 @@ class PackageTest(unittest.TestCase):
         self.install()
         node = self.start_node('hare')
         creation = self.run_inside('epmdctl --json --registry /run/epmd/registry.4369 lookup hare | grep creation')
+        mapper = self.main_pid('epmd.service')
         for path in (newer, newer, self.deb):
             self.install(path)
             # At once, not after it has come back.
             self.assertEqual(self.names(), {'hare'})
+            self.assertNotEqual(self.main_pid('epmd.service'), mapper)
+            mapper = self.main_pid('epmd.service')
         self.assertEqual(self.main_pid('hare'), node)
         self.assertEqual(self.run_inside('epmdctl --json --registry /run/epmd/registry.4369 lookup hare | grep creation'), creation)
         self.assertEqual(self.sandbox.property('epmd.service', 'ActiveState'), 'active')
@@ -184,7 +187,9 @@ class PackageTest(unittest.TestCase):
         self.install()
         node = self.start_node('hare')
         client = '/usr/lib/erlang/erts-*/bin/epmd.stock'
-        self.install(broken)
+        mapper = self.main_pid('epmd.service')
+        self.assertIn('could not be upgraded', self.install(broken))
+        self.assertEqual(self.main_pid('epmd.service'), mapper)
         self.assertIn('name hare at port', self.run_inside(f'{client} -names'))
         self.assertEqual(self.main_pid('hare'), node)
         self.assertEqual(self.sandbox.property('epmd.service', 'ActiveState'), 'active')
