@@ -63,20 +63,21 @@ std::string HostName() {
 
 // Empty when `address` is IP:PORT, else what is wrong with it.
 std::string ListenAddressComplaint(const std::string& address) {
-  const std::string form = "must be IP:PORT, such as 127.0.0.1:14369, [::1]:14369 or 0.0.0.0:14369";
+  static constexpr char kForm[] =
+      "must be IP:PORT, such as 127.0.0.1:14369, [::1]:14369 or 0.0.0.0:14369";
   const size_t colon = address.rfind(':');
   uint32_t port = 0;
   if (colon == std::string::npos || !absl::SimpleAtoi(address.substr(colon + 1), &port) ||
       port > UINT16_MAX) {
-    return form;
+    return kForm;
   }
   std::string ip = address.substr(0, colon);
   std::array<unsigned char, sizeof(in6_addr)> parsed;
   if (ip.size() > 2 && ip.front() == '[' && ip.back() == ']') {
     ip = ip.substr(1, ip.size() - 2);
-    return inet_pton(AF_INET6, ip.c_str(), parsed.data()) == 1 ? "" : form;
+    return inet_pton(AF_INET6, ip.c_str(), parsed.data()) == 1 ? "" : kForm;
   }
-  return inet_pton(AF_INET, ip.c_str(), parsed.data()) == 1 ? "" : form;
+  return inet_pton(AF_INET, ip.c_str(), parsed.data()) == 1 ? "" : kForm;
 }
 
 // A system service runs as a user of its own, so the system's registry goes before that user's.
