@@ -24,6 +24,9 @@ bool Replace(Word& word, uint64_t expected, uint64_t value) {
                                       std::memory_order_acquire);
 }
 
+// Times that others move an amended record on at most: to adopting, and to claimed (L-11).
+constexpr int kMovesOfOthersMax = 2;
+
 // Puts a claimed record, which the caller owns in state `claimed`, back to what it was.
 void PutBack(Segment& segment, uint32_t index, uint64_t claimed) {
   Record& record = segment.record(index);
@@ -117,8 +120,7 @@ void AnnounceChange(Segment& segment) {
 Kind EndAmendment(Segment& segment, uint32_t index, uint64_t owned, Kind target) {
   Record& record = segment.record(index);
   uint64_t state = owned;
-  // Others move an amended record on twice at most: to adopting, and to claimed.
-  for (int i = 0; i < 3; ++i) {
+  for (int i = 0; i <= kMovesOfOthersMax; ++i) {
     if (Replace(record.state, state, layout::NextState(state, target))) return target;
     const uint64_t next = Load(record.state);
     if (layout::OwnerOf(next) != layout::OwnerOf(state) ||
@@ -179,15 +181,23 @@ void SettleAll(Segment& segment, const WriterSlot& writer) {
   enum class Life : uint8_t { kUnknown, kAlive, kDead };
   std::array<Life, kWritersMax> life = {};
   life[writer.number()] = Life::kDead;
-  const uint32_t slots = segment.high_water();
-  for (uint32_t index = 0; index < slots; ++index) {
-    const uint64_t state = Load(segment.record(index).state);
-    if (!layout::IsOwned(layout::KindOf(state))) continue;
+  const auto is_of_dead = [&](uint64_t state) {
+    if (!layout::IsOwned(layout::KindOf(state))) return false;
     Life& owner = life[layout::OwnerOf(state)];
     if (owner == Life::kUnknown) {
       owner = writer.IsAlive(layout::OwnerOf(state)) ? Life::kAlive : Life::kDead;
     }
-    if (owner == Life::kDead) Settle(segment, writer, index, state);
+    return owner == Life::kDead;
+  };
+  const uint32_t slots = segment.high_water();
+  for (uint32_t index = 0; index < slots; ++index) {
+    // Others that live may move an amended record of a dead writer on just before it is taken over.
+    // What were left then would seem to be claimed by this writer for good, if it has that place.
+    for (int i = 0; i <= kMovesOfOthersMax; ++i) {
+      const uint64_t state = Load(segment.record(index).state);
+      if (!is_of_dead(state)) break;
+      Settle(segment, writer, index, state);
+    }
   }
   // The dead may have changed something without saying so.
   AnnounceChange(segment);

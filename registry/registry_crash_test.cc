@@ -89,8 +89,13 @@ void SetWritable(const void* word, bool is_writable) {
   if (mprotect(page, kPage, is_writable ? PROT_READ | PROT_WRITE : PROT_READ) != 0) abort();
 }
 
+std::function<void()> g_visit;  // what happens at point g_dies_at instead of a death
+
 void ReachPoint() {
-  if (g_is_armed && g_progress->points.fetch_add(1) + 1 == g_dies_at) raise(SIGKILL);
+  if (!g_is_armed || g_progress->points.fetch_add(1) + 1 != g_dies_at) return;
+  if (!g_visit) raise(SIGKILL);
+  g_is_armed = false;
+  g_visit();
 }
 
 void Arm(uint64_t dies_at) {
@@ -243,10 +248,10 @@ class RegistryCrashTest : public testing::Test {
   }
 
   // Moves a record on as a writer that is dead by now did.
-  void LeaveOwned(uint32_t slot, Kind kind) const {
+  void LeaveOwned(uint32_t slot, Kind kind, uint32_t owner = kDeadWriter) const {
     const auto segment = Map(Segment::Access::kWrite);
     layout::Word& state = segment->record(slot).state;
-    state.store(layout::NextState(state.load(), kind, kDeadWriter));
+    state.store(layout::NextState(state.load(), kind, owner));
   }
   // See kCreationLead.
   void MoveCreationsAhead() const {
@@ -923,6 +928,39 @@ TEST_F(RegistryOpenCrashTest, Inv3Create) { CrashOpenEverywhere("creation", {}, 
 
 TEST_F(RegistryOpenCrashTest, Inv3Recover) {
   CrashOpenEverywhere("recovery of everything half done", HalfDone(), 16);
+}
+
+// A writer that lives ends or orphans what a dead one amended, at each point of the opening that
+// settles it. The place of the dead one is given to who opens.
+TEST_F(RegistryOpenCrashTest, Inv3RecoverWhileAnotherWrites) {
+  for (const Kind left : {Kind::kAmending, Kind::kAdopting}) {
+    for (const bool ends : {true, false}) {
+      for (uint64_t point = 1; !HasFailure(); ++point) {
+        SCOPED_TRACE(absl::StrCat("kind ", static_cast<int>(left), ", point ", point));
+        Restore({});
+        auto other = Open();
+        const RegisterResult node = Put(*other, "own", 1);
+        if (left == Kind::kAdopting) other->Orphan(node.slot, node.id);
+        constexpr uint32_t kPlaceOfOpener = 1;
+        LeaveOwned(node.slot, left, kPlaceOfOpener);
+        g_visit = [&] {
+          if (ends) {
+            other->Unregister(node.slot, node.id);
+          } else {
+            other->Orphan(node.slot, node.id);
+          }
+        };
+        Arm(point);
+        auto opener = Open();
+        const bool was_visited = !std::exchange(g_is_armed, false);
+        g_visit = nullptr;
+        CheckStructure(true);
+        CheckUsable(*other, {{"own", node.creation}});
+        if (!was_visited) break;
+        ++points_;
+      }
+    }
+  }
 }
 
 TEST_F(RegistryOpenCrashTest, Inv3RestartAfterReboot) {
