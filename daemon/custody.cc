@@ -33,8 +33,11 @@ bool Custody::Reserve() {
 void Custody::Release() { connections_.fetch_sub(1, std::memory_order_relaxed); }
 
 void Custody::Hold(uint32_t slot, int fd) {
+  slots_[slot].descriptor.store(fd + 1, std::memory_order_release);
+}
+
+void Custody::Announce(uint32_t slot) {
   Slot& held = slots_[slot];
-  held.descriptor.store(fd + 1, std::memory_order_release);
   if (held.is_new.exchange(true, std::memory_order_acq_rel)) return;
   uint32_t first = first_new_.load(std::memory_order_relaxed);
   do {

@@ -43,12 +43,15 @@ class Custody {
 
   // REQUIRES: Reserve()d.
   void Hold(uint32_t slot, int fd);
+  // Puts the slot on the list of new ones. To be called when the node has its reply: the next
+  // mapper gives none, so a node whose connection was stored before would wait for it for ever.
+  void Announce(uint32_t slot);
   // As Hold(), for a connection that the store has already. Counts it, however many there are.
   void HoldStored(uint32_t slot, int fd);
   // Also undoes Reserve(). Whatever another connection holds of the slot meanwhile stays.
   void GiveUp(uint32_t slot, int fd);
 
-  // Calls `visit` with each slot for which Hold() was called since the last time.
+  // Calls `visit` with each slot for which Announce() was called since the last time.
   void TakeNew(absl::FunctionRef<void(uint32_t slot)> visit);
 
   // The descriptor in custody for a slot, -1: none.

@@ -438,12 +438,14 @@ void Worker::Answer(uint32_t number, const protocol::Alive2Request& request) {
   }
   // So that a node whose host or network namespace vanishes is noticed in the end.
   const int on = 1;
+  // Without it that takes until somebody wants the name.
   setsockopt(connection.fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
   std::array<std::byte, protocol::kAlive2ReplySizeMax> reply;
   const size_t size = protocol::EncodeAlive2Reply(request.node.highest_version, result.creation,
                                                   absl::MakeSpan(reply));
   // The send buffer is empty, so this fails only when the node is gone; the read then says so.
   SendNow(connection.fd, reply.data(), size, 0);
+  shared_.custody.Announce(result.slot);
   Receive(number);
 }
 

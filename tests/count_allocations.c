@@ -26,7 +26,10 @@ __attribute__((constructor)) static void start(void) {
   close(fd);
 }
 
-static void count(void) { atomic_fetch_add_explicit(counter, 1, memory_order_relaxed); }
+// The main thread is on no request's path.
+static void count(void) {
+  if (gettid() != getpid()) atomic_fetch_add_explicit(counter, 1, memory_order_relaxed);
+}
 
 void* malloc(size_t size) {
   count();

@@ -455,7 +455,7 @@ class ShareTest(unittest.TestCase):
 
     # The offset and size of the counters in the registry, of which connections_accepted is the first: registry/layout.h.
     STATISTICS_OFFSET = 4096
-    STATISTICS_SIZE = 512
+    STATISTICS_SIZE = 1024
 
     @harness.ours_only
     @unittest.skipIf(harness.LOOP == 'epoll', 'epoll wakes whom it likes')
