@@ -1,5 +1,6 @@
 // Preloaded into a mapper (LD_PRELOAD), counts what it allocates: a 64-bit number at the front of
 // the file that ALLOCATION_COUNTER names. For allocation_test.py.
+#define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdatomic.h>
 #include <stddef.h>
