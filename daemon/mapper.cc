@@ -259,6 +259,8 @@ absl::Status Mapper::Start(absl::FunctionRef<void()> on_ready) {
 
   std::vector<OwnedFd> connections = std::move(inherited_.connections);
   if (succession_.has_value()) {
+    // Here, because it takes a moment, and nobody waits yet.
+    EndWatcher(inherited_.watcher);
     absl::StatusOr<std::vector<OwnedFd>> handed_over = succession_->TakeOver();
     if (!handed_over.ok()) return handed_over.status();
     connections = *std::move(handed_over);
@@ -275,7 +277,6 @@ absl::Status Mapper::Start(absl::FunctionRef<void()> on_ready) {
     }
     FlushStore();
   }
-  EndWatcher(inherited_.watcher);
   // Whom to look after. A keeper whose mapper has died meanwhile starts another one.
   if (!store_.TakeOver()) return absl::AbortedError("the keeper starts another mapper");
   // The sockets listen: whoever connects from here on is served.
@@ -662,6 +663,7 @@ bool Mapper::PauseWorkers() {
 }
 
 bool Mapper::Leave() {
+  shared_->has_successor.store(is_succeeded_, std::memory_order_release);
   // Of a registry in another layout there is nothing left to answer from.
   SetPhase(is_succeeded_ && registry_->superseded() ? Phase::kGone : Phase::kLeaving);
   shared_->stopping.Notify();

@@ -96,6 +96,7 @@ void Upgrade::Begin() {
   status.text = "";
   registry_.SetUpgradeStatus(status);
   reason_.clear();
+  is_prepared_ = false;
   sent_.clear();
   if (store_.kind() == Store::Kind::kNone) {
     Fail(
@@ -153,6 +154,7 @@ bool Upgrade::Continue() {
     }
   }
   if (message.text != kPrepared) return false;
+  is_prepared_ = true;
   FaultPoint("predecessor:prepared");
   if (const absl::Status status = HandOver(); !status.ok()) {
     // Whatever it has done: it is not there any more, and the registry is put back.
@@ -243,6 +245,7 @@ std::string Upgrade::HowItEnded() {
   }
   successor_ = Watched();
   if (!reason_.empty()) return reason_;
+  if (is_prepared_) return "the new program ended before it took over";
   if (WIFSIGNALED(status)) {
     return absl::StrCat("the new program was ended by signal ", sigabbrev_np(WTERMSIG(status)));
   }

@@ -105,6 +105,7 @@ class Upgrade {
   Watched successor_;
   OwnedFd link_;
   int64_t deadline_ms_ = 0;
+  bool is_prepared_ = false;            // the successor has said so; it is without its watcher then
   std::string reason_;                  // what the successor said
   absl::flat_hash_set<uint64_t> sent_;  // ids of registrations
   Registration found_;

@@ -1,5 +1,6 @@
 #include "daemon/worker.h"
 
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -9,6 +10,7 @@
 #include <utility>
 #include <variant>
 
+#include "absl/time/clock.h"
 #include "daemon/orphans.h"
 #include "daemon/sock_diag.h"
 #include "registry/segment.h"
@@ -18,6 +20,8 @@ namespace {
 
 // Attempts to get a name whose holder is found to have left.
 constexpr int kRegisterAttemptsMax = 8;
+// Of a worker that has nothing more to do than to clean up: the lowest priority.
+constexpr int kLeavingNice = 19;
 
 void Count(Counter& counter) { counter.fetch_add(1, std::memory_order_relaxed); }
 
@@ -63,13 +67,22 @@ void Worker::Serve() {
         break;
       case Phase::kLeaving:
         Drain(kLeaveDrainMs);
-        loop_->Stop();
+        Stop();
         return;
       case Phase::kGone:
-        loop_->Stop();
+        Stop();
         return;
     }
   }
+}
+
+void Worker::Stop() {
+  if (shared_.has_successor.load(std::memory_order_acquire)) {
+    absl::SleepFor(kSuccessorLead);
+    // Of this thread; fails nowhere, and would only cost others a little time.
+    setpriority(PRIO_PROCESS, 0, kLeavingNice);
+  }
+  loop_->Stop();
 }
 
 void Worker::StartAccepting() {
@@ -105,7 +118,7 @@ void Worker::Give(OwnedFd connection, uint32_t slot, uint64_t registration_id) {
   {
     const absl::MutexLock lock(&given_mutex_);
     given_.push_back({std::move(connection), slot, registration_id});
-    is_given_.store(true, std::memory_order_release);
+    if (is_given_.exchange(true, std::memory_order_acq_rel)) return;
   }
   Wake();
 }
