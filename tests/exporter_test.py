@@ -308,6 +308,10 @@ class CommandLineTest(unittest.TestCase):
                 self.assertGreater(done.returncode, 100, done)
                 self.assertEqual(done.stdout, b'')
 
+    def test_last_one_counts(self):
+        exporter = Exporter(self, '--listen', '127.0.0.2:0', '--registry', '/nowhere', '--registry', '/nowhere/else')
+        self.assertIn('/nowhere/else', get(exporter.port, '/', host='127.0.0.2')[2])
+
     def test_help_and_version(self):
         done = self.run_exporter('--help')
         self.assertEqual(done.returncode, 0)
