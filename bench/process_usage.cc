@@ -3,28 +3,19 @@
 #include <dirent.h>
 #include <sys/types.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <ctime>
-#include <fstream>
-#include <iterator>
 #include <map>
 #include <string>
-#include <string_view>
 
 #include "absl/cleanup/cleanup.h"
-#include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "bench/read_file.h"
 
 namespace evermap::bench {
 namespace {
-
-std::string ReadFile(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-}
 
 // The entries of a directory of /proc that are numbers.
 absl::StatusOr<std::vector<pid_t>> NumbersIn(const std::string& path) {

@@ -6,7 +6,9 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <ctime>
+#include <thread>
 #include <vector>
 
 namespace evermap::bench {
@@ -62,6 +64,25 @@ TEST(ProcessUsage, CountsDescendants) {
   EXPECT_EQ(usage->processes, 3u);
   for (const int fd : {ends[0], ends[1], ready[0], ready[1]}) close(fd);
   waitpid(child, nullptr, 0);
+}
+
+// Others start and end while /proc is looked through.
+TEST(ProcessUsage, TakesProcessesThatEndForGone) {
+  std::atomic<bool> stop = false;
+  std::thread others([&] {
+    while (!stop) {
+      const pid_t child = fork();
+      if (child == 0) _exit(0);
+      waitpid(child, nullptr, 0);
+    }
+  });
+  for (int i = 0; i < 200; ++i) {
+    const auto usage = ReadProcessTree(getpid());
+    ASSERT_TRUE(usage.ok()) << usage.status();
+    ASSERT_GE(usage->processes, 1u);
+  }
+  stop = true;
+  others.join();
 }
 
 TEST(ProcessUsage, SaysThatThereIsNoSuchProcess) {

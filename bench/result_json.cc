@@ -3,11 +3,13 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
-#include <fstream>
 #include <string_view>
 
+#include "absl/strings/match.h"
+#include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "bench/read_file.h"
 
 namespace evermap::bench {
 namespace {
@@ -15,11 +17,11 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 std::string CpuModel() {
-  std::ifstream file("/proc/cpuinfo");
-  constexpr std::string_view kKey = "model name";
-  for (std::string line; std::getline(file, line);) {
+  for (const absl::string_view line : absl::StrSplit(ReadFile("/proc/cpuinfo"), '\n')) {
     const size_t colon = line.find(": ");
-    if (line.starts_with(kKey) && colon != std::string::npos) return line.substr(colon + 2);
+    if (absl::StartsWith(line, "model name") && colon != absl::string_view::npos) {
+      return std::string(line.substr(colon + 2));
+    }
   }
   return "unknown";
 }

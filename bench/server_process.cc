@@ -9,8 +9,6 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <fstream>
-#include <iterator>
 #include <random>
 
 #include "absl/cleanup/cleanup.h"
@@ -18,6 +16,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "bench/process_usage.h"
+#include "bench/read_file.h"
 
 namespace evermap::bench {
 namespace {
@@ -29,11 +28,6 @@ constexpr int kPortFirst = 20000;
 constexpr int kPortLast = 32000;
 constexpr int kPortAttemptsMax = 100;
 constexpr int kExecFailed = 127;
-
-std::string ReadFile(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-}
 
 std::vector<std::string> CleanEnvironment() {
   std::vector<std::string> kept;

@@ -96,7 +96,8 @@ void Worker::Drain(int64_t drain_ms) {
   while (loop_->IsAccepting() || connections_.first() != kNoConnection) {
     const int64_t left_ms = deadline_ms - MonotonicMs();
     if (left_ms <= 0 && !loop_->IsAccepting()) return;
-    Turn(std::max<int64_t>(left_ms, 1));
+    // In steps: a turn may answer the last request before it waits, and knows nothing of that.
+    Turn(std::clamp<int64_t>(left_ms, 1, kDrainStepMs));
   }
 }
 

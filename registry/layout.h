@@ -75,10 +75,17 @@
 
 #include "registry/registration.h"
 #include "registry/statistics.h"
+#ifdef EVERMAP_CRASH_POINTS
+#include "registry/crash_points.h"
+#endif
 
 namespace evermap::layout {
 
+#ifdef EVERMAP_CRASH_POINTS
+using Word = CrashPointWord;
+#else
 using Word = std::atomic<uint64_t>;
+#endif
 static_assert(sizeof(Word) == 8 && Word::is_always_lock_free);
 
 // "EVERMAP" and a newline, as a little-endian number: a text-mode copy would change it.

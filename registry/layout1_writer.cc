@@ -1,7 +1,7 @@
 // A mapper of layout version 1, for the tests of the migration: opens a registry and does what it
 // is told, one command a line on standard input, one answer a line on standard output.
 //
-// usage: registry_layout1_writer PATH
+// usage: registry_layout1_writer PATH [CAPACITY]
 //        registry_layout1_writer PATH LOG SEED    runs until it is killed: RunVictim()
 #include <fcntl.h>
 #include <signal.h>
@@ -32,12 +32,13 @@ static_assert(layout::kLayoutVersion == 1 && sizeof(WorkerStatistics) == 512);
 
 // A place that no writer has.
 constexpr uint32_t kDeadWriter = 200;
-constexpr int kNodes = 300;
+constexpr uint32_t kCapacityDefault = 1000;
+constexpr uint16_t kNodesDefault = 300;
 int g_crash_at = 0;
 
 // Registrations of all states and sizes, and counters.
-void Fill(Registry& registry) {
-  for (uint16_t i = 0; i < kNodes; ++i) {
+void Fill(Registry& registry, uint16_t nodes) {
+  for (uint16_t i = 0; i < nodes; ++i) {
     const std::string name = absl::StrCat("node", i, std::string(i % 11 == 0 ? 900 : i % 40, 'n'));
     const RegisterResult node = registry.Register(NodeOf(name, i, ExtraOf(i)));
     if (i % 2 == 0) {
@@ -114,7 +115,8 @@ int Main(int argc, char** argv) {
     if (log == MAP_FAILED) return 1;
     RunVictim(path, *static_cast<VictimLog*>(log), static_cast<unsigned>(atoi(argv[3])));
   }
-  auto opened = Registry::Open({.path = path, .capacity = 1000});
+  const uint32_t capacity = argc == 3 ? static_cast<uint32_t>(atoi(argv[2])) : kCapacityDefault;
+  auto opened = Registry::Open({.path = path, .capacity = capacity});
   std::cout << opened.status().ToString() << std::endl;
   if (!opened.ok()) return 1;
   Registry& registry = **opened;
@@ -125,7 +127,8 @@ int Main(int argc, char** argv) {
     words >> command >> argument;
     std::string answer = "ok";
     if (command == "fill") {
-      Fill(registry);
+      Fill(registry,
+           argument.empty() ? kNodesDefault : static_cast<uint16_t>(atoi(argument.c_str())));
     } else if (command == "half") {
       LeaveHalfDone(registry, path);
     } else if (command == "dump") {
@@ -154,6 +157,6 @@ int Main(int argc, char** argv) {
 }  // namespace evermap
 
 int main(int argc, char** argv) {
-  if (argc != 2 && argc != 4) return 2;
+  if (argc < 2 || argc > 4) return 2;
   return evermap::Main(argc, argv);
 }

@@ -24,6 +24,9 @@ bool Replace(Word& word, uint64_t expected, uint64_t value) {
                                       std::memory_order_acquire);
 }
 
+// Times that others move an amended record on at most: to adopting, and to claimed (L-11).
+constexpr int kMovesOfOthersMax = 2;
+
 // Puts a claimed record, which the caller owns in state `claimed`, back to what it was.
 void PutBack(Segment& segment, uint32_t index, uint64_t claimed) {
   Record& record = segment.record(index);
@@ -117,8 +120,7 @@ void AnnounceChange(Segment& segment) {
 Kind EndAmendment(Segment& segment, uint32_t index, uint64_t owned, Kind target) {
   Record& record = segment.record(index);
   uint64_t state = owned;
-  // Others move an amended record on twice at most: to adopting, and to claimed.
-  for (int i = 0; i < 3; ++i) {
+  for (int i = 0; i <= kMovesOfOthersMax; ++i) {
     if (Replace(record.state, state, layout::NextState(state, target))) return target;
     const uint64_t next = Load(record.state);
     if (layout::OwnerOf(next) != layout::OwnerOf(state) ||
