@@ -166,6 +166,23 @@ class ExporterTest(unittest.TestCase):
         with open(f'/proc/{exporter.process.pid}/maps') as maps:
             self.assertFalse([line for line in maps if self.registry in line and 'w' in line.split()[1]])
 
+    def test_mapper_comes_and_goes(self):
+        mapper = self.start_mapper(keeper=True)
+        self.register(mapper, b'hare')
+        exporter = self.start_exporter()
+        self.assertEqual(exporter.value('evermap_mapper_up'), 1)
+        self.assertIn('Running', exporter.get('/')[2])
+        os.kill(mapper.pid, signal.SIGHUP)
+        harness.wait_until(lambda: exporter.metrics().get(('evermap_last_upgrade_failed', frozenset())) == 0, 'it is upgraded')
+        self.assertEqual(exporter.value('evermap_upgrades_total'), 1)
+        self.assertEqual(exporter.value('evermap_names', state='live'), 1)
+        self.assertIn('succeeded', exporter.get('/')[2])
+        mapper.stop()
+        self.assertEqual(exporter.value('evermap_mapper_up'), 0)
+        self.assertIn('does not run', exporter.get('/')[2])
+        self.start_mapper()
+        self.assertEqual(exporter.value('evermap_mapper_up'), 1)
+
     def test_no_registry_yet(self):
         exporter = self.start_exporter()
         self.assertEqual(exporter.value('evermap_registry_readable'), 0)
@@ -307,6 +324,10 @@ class CommandLineTest(unittest.TestCase):
                 done = self.run_exporter(*args)
                 self.assertGreater(done.returncode, 100, done)
                 self.assertEqual(done.stdout, b'')
+
+    def test_last_one_counts(self):
+        exporter = Exporter(self, '--listen', '127.0.0.2:0', '--registry', '/nowhere', '--registry', '/nowhere/else')
+        self.assertIn('/nowhere/else', get(exporter.port, '/', host='127.0.0.2')[2])
 
     def test_help_and_version(self):
         done = self.run_exporter('--help')

@@ -92,6 +92,8 @@ int Main(int argc, char** argv) {
       "/sd lists the nodes for its HTTP service discovery, / is for a browser.",
       "epmd-exporter");
   app.set_version_flag("--version", "epmd-exporter " EVERMAP_VERSION);
+  // A unit's own options can so be overridden by those that an operator adds.
+  app.option_defaults()->take_last();
   std::string listen = kListenDefault;
   std::string registry_path;
   uint16_t mapper_port = 4369;

@@ -73,7 +73,7 @@ std::string MapperLine(const Snapshot& snapshot, int64_t now_unix_ns) {
   }
   return absl::StrFormat(
       "<p><span class=\"good\">Running</span> for %s: version %s, process %d, %d workers</p>\n"
-      "<p class=\"muted\">%s</p>\n<p class=\"muted\">%s</p>\n",
+      "<p class=\"muted\">Event loop: %s</p>\n<p class=\"muted\">Custody: %s</p>\n",
       AgeText(now_unix_ns - status.started_unix_ns), Escaped(ValidUtf8(status.version)), status.pid,
       status.workers, Escaped(ValidUtf8(status.loop)), Escaped(ValidUtf8(status.custody)));
 }
