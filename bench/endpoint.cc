@@ -2,20 +2,15 @@
 
 #include <arpa/inet.h>
 #include <sys/resource.h>
-#include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
 
 #include "absl/status/status.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 
 namespace evermap::bench {
-
-void UniqueFd::Reset() {
-  if (fd_ >= 0) close(fd_);
-  fd_ = -1;
-}
 
 absl::StatusOr<Endpoint> Endpoint::Parse(const std::string& address, uint16_t port) {
   Endpoint endpoint;
@@ -35,8 +30,36 @@ absl::StatusOr<Endpoint> Endpoint::Parse(const std::string& address, uint16_t po
     return absl::InvalidArgumentError(
         absl::StrCat("'", address, "' is not a numeric IPv4 or IPv6 address"));
   }
+  endpoint.host_ = address;
+  endpoint.port_ = port;
   endpoint.text_ = absl::StrCat(address, " port ", port);
   return endpoint;
+}
+
+absl::StatusOr<Endpoint> Endpoint::ParseWithPort(std::string_view text, uint16_t default_port) {
+  std::string_view address = text;
+  std::string_view port_text;
+  const size_t colon = text.rfind(':');
+  if (text.starts_with('[')) {
+    const size_t bracket = text.find(']');
+    if (bracket == std::string_view::npos) {
+      return absl::InvalidArgumentError(absl::StrCat("'", std::string(text), "' lacks a ']'"));
+    }
+    address = text.substr(1, bracket - 1);
+    if (colon > bracket && colon != std::string_view::npos) port_text = text.substr(colon + 1);
+  } else if (colon != std::string_view::npos && text.find(':') == colon) {
+    // One colon only: with more it is an IPv6 address without a port.
+    address = text.substr(0, colon);
+    port_text = text.substr(colon + 1);
+  }
+  uint32_t port = default_port;
+  if (!port_text.empty() &&
+      (!absl::SimpleAtoi(absl::string_view(port_text.data(), port_text.size()), &port) ||
+       port < 1 || port > UINT16_MAX)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("'", std::string(port_text), "' is not a port from 1 to ", UINT16_MAX));
+  }
+  return Parse(address.empty() ? "127.0.0.1" : std::string(address), static_cast<uint16_t>(port));
 }
 
 bool Endpoint::IsLoopback4() const {
@@ -46,8 +69,8 @@ bool Endpoint::IsLoopback4() const {
   return ntohl(v4.sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
 }
 
-absl::StatusOr<UniqueFd> Connect(const Endpoint& endpoint) {
-  UniqueFd fd(socket(endpoint.family(), SOCK_STREAM | SOCK_CLOEXEC, 0));
+absl::StatusOr<OwnedFd> Connect(const Endpoint& endpoint) {
+  OwnedFd fd(socket(endpoint.family(), SOCK_STREAM | SOCK_CLOEXEC, 0));
   if (!fd.valid()) {
     return absl::ErrnoToStatus(errno, "no socket (with EMFILE: raise ulimit -n)");
   }

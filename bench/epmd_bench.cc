@@ -1,226 +1,230 @@
-// epmd-bench: what an EPMD server does under load.
-#include <unistd.h>
-
+// epmd-bench: how an Erlang port mapper behaves under load. This is its command line.
 #include <CLI/CLI.hpp>
-#include <algorithm>
 #include <cstdint>
-#include <cstdio>
-#include <cstdlib>
-#include <memory>
-#include <optional>
 #include <string>
-#include <vector>
 
-#include "absl/status/status.h"
-#include "absl/strings/str_cat.h"
-#include "bench/endpoint.h"
-#include "bench/lookup_load.h"
-#include "bench/node_set.h"
-#include "bench/server_process.h"
+#include "bench/commands.h"
+#include "bench/load.h"
+#include "bench/source_addresses.h"
 
 namespace evermap::bench {
 namespace {
 
-int Fail(const absl::Status& status) {
-  std::fprintf(stderr, "epmd-bench: %s\n", std::string(status.message()).c_str());
-  return 1;
+void AddOutput(CLI::App* command, OutputSettings& output) {
+  command->add_flag("--json", output.json, "print JSON instead of a table");
+  command->add_option("--report", output.report, "write an HTML page with plots");
+  command->add_flag("--quiet", output.quiet, "no progress line");
 }
 
-double Median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  const size_t middle = values.size() / 2;
-  return values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
+void AddTarget(CLI::App* command, WorkloadSettings& settings) {
+  command->add_option("--address", settings.address, "IP address of the server")
+      ->capture_default_str();
+  command->add_option("--port", settings.port, "port of the server")->capture_default_str();
+  command->add_option("--prefix", settings.prefix, "what all names start with");
+  command
+      ->add_option("--pid", settings.pids,
+                   "process of the server: measure what it and its descendants use; two with "
+                   "--compare")
+      ->delimiter(',');
+  command->add_option("--threads", settings.threads, "threads of the load")
+      ->check(CLI::Range(1u, kThreadsMax))
+      ->capture_default_str();
+  command->add_option("--cores", settings.cores, "cores that the threads keep to, in turn")
+      ->delimiter(',');
+  command
+      ->add_option("--sources", settings.sources,
+                   "source addresses in 127/8 taken in turn (more are taken when ports run out)")
+      ->check(CLI::Range(1u, SourceAddresses::kCountMax))
+      ->capture_default_str();
+  command->add_option("--timeout", settings.timeout_s, "seconds for a request")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
 }
 
-double Us(uint64_t ns) { return static_cast<double>(ns) / 1000; }
-
-void PrintFailures(const LookupResult& result) {
-  for (size_t i = 1; i < kLookupOutcomes; ++i) {
-    if (result.outcomes[i] == 0) continue;
-    std::printf("  %s: %llu\n",
-                std::string(LookupOutcomeName(static_cast<LookupOutcome>(i))).c_str(),
-                static_cast<unsigned long long>(result.outcomes[i]));
-  }
+void AddCompare(CLI::App* command, WorkloadSettings& settings) {
+  command
+      ->add_option("--compare", settings.compare,
+                   "measure two servers in turn: ADDRESS:PORT,ADDRESS:PORT")
+      ->delimiter(',');
+  command->add_option("--rounds", settings.rounds, "rounds of --compare")
+      ->check(CLI::Range(1, 10'000))
+      ->capture_default_str();
 }
 
-struct LookupOptions {
-  std::string address = "127.0.0.1";
-  uint16_t port = 4369;
-  size_t nodes = 100;
-  LookupLoad load;
-  double seconds = 3;
-  pid_t pid = 0;
+void AddNodes(CLI::App* command, WorkloadSettings& settings, const std::string& what) {
+  command->add_option("--nodes", settings.nodes, what)
+      ->check(CLI::Range(0, 1'000'000))
+      ->capture_default_str();
+}
+
+void AddLoad(CLI::App* command, WorkloadSettings& settings) {
+  command->add_option("--connections", settings.connections, "requests under way at a time")
+      ->check(CLI::Range(1u, kConnectionsMax))
+      ->capture_default_str();
+  command
+      ->add_option("--rate", settings.rate_per_s,
+                   "open loop: requests per second, whatever the server does")
+      ->check(CLI::PositiveNumber);
+  command->add_flag_callback(
+      "--poisson", [&settings] { settings.arrivals = Arrivals::kPoisson; },
+      "open loop: at random distances, as of many clients");
+  command->add_option("--seconds", settings.seconds, "duration")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command->add_option("--warm-up", settings.warm_up_s, "seconds before the measurement")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command->add_option("--idle", settings.idle, "connections that say nothing, in the background")
+      ->capture_default_str();
+}
+
+struct Commands {
+  WorkloadSettings lookup{.command = "lookup"};
+  double unknown_share = 0;
+  WorkloadSettings names{.command = "names", .mix = {.names = 1}};
+  WorkloadSettings registrations{.command = "register", .mix = {.registrations = 1}};
+  WorkloadSettings storm{
+      .command = "storm", .mix = {.registrations = 1}, .nodes = 1000, .is_storm = true};
+  WorkloadSettings mixed{.command = "mixed",
+                         .mix = {.known = 90, .unknown = 5, .names = 1, .registrations = 4}};
+  WorkloadSettings idle{.command = "idle", .idle = 1000};
+  WorkloadSettings restart{.command = "restart", .rate_per_s = 1000, .seconds = 6};
+  CompareSettings compare;
+  SuiteOptions suite;
+  std::string floor_address = "127.0.0.1";
+  uint16_t floor_port = 0;
+  OutputSettings output;
 };
 
-int Lookup(LookupOptions options) {
-  options.load.duration = absl::Seconds(options.seconds);
-  RaiseDescriptorLimit();
-  const auto endpoint = Endpoint::Parse(options.address, options.port);
-  if (!endpoint.ok()) return Fail(endpoint.status());
-  const auto nodes =
-      NodeSet::Register(*endpoint, absl::StrCat("bench", getpid(), "x"), options.nodes);
-  if (!nodes.ok()) return Fail(nodes.status());
-  uint64_t cpu_before_ns = 0;
-  if (options.pid != 0) {
-    const auto cpu_ns = ProcessCpuNs(options.pid);
-    if (!cpu_ns.ok()) return Fail(cpu_ns.status());
-    cpu_before_ns = *cpu_ns;
+CLI::App* AddWorkload(CLI::App& app, WorkloadSettings& settings, OutputSettings& output,
+                      const std::string& description) {
+  CLI::App* command = app.add_subcommand(settings.command, description);
+  AddTarget(command, settings);
+  if (!settings.is_storm) {
+    AddNodes(command, settings, "nodes to register before");
+    AddLoad(command, settings);
   }
-  const auto result = RunLookups(*endpoint, *nodes, options.load);
-  if (!result.ok()) return Fail(result.status());
-  std::printf("%llu lookups, %.0f/s, %llu failed\n",
-              static_cast<unsigned long long>(result->total()), result->PerSecond(),
-              static_cast<unsigned long long>(result->failed()));
-  PrintFailures(*result);
-  for (const double percent : {50.0, 90.0, 99.0, 99.9, 99.99}) {
-    std::printf("  p%-5g %8.1f us\n", percent, Us(result->latencies.PercentileNs(percent)));
-  }
-  std::printf("  max    %8.1f us\n", Us(result->latencies.max_ns()));
-  if (options.pid != 0) {
-    const auto cpu_ns = ProcessCpuNs(options.pid);
-    if (!cpu_ns.ok()) return Fail(cpu_ns.status());
-    std::printf("  server CPU %.2f us per lookup\n",
-                Us(*cpu_ns - cpu_before_ns) / static_cast<double>(result->total()));
-  }
-  return result->failed() == 0 ? 0 : 1;
+  AddOutput(command, output);
+  return command;
 }
 
-struct CompareOptions {
-  std::string stock;
-  std::string ours;
-  std::vector<size_t> nodes = {100, 500, 900};
-  uint32_t rounds = 5;
-  LookupLoad load;
-  double seconds = 1;
-};
+void AddWorkloads(CLI::App& app, Commands& commands) {
+  CLI::App* lookup = AddWorkload(app, commands.lookup, commands.output, "look nodes up");
+  lookup->add_option("--unknown", commands.unknown_share, "share of names that nobody has, 0 to 1")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+  AddCompare(lookup, commands.lookup);
 
-// A server with nodes registered.
-class Side {
- public:
-  static absl::StatusOr<std::unique_ptr<Side>> Start(std::vector<std::string> command,
-                                                     const std::string& log_path, size_t nodes) {
-    const auto port = FreePort();
-    if (!port.ok()) return port.status();
-    const auto endpoint = Endpoint::Parse("127.0.0.1", *port);
-    if (!endpoint.ok()) return endpoint.status();
-    command.insert(command.end(), {"-port", absl::StrCat(*port), "-address", "127.0.0.1"});
-    auto process = ServerProcess::Start({.command = command, .log_path = log_path, .core = 0});
-    if (!process.ok()) return process.status();
-    if (absl::Status status = process->WaitUntilAnswers(*endpoint); !status.ok()) return status;
-    auto set = NodeSet::Register(*endpoint, "node", nodes);
-    if (!set.ok()) return set.status();
-    return std::unique_ptr<Side>(new Side(*endpoint, *std::move(process), *std::move(set)));
-  }
+  AddCompare(AddWorkload(app, commands.names, commands.output, "ask for all names"),
+             commands.names);
 
-  // Adds a round's CPU time per lookup and p50, in microseconds.
-  absl::Status Measure(const LookupLoad& load) {
-    const auto before_ns = ProcessCpuNs(process_.pid());
-    if (!before_ns.ok()) return before_ns.status();
-    const auto result = RunLookups(endpoint_, nodes_, load);
-    if (!result.ok()) return result.status();
-    const auto after_ns = ProcessCpuNs(process_.pid());
-    if (!after_ns.ok()) return after_ns.status();
-    if (result->failed() > 0) {
-      return absl::DataLossError(
-          absl::StrCat(result->failed(), " lookups failed at ", endpoint_.text()));
-    }
-    cpu_us.push_back(Us(*after_ns - *before_ns) / static_cast<double>(result->total()));
-    p50_us.push_back(Us(result->latencies.PercentileNs(50)));
-    return absl::OkStatus();
-  }
+  CLI::App* registrations = AddWorkload(app, commands.registrations, commands.output,
+                                        "register nodes, which leave as soon as they are");
+  registrations
+      ->add_option("--names-per-connection", commands.registrations.names_per_connection,
+                   "names that a connection registers in turn; 1: the same at once again")
+      ->check(CLI::Range(1, 1'000'000))
+      ->capture_default_str();
+  AddCompare(registrations, commands.registrations);
 
-  std::vector<double> cpu_us;
-  std::vector<double> p50_us;
+  CLI::App* storm = AddWorkload(app, commands.storm, commands.output,
+                                "register many nodes at once, as after a power cut");
+  AddNodes(storm, commands.storm, "nodes that register");
+  AddCompare(storm, commands.storm);
 
- private:
-  Side(const Endpoint& endpoint, ServerProcess process, NodeSet nodes)
-      : endpoint_(endpoint), process_(std::move(process)), nodes_(std::move(nodes)) {}
+  CLI::App* mixed = AddWorkload(app, commands.mixed, commands.output, "all of it, in shares");
+  Mix& mix = commands.mixed.mix;
+  mixed->add_option("--known", mix.known, "share of lookups of nodes")->capture_default_str();
+  mixed->add_option("--unknown", mix.unknown, "share of lookups of names that nobody has")
+      ->capture_default_str();
+  mixed->add_option("--names", mix.names, "share of requests for all names")->capture_default_str();
+  mixed->add_option("--register", mix.registrations, "share of registrations")
+      ->capture_default_str();
+  AddCompare(mixed, commands.mixed);
 
-  Endpoint endpoint_;
-  ServerProcess process_;
-  NodeSet nodes_;
-};
+  AddWorkload(app, commands.idle, commands.output,
+              "look nodes up while other connections say nothing");
 
-absl::Status CompareAt(const CompareOptions& options, const std::string& directory, size_t nodes) {
-  const auto stock = Side::Start({options.stock}, directory + "/stock.log", nodes);
-  if (!stock.ok()) return stock.status();
-  const auto ours = Side::Start({options.ours, "-registry", directory + "/registry"},
-                                directory + "/ours.log", nodes);
-  if (!ours.ok()) return ours.status();
-  if (absl::Status status = PinToCore(1); !status.ok()) return status;
-  for (uint32_t i = 0; i < options.rounds; ++i) {
-    for (const auto& side : {stock->get(), ours->get()}) {
-      if (absl::Status status = side->Measure(options.load); !status.ok()) return status;
-    }
-  }
-  const double stock_us = Median((*stock)->cpu_us);
-  const double ours_us = Median((*ours)->cpu_us);
-  std::printf("%6zu  %10.2f  %10.2f  %6.3f  %10.1f  %10.1f\n", nodes, stock_us, ours_us,
-              ours_us / stock_us, Median((*stock)->p50_us), Median((*ours)->p50_us));
-  std::fflush(stdout);
-  return absl::OkStatus();
+  CLI::App* restart = AddWorkload(app, commands.restart, commands.output,
+                                  "look nodes up while a command restarts the server");
+  restart->add_option("--command", commands.restart.restart_command, "command for /bin/sh")
+      ->required();
+  restart->add_option("--after", commands.restart.restart_after_s, "seconds until it is run")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  restart->add_flag_callback(
+      "--old-nodes", [&commands] { commands.restart.nodes_register_again = false; },
+      "nodes do not register again when they lose their connection, as before OTP 24");
 }
 
-int Compare(CompareOptions options) {
-  options.load.duration = absl::Seconds(options.seconds);
-  RaiseDescriptorLimit();
-  char directory[] = "/tmp/epmd-bench-XXXXXX";
-  if (mkdtemp(directory) == nullptr) return Fail(absl::ErrnoToStatus(errno, "mkdtemp in /tmp"));
-  std::printf("server CPU per lookup and median latency, medians of %u rounds, in us\n",
-              options.rounds);
-  std::printf("%6s  %10s  %10s  %6s  %10s  %10s\n", "nodes", "stock CPU", "ours CPU", "ratio",
-              "stock p50", "ours p50");
-  absl::Status status;
-  for (const size_t nodes : options.nodes) {
-    status = CompareAt(options, directory, nodes);
-    if (!status.ok()) break;
-  }
-  for (const char* name : {"stock.log", "ours.log", "registry", "registry.lock"}) {
-    unlink(absl::StrCat(directory, "/", name).c_str());
-  }
-  rmdir(directory);
-  return status.ok() ? 0 : Fail(status);
+void AddCompareCommand(CLI::App& app, Commands& commands) {
+  CompareSettings& settings = commands.compare;
+  CLI::App* command = app.add_subcommand(
+      "compare", "start two mappers on one core, the load on another, and measure them in turn");
+  command->add_option("--stock", settings.stock, "program of the stock epmd")->required();
+  command->add_option("--ours", settings.ours, "program of Evermap's mapper")->required();
+  command->add_option("--ours-arg", settings.ours_arguments, "an argument for it, such as -loop")
+      ->allow_extra_args(false);
+  command->add_option("--workload", settings.workload, "lookup, names or register")
+      ->capture_default_str();
+  command->add_option("--nodes", settings.nodes, "numbers of nodes")
+      ->delimiter(',')
+      ->capture_default_str();
+  command->add_option("--rounds", settings.rounds, "rounds for each number")
+      ->check(CLI::Range(1, 10'000))
+      ->capture_default_str();
+  command->add_option("--connections", settings.connections, "requests under way at a time")
+      ->check(CLI::Range(1u, kConnectionsMax))
+      ->capture_default_str();
+  command->add_option("--seconds", settings.seconds, "duration of a round")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command->add_option("--server-core", settings.server_core)->capture_default_str();
+  command->add_option("--load-core", settings.load_core)->capture_default_str();
+  AddOutput(command, commands.output);
+}
+
+void AddSuiteCommand(CLI::App& app, Commands& commands) {
+  SuiteOptions& options = commands.suite;
+  CLI::App* command = app.add_subcommand(
+      "suite", "start the stock epmd, ours and the floor, and print the table of budgets");
+  command->add_option("--stock", options.stock, "program of the stock epmd")->required();
+  command->add_option("--ours", options.ours, "program of Evermap's mapper")->required();
+  command->add_option("--ours-arg", options.ours_arguments, "an argument for it, such as -loop")
+      ->allow_extra_args(false);
+  command->add_option("--rounds", options.rounds, "rounds of each measurement")
+      ->check(CLI::Range(1, 1000))
+      ->capture_default_str();
+  command->add_flag("--quick", options.quick,
+                    "only show that it works: fewer nodes, and rounds too short to measure");
+  command->add_option("--server-core", options.server_core)->capture_default_str();
+  command->add_option("--load-core", options.load_core)->capture_default_str();
+  AddOutput(command, commands.output);
 }
 
 int Main(int argc, char** argv) {
-  CLI::App app("Load test for Erlang port mappers.", "epmd-bench");
+  CLI::App app("Load test for Erlang port mappers (EPMD).", "epmd-bench");
   app.set_version_flag("--version", "epmd-bench " EVERMAP_VERSION);
   app.require_subcommand(1);
-
-  LookupOptions lookup;
-  CLI::App* lookup_command =
-      app.add_subcommand("lookup", "register nodes and look them up in a closed loop");
-  lookup_command->add_option("--address", lookup.address, "IP address")->capture_default_str();
-  lookup_command->add_option("--port", lookup.port, "port")->capture_default_str();
-  lookup_command->add_option("--nodes", lookup.nodes, "nodes to register")
-      ->check(CLI::Range(1, 1'000'000))
-      ->capture_default_str();
-  lookup_command->add_option("--connections", lookup.load.connections, "lookups at a time")
-      ->check(CLI::Range(1u, kConnectionsMax))
-      ->capture_default_str();
-  lookup_command->add_option("--seconds", lookup.seconds, "duration")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  lookup_command->add_option("--pid", lookup.pid, "process of the server: prints its CPU time");
-
-  CompareOptions compare;
-  CLI::App* compare_command = app.add_subcommand(
-      "compare",
-      "start the stock epmd and ours on one core, the load on another, and measure them in turn");
-  compare_command->add_option("--stock", compare.stock, "program of the stock epmd")->required();
-  compare_command->add_option("--ours", compare.ours, "program of Evermap's mapper")->required();
-  compare_command->add_option("--nodes", compare.nodes, "numbers of nodes")->capture_default_str();
-  compare_command->add_option("--rounds", compare.rounds, "rounds for each number")
-      ->check(CLI::Range(1, 1000))
-      ->capture_default_str();
-  compare_command->add_option("--connections", compare.load.connections, "lookups at a time")
-      ->check(CLI::Range(1u, kConnectionsMax))
-      ->capture_default_str();
-  compare_command->add_option("--seconds", compare.seconds, "duration of a round")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
+  Commands commands;
+  AddWorkloads(app, commands);
+  AddCompareCommand(app, commands);
+  AddSuiteCommand(app, commands);
+  CLI::App* floor =
+      app.add_subcommand("floor", "serve as the least that a server can be: answers 'unknown'");
+  floor->add_option("--address", commands.floor_address, "IP address")->capture_default_str();
+  floor->add_option("--port", commands.floor_port, "port")->required();
   CLI11_PARSE(app, argc, argv);
-  return lookup_command->parsed() ? Lookup(lookup) : Compare(compare);
+
+  commands.lookup.mix = {.known = 1 - commands.unknown_share, .unknown = commands.unknown_share};
+  for (const WorkloadSettings* workload :
+       {&commands.lookup, &commands.names, &commands.registrations, &commands.storm,
+        &commands.mixed, &commands.idle, &commands.restart}) {
+    if (app.got_subcommand(workload->command)) return RunWorkload(*workload, commands.output);
+  }
+  if (app.got_subcommand("compare")) return RunCompare(commands.compare, commands.output);
+  if (app.got_subcommand("suite")) return RunSuiteCommand(commands.suite, commands.output);
+  return RunFloor(commands.floor_address, commands.floor_port);
 }
 
 }  // namespace

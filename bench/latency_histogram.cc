@@ -29,6 +29,22 @@ void LatencyHistogram::Add(uint64_t latency_ns) {
   max_ns_ = std::max(max_ns_, latency_ns);
 }
 
+void LatencyHistogram::Merge(const LatencyHistogram& other) {
+  for (size_t bucket = 0; bucket < kBuckets; ++bucket) buckets_[bucket] += other.buckets_[bucket];
+  count_ += other.count_;
+  max_ns_ = std::max(max_ns_, other.max_ns_);
+}
+
+std::vector<LatencyHistogram::Bucket> LatencyHistogram::NonEmptyBuckets() const {
+  std::vector<Bucket> found;
+  for (size_t bucket = 0; bucket < kBuckets; ++bucket) {
+    if (buckets_[bucket] > 0) {
+      found.push_back({.largest_ns = LargestIn(bucket), .count = buckets_[bucket]});
+    }
+  }
+  return found;
+}
+
 uint64_t LatencyHistogram::PercentileNs(double percent) const {
   if (count_ == 0) return 0;
   const auto rank = static_cast<uint64_t>(std::ceil(percent / 100 * static_cast<double>(count_)));

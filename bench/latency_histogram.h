@@ -11,18 +11,28 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 namespace evermap::bench {
 
 class LatencyHistogram {
  public:
   void Add(uint64_t latency_ns);
+  // Adds all that `other` has counted.
+  void Merge(const LatencyHistogram& other);
 
   uint64_t count() const { return count_; }
   uint64_t max_ns() const { return max_ns_; }  // exact
   // The smallest latency that `percent` of all are not above, rounded up to the end of its bucket;
   // 0 when there are none. REQUIRES: 0 <= percent <= 100.
   uint64_t PercentileNs(double percent) const;
+
+  // Of the buckets that are not empty, in rising order.
+  struct Bucket {
+    uint64_t largest_ns;  // latency that it goes up to
+    uint64_t count;
+  };
+  std::vector<Bucket> NonEmptyBuckets() const;
 
  private:
   static constexpr uint32_t kSubBucketBits = 7;

@@ -4,11 +4,14 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "bench/endpoint.h"
+#include "daemon/client.h"
 
 namespace evermap::bench {
 
@@ -17,18 +20,19 @@ class NodeSet {
   struct Node {
     std::string name;
     uint16_t port = 0;
-    UniqueFd connection;  // the node is registered for as long as this is open
+    std::optional<RegisteredNode> registration;  // for as long as it is registered
   };
 
   // Registers `count` nodes named `prefix`1, `prefix`2, ... with different ports (from 10,000
-  // nodes on some share one). kAlreadyExists when the mapper refuses one, kUnavailable when it
-  // closes the connection instead of answering or does not answer for kReplyTimeoutS.
+  // nodes on some share one). Errors as Client::Register().
   static absl::StatusOr<NodeSet> Register(const Endpoint& endpoint, const std::string& prefix,
                                           size_t count);
 
-  const std::vector<Node>& nodes() const { return nodes_; }
+  // Registers `node`, which has a name and a port.
+  static absl::Status RegisterOne(const Endpoint& endpoint, Node& node);
 
-  static constexpr int kReplyTimeoutS = 10;
+  const std::vector<Node>& nodes() const { return nodes_; }
+  std::vector<Node>& nodes() { return nodes_; }
 
  private:
   std::vector<Node> nodes_;

@@ -1,7 +1,6 @@
 #include "bench/server_process.h"
 
 #include <arpa/inet.h>
-#include <dirent.h>
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
@@ -9,20 +8,15 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <array>
 #include <cerrno>
-#include <fstream>
-#include <iterator>
 #include <random>
-#include <string_view>
 
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/match.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
-#include "absl/strings/strip.h"
 #include "absl/time/clock.h"
+#include "bench/process_usage.h"
+#include "bench/read_file.h"
 
 namespace evermap::bench {
 namespace {
@@ -34,34 +28,6 @@ constexpr int kPortFirst = 20000;
 constexpr int kPortLast = 32000;
 constexpr int kPortAttemptsMax = 100;
 constexpr int kExecFailed = 127;
-
-std::string ReadFile(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-}
-
-// The fields of /proc/PID/stat after the command name, which may itself contain spaces and
-// brackets.
-absl::StatusOr<uint64_t> CpuNsFromStat(pid_t pid) {
-  constexpr size_t kUserTicksField = 11;
-  constexpr size_t kKernelTicksField = 12;
-  const std::string stat = ReadFile(absl::StrCat("/proc/", pid, "/stat"));
-  const size_t name_end = stat.rfind(") ");
-  if (name_end == std::string::npos) {
-    return absl::NotFoundError(absl::StrCat("there is no process ", pid));
-  }
-  const std::vector<absl::string_view> fields =
-      absl::StrSplit(absl::string_view(stat).substr(name_end + 2), ' ');
-  uint64_t user_ticks = 0;
-  uint64_t kernel_ticks = 0;
-  const int64_t ticks_per_s = sysconf(_SC_CLK_TCK);
-  if (fields.size() <= kKernelTicksField || ticks_per_s <= 0 ||
-      !absl::SimpleAtoi(fields[kUserTicksField], &user_ticks) ||
-      !absl::SimpleAtoi(fields[kKernelTicksField], &kernel_ticks)) {
-    return absl::InternalError(absl::StrCat("/proc/", pid, "/stat is not understood"));
-  }
-  return (user_ticks + kernel_ticks) * 1'000'000'000 / static_cast<uint64_t>(ticks_per_s);
-}
 
 std::vector<std::string> CleanEnvironment() {
   std::vector<std::string> kept;
@@ -86,30 +52,6 @@ std::vector<char*> Pointers(std::vector<std::string>& strings) {
 
 }  // namespace
 
-absl::StatusOr<uint64_t> ProcessCpuNs(pid_t pid) {
-  const std::string tasks = absl::StrCat("/proc/", pid, "/task");
-  DIR* directory = opendir(tasks.c_str());
-  if (directory == nullptr) {
-    return absl::ErrnoToStatus(errno, absl::StrCat("cannot read ", tasks));
-  }
-  const absl::Cleanup close_directory = [directory] { closedir(directory); };
-  uint64_t sum_ns = 0;
-  bool any = false;
-  while (const dirent* entry = readdir(directory)) {
-    if (entry->d_name[0] == '.') continue;
-    // Nanoseconds on a core, nanoseconds waiting for one, number of turns.
-    const std::string schedstat = ReadFile(absl::StrCat(tasks, "/", entry->d_name, "/schedstat"));
-    const std::vector<absl::string_view> fields =
-        absl::StrSplit(absl::string_view(schedstat.data(), schedstat.size()), ' ');
-    uint64_t thread_ns = 0;
-    // A thread that ended since it was listed has none.
-    if (!absl::SimpleAtoi(fields[0], &thread_ns)) continue;
-    sum_ns += thread_ns;
-    any = any || thread_ns > 0;
-  }
-  return any ? absl::StatusOr<uint64_t>(sum_ns) : CpuNsFromStat(pid);
-}
-
 absl::Status PinToCore(int core) {
   if (core < 0 || core >= CPU_SETSIZE) {
     return absl::InvalidArgumentError(absl::StrCat("no core can have the number ", core));
@@ -130,7 +72,7 @@ absl::StatusOr<uint16_t> FreePort() {
     const auto port = static_cast<uint16_t>(any_port(seed));
     const absl::StatusOr<Endpoint> endpoint = Endpoint::Parse("127.0.0.1", port);
     if (!endpoint.ok()) return endpoint.status();
-    const UniqueFd probe(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    const OwnedFd probe(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
     if (!probe.valid()) return absl::ErrnoToStatus(errno, "no socket");
     if (bind(probe.get(), endpoint->address(), endpoint->size()) == 0) return port;
   }
@@ -144,12 +86,12 @@ absl::StatusOr<ServerProcess> ServerProcess::Start(const Options& options) {
   std::vector<std::string> environment = CleanEnvironment();
   const std::vector<char*> arguments = Pointers(command);
   const std::vector<char*> variables = Pointers(environment);
-  const UniqueFd log(
+  const OwnedFd log(
       open(options.log_path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600));
   if (!log.valid()) {
     return absl::ErrnoToStatus(errno, absl::StrCat("cannot write ", options.log_path));
   }
-  const UniqueFd null(open("/dev/null", O_RDONLY | O_CLOEXEC));
+  const OwnedFd null(open("/dev/null", O_RDONLY | O_CLOEXEC));
   if (!null.valid()) return absl::ErrnoToStatus(errno, "cannot read /dev/null");
 
   const pid_t parent = getpid();
@@ -175,6 +117,11 @@ bool ServerProcess::HasEnded() {
 
 ServerProcess::~ServerProcess() {
   if (HasEnded()) return;
+  const std::vector<pid_t> tree = ProcessTree(pid_);
+  // What a keeper that had to be killed leaves behind.
+  const absl::Cleanup end_descendants = [&tree] {
+    for (size_t i = 1; i < tree.size(); ++i) kill(tree[i], SIGKILL);
+  };
   kill(pid_, SIGTERM);
   const absl::Time deadline = absl::Now() + kEndTimeout;
   while (absl::Now() < deadline) {
@@ -193,7 +140,7 @@ absl::Status ServerProcess::WaitUntilAnswers(const Endpoint& endpoint) {
       problem = "ended instead of serving";
       break;
     }
-    const absl::StatusOr<UniqueFd> connection = Connect(endpoint);
+    const absl::StatusOr<OwnedFd> connection = Connect(endpoint);
     if (connection.ok()) return absl::OkStatus();
     problem = std::string(connection.status().message());
     absl::SleepFor(kPollPause);

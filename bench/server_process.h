@@ -1,4 +1,4 @@
-// A mapper as a process: started for a measurement, or somebody else's, whose CPU time is read.
+// A mapper as a process: started for a measurement, and ended with the bench.
 #ifndef EVERMAP_BENCH_SERVER_PROCESS_H_
 #define EVERMAP_BENCH_SERVER_PROCESS_H_
 
@@ -16,11 +16,6 @@
 
 namespace evermap::bench {
 
-// CPU time of all threads that process `pid` has now, in user space and in the kernel, in
-// nanoseconds; from /proc/PID/task/*/schedstat, or from /proc/PID/stat in clock ticks where the
-// kernel keeps no such statistics. kNotFound when there is no such process.
-absl::StatusOr<uint64_t> ProcessCpuNs(pid_t pid);
-
 inline constexpr int kAnyCore = -1;
 
 // Keeps the calling thread, and processes it starts from now on, to one core.
@@ -33,8 +28,8 @@ absl::StatusOr<uint16_t> FreePort();
 class ServerProcess {
  public:
   struct Options {
-    std::vector<std::string> command;
-    std::string log_path;  // gets its standard output and error
+    std::vector<std::string> command = {};
+    std::string log_path = {};  // gets its standard output and error
     int core = kAnyCore;
   };
 

@@ -47,10 +47,11 @@ absl::StatusOr<Inheritance> TakeInheritance() {
   Inheritance inherited;
   const int keeper = NumberIn("EVERMAP_KEEPER");
   const int predecessor = NumberIn("EVERMAP_PREDECESSOR");
+  const int watcher = NumberIn("EVERMAP_WATCHER");
   const int mapper = NumberIn("EVERMAP_MAPPER");
   const int mapper_pid = NumberIn("EVERMAP_MAPPER_PID");
-  for (const char* variable :
-       {"EVERMAP_KEEPER", "EVERMAP_PREDECESSOR", "EVERMAP_MAPPER", "EVERMAP_MAPPER_PID"}) {
+  for (const char* variable : {"EVERMAP_KEEPER", "EVERMAP_PREDECESSOR", "EVERMAP_WATCHER",
+                               "EVERMAP_MAPPER", "EVERMAP_MAPPER_PID"}) {
     unsetenv(variable);
   }
   const int count = sd_listen_fds(1);
@@ -59,6 +60,7 @@ absl::StatusOr<Inheritance> TakeInheritance() {
         absl::StrCat("the descriptors passed as LISTEN_FDS cannot be taken: ", ErrorText(-count)));
   }
   if (count > 0 && mapper_pid > 0) inherited.mapper_pid = mapper_pid;
+  if (count > 0 && watcher > 0) inherited.watcher = watcher;
   absl::Status status;
   for (int fd = SD_LISTEN_FDS_START; fd < SD_LISTEN_FDS_START + count; ++fd) {
     OwnedFd owned(fd);

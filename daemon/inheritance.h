@@ -7,6 +7,7 @@
 //
 //   EVERMAP_KEEPER       the link to the keeper that holds the descriptors of this mapper
 //   EVERMAP_PREDECESSOR  the link to the mapper that this one is to take over from
+//   EVERMAP_WATCHER      the process id of its watcher (launch.h)
 //   EVERMAP_MAPPER       the link to the mapper that this keeper is to hold the descriptors of,
 //   EVERMAP_MAPPER_PID   and that mapper's process id
 #ifndef EVERMAP_DAEMON_INHERITANCE_H_
@@ -26,6 +27,7 @@ struct Inheritance {
   std::vector<OwnedFd> connections;
   OwnedFd keeper;
   OwnedFd predecessor;
+  pid_t watcher = 0;
   OwnedFd mapper;
   pid_t mapper_pid = 0;
 };

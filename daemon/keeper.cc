@@ -228,8 +228,8 @@ class Keeper {
         case Received::kNothing:
           return;
         case Received::kClosed:
-          // The mapper is dying; its process says so, too.
-          CloseLink();
+          // The mapper is dying, and its process says so, too; or this end was shut down.
+          if (!is_too_late_) CloseLink();
           return;
       }
     }

@@ -2,8 +2,15 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
+
+// glibc 2.36's header does not say that its functions are C's.
+extern "C" {
+#include <sys/pidfd.h>
+}
 
 #include <cerrno>
 #include <cstring>
@@ -17,6 +24,10 @@ namespace {
 
 constexpr int kFirst = 3;
 constexpr absl::string_view kPidVariable = "LISTEN_PID=";
+constexpr absl::string_view kWatcherVariable = "EVERMAP_WATCHER=";
+constexpr absl::string_view kRoomForPid = "0000000000";
+constexpr useconds_t kOrphanedPauseUs = 200;
+constexpr int kOrphanedAttemptsMax = 5000;
 
 // All that the new process needs between fork(2) and execve(2), where it may neither allocate nor
 // take a lock.
@@ -44,8 +55,10 @@ class Plan {
     }
     environment_.insert(environment_.end(), launch.environment.begin(), launch.environment.end());
     if (!sources_.empty()) environment_.push_back(absl::StrCat("LISTEN_FDS=", sources_.size()));
-    // The last one, with room for any number.
-    environment_.push_back(absl::StrCat(kPidVariable, "0000000000"));
+    // The last ones, with room for any number.
+    environment_.push_back(absl::StrCat(kWatcherVariable, kRoomForPid));
+    environment_.push_back(absl::StrCat(kPidVariable, kRoomForPid));
+    SetWatcher(0);
     arguments_ = launch.arguments;
     for (std::string& argument : arguments_) argv_.push_back(argument.data());
     argv_.push_back(nullptr);
@@ -59,12 +72,16 @@ class Plan {
       if (const int error = Place(i); error != 0) return error;
     }
     close_range(static_cast<unsigned>(kFirst + sources_.size()), ~0u, 0);
-    WriteOwnPid();
+    Write(getpid(), environment_.back().data() + kPidVariable.size());
     sigset_t none;
     sigemptyset(&none);
     if (unblock_signals) sigprocmask(SIG_SETMASK, &none, nullptr);
     execve(program_.c_str(), argv_.data(), envp_.data());
     return errno;
+  }
+
+  void SetWatcher(pid_t pid) {
+    Write(pid, environment_[environment_.size() - 2].data() + kWatcherVariable.size());
   }
 
   // After Execute() came back.
@@ -99,12 +116,11 @@ class Plan {
     return 0;
   }
 
-  void WriteOwnPid() {
-    char* at = environment_.back().data() + kPidVariable.size();
-    const unsigned pid = static_cast<unsigned>(getpid());
+  static void Write(pid_t pid, char* at) {
+    const unsigned number = static_cast<unsigned>(pid);
     unsigned divisor = 1;
-    while (pid / divisor >= 10) divisor *= 10;
-    for (; divisor > 0; divisor /= 10) *at++ = static_cast<char>('0' + pid / divisor % 10);
+    while (number / divisor >= 10) divisor *= 10;
+    for (; divisor > 0; divisor /= 10) *at++ = static_cast<char>('0' + number / divisor % 10);
     *at = '\0';
   }
 
@@ -118,7 +134,83 @@ class Plan {
   std::vector<char*> envp_;
 };
 
+// The life of a watcher: only what signal-safety(7) allows. Tells the pid of the new process
+// through `link`, and does not take note of its end before the other side is closed: until then it
+// is nobody else's pid.
+[[noreturn]] void Watch(Plan& plan, int link) {
+  plan.SetWatcher(getpid());
+  const pid_t pid = fork();
+  if (pid == 0) {
+    plan.TellFirstLink(plan.Execute(true));
+    _exit(kExitNotExecuted);
+  }
+  if (pid < 0 || write(link, &pid, sizeof(pid)) != sizeof(pid)) _exit(kExitNotExecuted);
+  // Above all the nodes' connections, which would not be closed as long as it has them, and the
+  // links, whose end would not be noticed.
+  dup2(link, kFirst);
+  close_range(kFirst + 1, ~0u, 0);
+  char nothing;
+  while (read(kFirst, &nothing, sizeof(nothing)) < 0 && errno == EINTR) {
+  }
+  int status = 0;
+  while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
+  }
+  if (WIFSIGNALED(status)) {
+    // Without a second core dump.
+    prctl(PR_SET_DUMPABLE, 0);
+    const int number = WTERMSIG(status);
+    signal(number, SIG_DFL);
+    sigset_t all;
+    sigfillset(&all);
+    sigprocmask(SIG_UNBLOCK, &all, nullptr);
+    raise(number);
+  }
+  _exit(WEXITSTATUS(status));
+}
+
 }  // namespace
+
+absl::StatusOr<Watched> StartWatched(const Launch& launch) {
+  Plan plan(launch);
+  const auto failed = [&launch](int error) {
+    return absl::ErrnoToStatus(error, absl::StrCat("no process for ", launch.program));
+  };
+  int ends[2];
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) return failed(errno);
+  const OwnedFd link(ends[0]);
+  OwnedFd its_end(ends[1]);
+  const pid_t watcher = fork();
+  if (watcher < 0) return failed(errno);
+  if (watcher == 0) {
+    close(ends[0]);
+    Watch(plan, ends[1]);
+  }
+  its_end = OwnedFd();
+  pid_t pid = 0;
+  ssize_t got;
+  do {
+    got = read(link.get(), &pid, sizeof(pid));
+  } while (got < 0 && errno == EINTR);
+  // EAGAIN: what fork(2) says in the end.
+  int error = EAGAIN;
+  if (got == sizeof(pid)) {
+    Watched started{.watcher = watcher, .process = OwnedFd(pidfd_open(pid, 0))};
+    if (started.process.valid()) return started;
+    error = errno;
+    kill(pid, SIGKILL);
+  }
+  kill(watcher, SIGKILL);
+  while (waitpid(watcher, nullptr, 0) < 0 && errno == EINTR) {
+  }
+  return failed(error);
+}
+
+void EndWatcher(pid_t watcher) {
+  // A parent is there; so this is no other process of that number.
+  if (watcher <= 1 || getppid() != watcher) return;
+  kill(watcher, SIGKILL);
+  for (int i = 0; i < kOrphanedAttemptsMax && getppid() == watcher; ++i) usleep(kOrphanedPauseUs);
+}
 
 absl::StatusOr<pid_t> Start(const Launch& launch) {
   Plan plan(launch);

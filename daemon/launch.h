@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "registry/segment.h"
 
 namespace evermap {
 
@@ -34,6 +35,20 @@ struct Launch {
 // and exits with kExitNotExecuted. May be called in a process with several threads.
 absl::StatusOr<pid_t> Start(const Launch& launch);
 inline constexpr int kExitNotExecuted = 127;
+
+// As Start(), through a process between that waits for the new one and ends as it ended.
+//
+// systemd waits for the end of a main process only if it is its own child when it hears of it
+// (MAINPID=), and kills another one right after it has told it to end. So the new process has to
+// become an orphan before: it gets rid of the watcher, and systemd, or the keeper, is its parent.
+struct Watched {
+  pid_t watcher = 0;  // the caller's child; for waitpid(2)
+  OwnedFd process;    // a pidfd of the new process
+};
+absl::StatusOr<Watched> StartWatched(const Launch& launch);
+// In the new process, of which the watcher is not the parent any more afterwards. `watcher` is what
+// it was told as EVERMAP_WATCHER; nothing happens when somebody else is the parent already.
+void EndWatcher(pid_t watcher);
 
 // Executes the program in place of this one, with the same signals blocked. Comes back only to say
 // why it did not: the descriptors of this process are then not what they were, so that it can do no

@@ -35,6 +35,7 @@ void LogLine(Severity severity, std::string_view line);
 // Printable, whatever a client sent.
 std::string Escaped(std::string_view bytes);
 
+// Arguments that cost something are to be made only where IsLogged().
 template <typename... Args>
 void Log(Severity severity, const absl::FormatSpec<Args...>& format, const Args&... args) {
   if (IsLogged(severity)) LogLine(severity, absl::StrFormat(format, args...));

@@ -42,6 +42,10 @@ class EpollLoop final : public Loop {
         registered_(connections_max, false),
         waiting_(connections_max, Waiting::kNothing) {
     listeners_.fill(-1);
+    // What one turn brings; more is taken only where more wait at a time than ever before.
+    receives_.reserve(kEventsMax);
+    trying_.reserve(kEventsMax);
+    fds_.reserve(kEventsMax);
   }
 
   void Accept(uint32_t listener, int fd) override {

@@ -187,6 +187,8 @@ class UringLoop final : public Loop {
     Ask({Operation::kStop, 0, -1});
     bool stopped = !enabled_;
     for (int i = 0; i < kStopTurnsMax && !stopped; ++i) {
+      // The cancellation may be behind others that did not fit into the queue.
+      SubmitDelayed();
       io_uring_submit_and_wait(&ring_, 1);
       io_uring_cqe* cqe = nullptr;
       unsigned head;

@@ -36,6 +36,7 @@
 #include "daemon/peer.h"
 #include "daemon/sock_diag.h"
 #include "daemon/store.h"
+#include "daemon/store_queue.h"
 #include "daemon/upgrade.h"
 #include "daemon/worker.h"
 #include "registry/registry.h"
@@ -48,6 +49,8 @@ namespace {
 // How long a store that cannot take more is left alone, and a dead keeper before the next.
 constexpr int64_t kStorePauseMs = 50;
 constexpr int64_t kKeeperPauseMs = 1000;
+// How long a mapper that cannot start stays all the same, under systemd.
+constexpr absl::Duration kFailurePause = absl::Seconds(1);
 // How often listening sockets that were not found at once are looked for among all.
 constexpr int64_t kSearchIntervalMs = 1000;
 
@@ -140,6 +143,7 @@ class Mapper final : private Upgrade::Host {
 
   int Run(absl::FunctionRef<void()> on_ready) {
     const absl::Status started = Start(on_ready);
+    if (!started.ok()) SlowDownSystemd();
     if (absl::IsAlreadyExists(started)) {
       // What `erl` relies on: whoever starts a second mapper has one.
       Log(Severity::kRegistrations, "%s", started.message());
@@ -158,6 +162,8 @@ class Mapper final : private Upgrade::Host {
 
  private:
   absl::Status Start(absl::FunctionRef<void()> on_ready);
+  // A mapper that cannot start is tried again by systemd at once, and for ever (epmd.service).
+  void SlowDownSystemd() const;
   absl::Status TakeListeners();
   void ChooseStore();
   absl::Status OpenRegistry(bool is_prepared_only);
@@ -181,6 +187,8 @@ class Mapper final : private Upgrade::Host {
 
   // Passes what the workers have registered to the store, and finds out where the nodes listen.
   void StoreNew();
+  // False when the registration has ended.
+  bool StoreConnection(uint32_t slot, uint64_t id);
   void FlushStore();
   void FindListener(const Registration& node);
   void FindListenersAmongAll();
@@ -207,6 +215,7 @@ class Mapper final : private Upgrade::Host {
   std::string loop_reason_;
   std::vector<std::unique_ptr<Loop>> loops_;
   Store store_;
+  StoreQueue store_queue_;
   std::unique_ptr<Registry> registry_;
   std::optional<Custody> custody_;
   std::optional<Orphans> orphans_;
@@ -266,6 +275,7 @@ absl::Status Mapper::Start(absl::FunctionRef<void()> on_ready) {
     }
     FlushStore();
   }
+  EndWatcher(inherited_.watcher);
   // Whom to look after. A keeper whose mapper has died meanwhile starts another one.
   if (!store_.TakeOver()) return absl::AbortedError("the keeper starts another mapper");
   // The sockets listen: whoever connects from here on is served.
@@ -278,6 +288,13 @@ absl::Status Mapper::Start(absl::FunctionRef<void()> on_ready) {
   }
   if (succession_.has_value()) succession_->SayServing();
   return absl::OkStatus();
+}
+
+void Mapper::SlowDownSystemd() const {
+  const bool is_its_main_process = getenv("NOTIFY_SOCKET") != nullptr && !options_.daemon &&
+                                   !succession_.has_value() && !inherited_.keeper.valid() &&
+                                   store_.kind() != Store::Kind::kKeeper;
+  if (is_its_main_process) absl::SleepFor(kFailurePause);
 }
 
 absl::Status Mapper::TakeListeners() {
@@ -436,6 +453,7 @@ int Mapper::TimeoutMs() const {
     if (deadline_ms >= 0 && (wake_ms < 0 || deadline_ms < wake_ms)) wake_ms = deadline_ms;
   };
   wake_by(flush_ms_);
+  if (store_.waiting().empty()) wake_by(store_queue_.wake_ms());
   wake_by(keeper_ms_);
   if (orphans_->count() > 0) wake_by(judge_ms_);
   if (!unknown_listeners_.empty()) wake_by(search_ms_);
@@ -506,6 +524,13 @@ bool Mapper::OnSignal() {
 
 void Mapper::OnTimers() {
   const int64_t now_ms = MonotonicMs();
+  const int64_t store_ms = store_queue_.wake_ms();
+  if (store_ms >= 0 && now_ms >= store_ms && store_.waiting().empty()) {
+    const size_t live = registry_->live_count();
+    store_queue_.Store(now_ms, live - std::min(live, store_queue_.size()),
+                       [this](uint32_t slot, uint64_t id) { return StoreConnection(slot, id); });
+    FlushStore();
+  }
   if (flush_ms_ >= 0 && now_ms >= flush_ms_) FlushStore();
   if (keeper_ms_ >= 0 && now_ms >= keeper_ms_) ReplaceKeeper();
   if (orphans_->count() > 0 && now_ms >= judge_ms_) {
@@ -520,27 +545,39 @@ void Mapper::OnTimers() {
 
 void Mapper::StoreNew() {
   Empty(custody_fd_.get());
-  bool is_short = false;
+  const int64_t now_ms = MonotonicMs();
   custody_->TakeNew([&](uint32_t slot) {
     if (!registry_->ReadSlot(slot, found_) || found_.state != RegistrationState::kLive) return;
-    OwnedFd connection = custody_->Duplicate(found_);
-    if (!connection.valid()) {
-      // Out of descriptors: those that wait are sent first.
-      is_short = is_short || errno == EMFILE;
-      return;
+    if (is_succeeded_) {
+      const OwnedFd connection = custody_->Duplicate(found_);
+      if (connection.valid()) upgrade_->Pass(connection.get());
     }
-    if (is_succeeded_) upgrade_->Pass(connection.get());
     FindListener(found_);
-    registry_->statistics(0).stored.fetch_add(1, std::memory_order_relaxed);
-    store_.Put(std::move(connection));
-    if (store_.waiting().size() >= kNotifyFdsMax) FlushStore();
+    if (store_.kind() == Store::Kind::kSystemd) {
+      store_queue_.Add(slot, found_.id, now_ms);
+    } else {
+      StoreConnection(slot, found_.id);
+    }
   });
   FlushStore();
-  if (is_short) {
+}
+
+bool Mapper::StoreConnection(uint32_t slot, uint64_t id) {
+  if (!registry_->ReadSlot(slot, found_) || found_.id != id ||
+      found_.state != RegistrationState::kLive) {
+    return false;
+  }
+  OwnedFd connection = custody_->Duplicate(found_);
+  if (!connection.valid() && errno == EMFILE) {
     Log(Severity::kWarning,
         "a connection is not stored for want of a descriptor; raise the limit (ulimit -n, "
         "LimitNOFILE=)");
   }
+  if (!connection.valid()) return false;
+  registry_->statistics(0).stored.fetch_add(1, std::memory_order_relaxed);
+  store_.Put(std::move(connection));
+  if (store_.waiting().size() >= kNotifyFdsMax) FlushStore();
+  return true;
 }
 
 void Mapper::FlushStore() {
@@ -631,6 +668,7 @@ bool Mapper::Leave() {
   const bool is_well = !is_succeeded_ || upgrade_->AwaitServing();
   for (std::thread& thread : threads_) thread.join();
   StoreNew();
+  store_queue_.StoreAll([this](uint32_t slot, uint64_t id) { return StoreConnection(slot, id); });
   if (!store_.waiting().empty()) store_.FlushPatiently();
   return is_well;
 }

@@ -258,6 +258,11 @@ size_t ParsePortLine(std::string_view text, uint16_t& port) {
 
 }  // namespace
 
+size_t AnnouncedFrameSize(absl::Span<const std::byte> received) {
+  assert(received.size() >= kLengthSize);
+  return kLengthSize + Reader(received).U16();
+}
+
 FrameState InspectFrame(absl::Span<const std::byte> received) {
   if (received.size() < kLengthSize) return FrameState::kIncomplete;
   const size_t body_size = Reader(received).U16();

@@ -95,6 +95,9 @@ enum class FrameState {
 
 // Server side. Looks at all bytes received so far on a connection.
 FrameState InspectFrame(absl::Span<const std::byte> received);
+// Server side. Size of the frame, with its length, that `received` begins. The stock epmd looks at
+// no byte beyond it that comes later than the length. REQUIRES: received.size() >= kLengthSize.
+size_t AnnouncedFrameSize(absl::Span<const std::byte> received);
 
 // Server side. `body` is a whole body, without its length. Returns nothing where the connection is
 // to be closed without a reply: an unknown request, lengths that do not fit, NUL in a name, ...

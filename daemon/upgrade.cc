@@ -1,10 +1,16 @@
 #include "daemon/upgrade.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+// glibc 2.36's header does not say that its functions are C's.
+extern "C" {
+#include <sys/pidfd.h>
+}
 
 #include <array>
 #include <cerrno>
@@ -113,12 +119,12 @@ void Upgrade::Begin() {
   if (store_.kind() == Store::Kind::kKeeper) {
     launch.links.emplace_back("EVERMAP_KEEPER", store_.link());
   }
-  const absl::StatusOr<pid_t> pid = Start(launch);
-  if (!pid.ok()) {
-    Fail(std::string(pid.status().message()));
+  absl::StatusOr<Watched> started = StartWatched(launch);
+  if (!started.ok()) {
+    Fail(std::string(started.status().message()));
     return;
   }
-  pid_ = *pid;
+  successor_ = *std::move(started);
   link_ = std::move(ends->first);
   deadline_ms_ = MonotonicMs() + absl::ToInt64Milliseconds(kPrepareTimeout);
   FaultPoint("predecessor:started");
@@ -228,10 +234,14 @@ absl::Status Upgrade::SendConnections() {
 std::string Upgrade::HowItEnded() {
   int status = 0;
   // Its end of the link is closed, so it is about to end if it has not.
-  kill(pid_, SIGKILL);
-  while (waitpid(pid_, &status, 0) < 0 && errno == EINTR) {
+  pidfd_send_signal(successor_.process.get(), SIGKILL, nullptr, 0);
+  while (waitpid(successor_.watcher, &status, 0) < 0 && errno == EINTR) {
   }
-  pid_ = 0;
+  // It may be without its watcher: then it is waited for here.
+  pollfd ended = {successor_.process.get(), POLLIN, 0};
+  while (poll(&ended, 1, -1) < 0 && errno == EINTR) {
+  }
+  successor_ = Watched();
   if (!reason_.empty()) return reason_;
   if (WIFSIGNALED(status)) {
     return absl::StrCat("the new program was ended by signal ", sigabbrev_np(WTERMSIG(status)));
@@ -240,12 +250,12 @@ std::string Upgrade::HowItEnded() {
 }
 
 void Upgrade::Cancel(const std::string& reason) {
-  if (pid_ > 0) HowItEnded();
+  if (is_under_way()) HowItEnded();
   Fail(reason);
 }
 
 void Upgrade::Fail(const std::string& reason) {
-  pid_ = 0;
+  successor_ = Watched();
   link_ = OwnedFd();
   Log(Severity::kError, "the upgrade failed, this mapper serves on: %s", reason);
   UpgradeStatus status = registry_.upgrade_status();

@@ -7,7 +7,8 @@
 //                                                  the rest
 //                              EVERMAP=yours       the registry is at rest and is the successor's
 //   successor -> predecessor   READY=1             the commit
-//   successor -> store         MAINPID=, READY=1   whom to look after from now on
+//   successor -> store         MAINPID=, READY=1   whom to look after from now on; before, it ends
+//                                                  its watcher (launch.h)
 //   successor -> predecessor   EVERMAP=serving     connections are accepted again
 //   predecessor -> successor   FDSTORE=1           nodes that registered with requests left over
 //
@@ -24,8 +25,6 @@
 #ifndef EVERMAP_DAEMON_UPGRADE_H_
 #define EVERMAP_DAEMON_UPGRADE_H_
 
-#include <sys/types.h>
-
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -37,6 +36,7 @@
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "daemon/custody.h"
+#include "daemon/launch.h"
 #include "daemon/store.h"
 #include "registry/registry.h"
 #include "registry/segment.h"
@@ -71,7 +71,7 @@ class Upgrade {
   // Starts the new program: the one named in the file REGISTRY.upgrade, which is removed, or else
   // the file that this process was started from. Failures are logged and recorded.
   void Begin();
-  bool is_under_way() const { return pid_ > 0; }
+  bool is_under_way() const { return successor_.watcher > 0; }
   // To be polled for reading while it is under way.
   int link() const { return link_.get(); }
   int64_t deadline_ms() const { return deadline_ms_; }
@@ -102,7 +102,7 @@ class Upgrade {
   const std::vector<std::string>& arguments_;
 
   std::string program_;
-  pid_t pid_ = 0;
+  Watched successor_;
   OwnedFd link_;
   int64_t deadline_ms_ = 0;
   std::string reason_;                  // what the successor said

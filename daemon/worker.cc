@@ -96,7 +96,8 @@ void Worker::Drain(int64_t drain_ms) {
   while (loop_->IsAccepting() || connections_.first() != kNoConnection) {
     const int64_t left_ms = deadline_ms - MonotonicMs();
     if (left_ms <= 0 && !loop_->IsAccepting()) return;
-    Turn(std::max<int64_t>(left_ms, 1));
+    // In steps: a turn may answer the last request before it waits, and knows nothing of that.
+    Turn(std::clamp<int64_t>(left_ms, 1, kDrainStepMs));
   }
 }
 
@@ -193,7 +194,10 @@ void Worker::OnAccepted(int fd, const sockaddr_storage& peer) {
     return;
   }
   statistics_.connections_now.fetch_add(1, std::memory_order_relaxed);
-  Log(Severity::kConnections, "fd %d: connection from %s", fd, AddressText(peer));
+  // Texts are made only for who reads them: nothing is allocated on the path of a request.
+  if (IsLogged(Severity::kConnections)) {
+    Log(Severity::kConnections, "fd %d: connection from %s", fd, AddressText(peer));
+  }
   Connection& connection = connections_[number];
   connection.state = Connection::State::kReading;
   connection.fd = fd;
@@ -269,8 +273,14 @@ void Worker::OnRequestBytes(uint32_t number, absl::Span<const std::byte> bytes) 
     std::copy(bytes.begin(), bytes.end(), end);
     received = absl::MakeConstSpan(joined_.data(), connection.partial.size() + bytes.size());
   }
-  // What follows the longest frame is not looked at.
-  received = received.first(std::min(received.size(), protocol::kFrameSizeMax));
+  // What follows the longest frame is not looked at, nor what follows a frame whose length came
+  // before.
+  size_t size_max = protocol::kFrameSizeMax;
+  if (connection.partial.size() >= protocol::kLengthSize) {
+    size_max = std::min(size_max, protocol::AnnouncedFrameSize(received));
+  }
+  const bool has_more = received.size() > size_max;
+  received = received.first(std::min(received.size(), size_max));
   switch (protocol::InspectFrame(received)) {
     case protocol::FrameState::kMalformed:
       CloseMalformed(number);
@@ -281,6 +291,10 @@ void Worker::OnRequestBytes(uint32_t number, absl::Span<const std::byte> bytes) 
       return;
     case protocol::FrameState::kComplete:
       Answer(number, received.subspan(protocol::kLengthSize));
+      // Later bytes end a registration; these came already. The pending read says so.
+      if (has_more && connection.state == Connection::State::kNode) {
+        shutdown(connection.fd, SHUT_RD);
+      }
       return;
   }
 }
@@ -418,8 +432,10 @@ void Worker::Answer(uint32_t number, const protocol::Alive2Request& request) {
   connections_.ClearDeadline(number);
   shared_.sources.Leave(std::exchange(connection.source, SourceBound::kNotCounted));
   Count(statistics_.alive2_registered);
-  Log(Severity::kRegistrations, "registered %s at port %d, creation %u, fd %d",
-      Escaped(request.node.name), request.node.port, result.creation, connection.fd);
+  if (IsLogged(Severity::kRegistrations)) {
+    Log(Severity::kRegistrations, "registered %s at port %d, creation %u, fd %d",
+        Escaped(request.node.name), request.node.port, result.creation, connection.fd);
+  }
   // So that a node whose host or network namespace vanishes is noticed in the end.
   const int on = 1;
   setsockopt(connection.fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
@@ -433,8 +449,10 @@ void Worker::Answer(uint32_t number, const protocol::Alive2Request& request) {
 
 void Worker::Refuse(uint32_t number, const protocol::Alive2Request& request) {
   Count(statistics_.alive2_refused);
-  Log(Severity::kRegistrations, "refused %s at port %d", Escaped(request.node.name),
-      request.node.port);
+  if (IsLogged(Severity::kRegistrations)) {
+    Log(Severity::kRegistrations, "refused %s at port %d", Escaped(request.node.name),
+        request.node.port);
+  }
   std::array<std::byte, protocol::kAlive2ReplySizeMax> reply;
   const size_t size =
       protocol::EncodeAlive2Refusal(request.node.highest_version, absl::MakeSpan(reply));

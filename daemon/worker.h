@@ -53,6 +53,7 @@ inline constexpr int64_t kAcceptPauseMs = 4;
 inline constexpr int64_t kPauseDrainMs = 10;
 // How long a worker that leaves does. Requests that are not complete by then are closed.
 inline constexpr int64_t kLeaveDrainMs = 500;
+inline constexpr int64_t kDrainStepMs = 2;
 // Forgotten names that DUMP shows, the latest.
 inline constexpr size_t kDumpOldMax = 1000;
 

@@ -141,12 +141,12 @@ Kind EndAmendment(Segment& segment, uint32_t index, uint64_t owned, Kind target)
 
 namespace {
 
-// Takes record `index` over from a dead owner and settles it.
-void Settle(Segment& segment, const WriterSlot& writer, uint32_t index, uint64_t seen) {
+// Takes record `index` over from a dead owner and settles it; false when its state has changed.
+bool Settle(Segment& segment, const WriterSlot& writer, uint32_t index, uint64_t seen) {
   Record& record = segment.record(index);
   const Kind kind = layout::KindOf(seen);
   const uint64_t owned = layout::NextState(seen, kind, writer.number());
-  if (!Replace(record.state, seen, owned)) return;
+  if (!Replace(record.state, seen, owned)) return false;
   switch (kind) {
     case Kind::kClaimed:
       PutBack(segment, index, owned);
@@ -165,6 +165,7 @@ void Settle(Segment& segment, const WriterSlot& writer, uint32_t index, uint64_t
       EndAmendment(segment, index, owned, Kind::kOrphaned);
   }
   AnnounceChange(segment);
+  return true;
 }
 
 }  // namespace
@@ -181,22 +182,18 @@ void SettleAll(Segment& segment, const WriterSlot& writer) {
   enum class Life : uint8_t { kUnknown, kAlive, kDead };
   std::array<Life, kWritersMax> life = {};
   life[writer.number()] = Life::kDead;
-  const auto is_of_dead = [&](uint64_t state) {
-    if (!layout::IsOwned(layout::KindOf(state))) return false;
-    Life& owner = life[layout::OwnerOf(state)];
-    if (owner == Life::kUnknown) {
-      owner = writer.IsAlive(layout::OwnerOf(state)) ? Life::kAlive : Life::kDead;
-    }
-    return owner == Life::kDead;
-  };
   const uint32_t slots = segment.high_water();
   for (uint32_t index = 0; index < slots; ++index) {
-    // Others that live may move an amended record of a dead writer on just before it is taken over.
-    // What were left then would seem to be claimed by this writer for good, if it has that place.
-    for (int i = 0; i <= kMovesOfOthersMax; ++i) {
+    // Who unregisters a record that is being adopted leaves it to the adopter: then it has changed,
+    // but is still the dead one's.
+    for (uint32_t i = 0; i < layout::kRestartsMax; ++i) {
       const uint64_t state = Load(segment.record(index).state);
-      if (!is_of_dead(state)) break;
-      Settle(segment, writer, index, state);
+      if (!layout::IsOwned(layout::KindOf(state))) break;
+      Life& owner = life[layout::OwnerOf(state)];
+      if (owner == Life::kUnknown) {
+        owner = writer.IsAlive(layout::OwnerOf(state)) ? Life::kAlive : Life::kDead;
+      }
+      if (owner == Life::kAlive || Settle(segment, writer, index, state)) break;
     }
   }
   // The dead may have changed something without saying so.

@@ -148,7 +148,7 @@ class Actor {
                                                     .port = number,
                                                     .highest_version = number,
                                                     .lowest_version = number,
-                                                    .listener_inode = token,
+                                                    .listener_cookie = token,
                                                     .owner_pid = static_cast<uint32_t>(token)});
     op.result = made.outcome == Outcome::kRegistered;
     op.taken = made.outcome == Outcome::kTaken;
@@ -159,7 +159,7 @@ class Actor {
     Registration own;
     own.slot = made.slot;
     own.id = made.id;
-    own.listener_inode = token;
+    own.listener_cookie = token;
     Change(Kind::kUnregister, name, own);
   }
 
@@ -168,7 +168,7 @@ class Actor {
     Op& op = Begin(Kind::kLookup, name, 0);
     op.result = registry_.Lookup(text, found);
     if (op.result) {
-      op.token = found.listener_inode;
+      op.token = found.listener_cookie;
       op.id = found.id;
       op.creation = found.creation;
     }
@@ -184,7 +184,7 @@ class Actor {
   }
 
   void Change(Kind kind, uint32_t name, const Registration& of) {
-    Op& op = Begin(kind, name, of.listener_inode);
+    Op& op = Begin(kind, name, of.listener_cookie);
     op.id = of.id;
     switch (kind) {
       case Kind::kUnregister:

@@ -604,6 +604,85 @@ TEST_F(RegistryTest, Inv3WritersMayBeKilledAnywhere) {
   munmap(log, sizeof(*log));
 }
 
+// A record of the segment at `path`, to be put into a state that only a dead writer leaves.
+class ForgedRecord {
+ public:
+  ForgedRecord(const std::string& path, uint32_t capacity, uint32_t slot) {
+    const layout::Geometry geometry = layout::GeometryFor(capacity);
+    const int fd = open(path.c_str(), O_RDWR | O_CLOEXEC);
+    size_ = geometry.file_size;
+    base_ = mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    EXPECT_NE(base_, MAP_FAILED);
+    close(fd);
+    record_ = reinterpret_cast<layout::Record*>(
+        static_cast<char*>(base_) + geometry.records_offset + slot * sizeof(layout::Record));
+  }
+  ~ForgedRecord() { munmap(base_, size_); }
+
+  void Claim(layout::Kind kind, uint32_t owner) {
+    record_->state.store(layout::NextState(record_->state.load(), kind, owner));
+  }
+
+ private:
+  void* base_ = nullptr;
+  size_t size_ = 0;
+  layout::Record* record_ = nullptr;
+};
+
+TEST_F(RegistryTest, Inv3NobodyWaitsForADeadAdopter) {
+  auto registry = Open();
+  const RegisterResult node = registry->Register({.name = "hare", .connection_cookie = 1});
+  ForgedRecord record(path_, 4096, node.slot);
+  constexpr uint32_t kDead = 200;
+  Registration found;
+  // Another one can adopt it, ...
+  ASSERT_TRUE(registry->Orphan(node.slot, node.id));
+  record.Claim(layout::Kind::kAdopting, kDead);
+  EXPECT_TRUE(registry->Lookup("hare", found));
+  EXPECT_TRUE(registry->Adopt(node.slot, node.id, 2));
+  ASSERT_TRUE(registry->Lookup("hare", found));
+  EXPECT_EQ(found.state, RegistrationState::kLive);
+  EXPECT_EQ(found.connection_cookie, 2u);
+  // ... or end it, and the name is free.
+  ASSERT_TRUE(registry->Orphan(node.slot, node.id));
+  record.Claim(layout::Kind::kAdopting, kDead);
+  EXPECT_TRUE(registry->Unregister(node.slot, node.id));
+  EXPECT_EQ(registry->Register({.name = "hare"}).outcome, Outcome::kRegistered);
+}
+
+// Whoever opens the registry gets the first free place, which is that of the dead adopter. Its
+// claims must not become the new holder's, whoever else changes the records meanwhile.
+TEST_F(RegistryTest, Inv3ClaimsAreSettledBeforeTheirPlaceIsGivenAway) {
+  auto registry = Open();
+  constexpr uint32_t kFirstFree = 1;
+  constexpr size_t kNames = 200;
+  const int rounds = Scaled(300);
+  for (int round = 0; round < rounds; ++round) {
+    std::vector<RegisterResult> nodes;
+    for (size_t n = 0; n < kNames; ++n) {
+      nodes.push_back(registry->Register({.name = absl::StrCat("node", n)}));
+      ASSERT_EQ(nodes.back().outcome, Outcome::kRegistered);
+      ASSERT_TRUE(registry->Orphan(nodes.back().slot, nodes.back().id));
+      ForgedRecord(path_, 4096, nodes.back().slot).Claim(layout::Kind::kAdopting, kFirstFree);
+    }
+    std::thread ends([&] {
+      // The other way round, so that it meets the settling.
+      for (size_t n = kNames; n-- > 0;) {
+        registry->Unregister(nodes[n].slot, nodes[n].id);
+        for (volatile int spin = round % 50 * 10; spin > 0;) spin = spin - 1;
+      }
+    });
+    const auto other = Open();
+    ends.join();
+    // While the other one lives.
+    for (size_t n = 0; n < kNames; ++n) {
+      const RegisterResult again = registry->Register({.name = absl::StrCat("node", n)});
+      ASSERT_EQ(again.outcome, Outcome::kRegistered) << "round " << round << " name " << n;
+      registry->Unregister(again.slot, again.id);
+    }
+  }
+}
+
 std::string ReadFile(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
   return {std::istreambuf_iterator<char>(file), {}};

@@ -174,8 +174,10 @@ bool IsRunning(const MapperStatus& status) {
   if (const uint64_t start_ticks = ProcessStartTicks(pid); start_ticks != 0) {
     return start_ticks == status.start_ticks;
   }
-  return access(("/proc/" + std::to_string(pid)).c_str(), F_OK) != 0 && kill(pid, 0) != 0 &&
-         errno == EPERM;
+  // Hidden even from its own user, when the caller is in another user namespace (systemd's
+  // ProtectProc= with PrivateUsers=): then kill(2) succeeds.
+  return access(("/proc/" + std::to_string(pid)).c_str(), F_OK) != 0 &&
+         (kill(pid, 0) == 0 || errno == EPERM);
 }
 
 }  // namespace evermap

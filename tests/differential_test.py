@@ -468,6 +468,24 @@ class EdgeTest(unittest.TestCase):
             requests += [frame(body) + tail for tail in (b'\0', b'n', frame(body), b'a' * 3057, b'a' * 20000)]
         self.exchange_each(pair, requests)
 
+    def test_more_bytes_than_announced_after_the_length(self):
+        """Once a mapper has read the length it looks at no byte too many."""
+        pair = self.pair()
+        for body in (b'n', b'zanchor', b'zanchor\0\0', b'q', alive2_body(b'late')):
+            for cut in (1, 2, 3):
+                for tail in (b'a', frame(body)):
+                    with self.subTest(body=body[:10], cut=cut, tail=tail[:1]):
+                        data = frame(body)
+                        connections = pair.connect()
+                        for connection in connections:
+                            connection.sendall(data[:cut])
+                            harness.wait_until(lambda c=connection: harness.all_read(c), 'the first bytes are read')
+                        before = set(pair.nodes)
+                        pair.exchange(data, chunks=[data[cut:] + tail], connections=connections)
+                        for name in set(pair.nodes) - before:
+                            pair.leave(name, lambda connection: None)
+        pair.exchange(frame(b'd'))
+
     def test_more_bytes_than_the_longest_frame(self):
         pair = self.pair()
         self.exchange_each(pair, [frame(b'n' * BODY_SIZE_MAX) + b'a', frame(b'n' * (BODY_SIZE_MAX - 1)) + b'a'])

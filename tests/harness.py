@@ -232,6 +232,17 @@ def alive2_result(reply):
     raise AssertionError(f'not a reply to ALIVE2: {reply!r}')
 
 
+def all_read(connection):
+    """True when the process at the other end of an IPv4 connection, on this host, has read all that was sent."""
+    own, peer = connection.getsockname()[1], connection.getpeername()[1]
+    with open('/proc/net/tcp') as lines:
+        for line in list(lines)[1:]:
+            fields = line.split()
+            if [int(fields[i].rsplit(':', 1)[1], 16) for i in (1, 2)] == [peer, own]:
+                return int(fields[4].split(':')[1], 16) == 0
+    return False
+
+
 def reset(connection):
     """Closes with RST instead of FIN."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))

@@ -267,5 +267,35 @@ class RestartTest(unittest.TestCase):
                 harness.wait_until(lambda: not mapper.names(), 'all are gone')
 
 
+@harness.ours_only
+class LeaveTest(unittest.TestCase):
+
+    def test_mapper_does_not_stay_for_requests_that_are_answered(self):
+        took_s = []
+        for _ in range(8):
+            with Mapper(args=WORKERS) as mapper:
+                stop = threading.Event()
+
+                def ask():
+                    while not stop.is_set():
+                        try:
+                            mapper.lookup(b'nobody')
+                        except (OSError, AssertionError):
+                            return
+
+                clients = [threading.Thread(target=ask) for _ in range(3)]
+                for client in clients:
+                    client.start()
+                time.sleep(0.1)
+                start = time.monotonic()
+                self.assertEqual(mapper.stop(), 0)
+                took_s.append(time.monotonic() - start)
+                stop.set()
+                for client in clients:
+                    client.join()
+        # It waits half a second for requests that are not whole.
+        self.assertLess(sorted(took_s)[-2], 0.4, took_s)
+
+
 if __name__ == '__main__':
     unittest.main()

@@ -1,0 +1,71 @@
+"""Nothing is allocated on the path of a request: a worker has what it needs once it has served as many at a time."""
+
+import os
+import struct
+import unittest
+
+import harness
+from harness import Mapper
+
+COUNTER = os.environ.get('COUNT_ALLOCATIONS')
+WARM_UP = 300
+REQUESTS = 1000
+
+
+@harness.ours_only
+@unittest.skipIf(harness.INSTRUMENTED, 'sanitizers have an allocator of their own')
+@unittest.skipIf(COUNTER is None, 'COUNT_ALLOCATIONS, the path of count_allocations.c as a library, is not set')
+class AllocationTest(unittest.TestCase):
+
+    def setUp(self):
+        self.counter = os.memfd_create('allocations')
+        self.addCleanup(os.close, self.counter)
+        os.ftruncate(self.counter, 8)
+        path = f'/proc/{os.getpid()}/fd/{self.counter}'
+        self.mapper = Mapper(args=['-workers', '1'], env={'LD_PRELOAD': COUNTER, 'ALLOCATION_COUNTER': path})
+        self.addCleanup(self.mapper.close)
+        self.mapper.start()
+        self.node, _ = self.mapper.register(b'node', port=4711, extra=b'e' * 900)
+        self.addCleanup(self.node.close)
+
+    def allocations(self):
+        return struct.unpack('<Q', os.pread(self.counter, 8, 0))[0]
+
+    def check(self, request):
+        for _ in range(WARM_UP):
+            request()
+        before = self.allocations()
+        self.assertGreater(before, 0, 'the counter does not work')
+        for _ in range(REQUESTS):
+            request()
+        self.assertEqual(self.allocations() - before, 0)
+
+    def test_lookups(self):
+        def lookups():
+            self.assertEqual(self.mapper.lookup(b'node').port, 4711)
+            self.assertIsNone(self.mapper.lookup(b'n' * 254))
+        self.check(lookups)
+
+    def test_registrations(self):
+        name = b'come-and-go' * 20
+
+        def come_and_go():
+            connection, _ = self.mapper.register(name, port=5)
+            self.assertEqual(self.mapper.alive2(name)[1][1:2], b'\x01')
+            connection.close()
+            self.mapper.wait_gone(name)
+        self.check(come_and_go)
+
+    def test_names_while_nothing_changes(self):
+        self.check(lambda: self.assertEqual(self.mapper.names(), [(b'node', 4711)]))
+
+    def test_broken_requests(self):
+        def broken():
+            for body in (b'z', b'q', b'x' * 3057, b'snode'):
+                self.assertEqual(self.mapper.request(body), b'')
+            self.assertEqual(self.mapper.raw(b'\xff\xff'), b'')
+        self.check(broken)
+
+
+if __name__ == '__main__':
+    unittest.main()
