@@ -157,8 +157,16 @@ bool Upgrade::Continue() {
   is_prepared_ = true;
   FaultPoint("predecessor:prepared");
   if (const absl::Status status = HandOver(); !status.ok()) {
+    FaultPoint("predecessor:failed");
+    if (is_under_way()) HowItEnded();
+    if (HasCommitted()) {
+      // Just when it was given up. The store may have been told, and starts another mapper.
+      Log(Severity::kError, "the new mapper has committed too late and was ended: %s",
+          status.message());
+      return true;
+    }
     // Whatever it has done: it is not there any more, and the registry is put back.
-    Cancel(std::string(status.message()));
+    Fail(std::string(status.message()));
     if (const absl::Status restored = registry_.Restore(); !restored.ok()) {
       Log(Severity::kError, "%s", restored.message());
     }
@@ -231,6 +239,14 @@ absl::Status Upgrade::SendConnections() {
     if (absl::Status status = send(); !status.ok()) return status;
   }
   return batch.empty() ? absl::OkStatus() : send();
+}
+
+bool Upgrade::HasCommitted() {
+  Notification message;
+  while (ReceiveNotification(link_.get(), message) == Received::kMessage) {
+    if (message.Get("READY") == "1") return true;
+  }
+  return false;
 }
 
 std::string Upgrade::HowItEnded() {

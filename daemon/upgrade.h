@@ -14,9 +14,10 @@
 //
 // Before the commit the predecessor gives nothing up: it has duplicates of all, and serves on when
 // the successor dies, hangs or says STATUS= and exits. After it the predecessor never serves again:
-// it answers the requests it has accepted, and ends. A successor whose predecessor is gone before
-// the commit ends, since the store starts another mapper then; for the same reason it accepts
-// nothing before the store was told of it. (INV-10)
+// it answers the requests it has accepted, and ends. Whether there was a commit is decided when the
+// successor has ended or said so: one that is given up is ended first and then heard. A successor
+// whose predecessor is gone before the commit ends, since the store starts another mapper then; for
+// the same reason it accepts nothing before the store was told of it. (INV-10)
 //
 // Connections wait in the listening sockets' queues from the pause to EVERMAP=serving: some
 // milliseconds (INV-8).
@@ -93,6 +94,8 @@ class Upgrade {
   absl::Status SendConnections();
   void Fail(const std::string& reason);
   std::string HowItEnded();
+  // Whether the successor, which has ended, had said so, and nobody had listened yet.
+  bool HasCommitted();
 
   Host& host_;
   Registry& registry_;

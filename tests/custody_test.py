@@ -665,6 +665,27 @@ class FaultTest(CustodyCase):
                     self.heals(mapper, before, f'{point}: {victim}')
                 mapper.close()
 
+    def test_commit_at_the_moment_it_is_given_up(self):
+        """The predecessor's patience ends, and the successor commits, before it is killed for that."""
+        mapper = Kept(binary=EPMD_FAULTS, env={'EPMD_FAULTS': 'successor:commit=stop,predecessor:failed=stop'})
+        self.addCleanup(mapper.close)
+        mapper.start()
+        self.register(mapper, 20)
+        before = creations(mapper)
+        harness.wait_until(lambda: status(mapper)['counters']['stored'] >= 20, 'all are stored')
+        old = mapper.mapper_pid()
+        os.kill(old, signal.SIGHUP)
+
+        def stopped():
+            return {pid for pid, state in self.processes(mapper).items() if state == 'T'}
+        harness.wait_until(lambda: len(stopped()) == 2, lambda: f'both stop: {mapper.log()}', 30)
+        new, = stopped() - {old}
+        os.kill(new, signal.SIGCONT)
+        harness.wait_until(lambda: status(mapper)['pid'] == new, lambda: f'the successor serves: {mapper.log()}')
+        os.kill(old, signal.SIGCONT)
+        self.heals(mapper, before, 'committed when it was given up')
+        self.assertNotIn(old, self.processes(mapper))
+
 
 @harness.have_erlang
 class AutoStartTest(CustodyCase):
