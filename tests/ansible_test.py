@@ -77,6 +77,9 @@ class AnsibleTest(unittest.TestCase):
 
     def test_settings(self):
         self.start_application('web')
+        # One of those that systemd stops with the mapper, and which the role has to start again.
+        self.write('/etc/systemd/system/requires.service',
+                   '[Unit]\nRequires=epmd.service\nAfter=epmd.service\n[Service]\nExecStart=sleep infinity')
         settings = {'evermap_addresses': ['127.0.0.7'], 'evermap_descriptors_max': 5000, 'evermap_packet_timeout': 7,
                     'evermap_capacity': 1000, 'evermap_options': ['-d'], 'evermap_applications': ['web.service'],
                     'evermap_exporter': True}
@@ -92,7 +95,7 @@ class AnsibleTest(unittest.TestCase):
         harness.wait_until(lambda: 'evermap_registry_capacity 1000' in
                            self.run_inside('curl -s http://127.0.0.1:14369/metrics', check=False), 'the exporter shows it')
         # An ordered application starts the mapper.
-        self.run_inside('systemctl restart web')
+        self.run_inside('systemctl restart web requires')
         harness.wait_until(lambda: self.names() == {'web'}, 'web is registered')
         self.settled(**settings)
 
@@ -103,6 +106,7 @@ class AnsibleTest(unittest.TestCase):
         self.assertGreater(changed, 0, output)
         self.assertEqual(self.listening(), {'*'})
         self.assertEqual(self.names(), {'web'})
+        self.assertEqual(self.sandbox.property('requires.service', 'ActiveState'), 'active')
         self.assertEqual(self.sandbox.property('web.service', 'MainPID'), application)
         self.settled(**settings)
         settings['evermap_packet_timeout'] = 8
