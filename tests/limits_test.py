@@ -362,17 +362,18 @@ class LimitTest(unittest.TestCase):
             self.assertGreaterEqual(len(refused), 400 - 256)
             self.check_served(mapper, registered, refused)
 
-            lines = self.lines_about(mapper, r'descriptor')
+            lines = self.lines_about(mapper, r'of 256 file descriptors')
             self.assertTrue(lines, mapper.log())
             self.assertLessEqual(len(lines), 3 + time.monotonic() - start, 'more than one line a second')
             self.assertRegex(lines[-1], r'LimitNOFILE|RLIMIT_NOFILE|ulimit')
-            self.assertIn('256', lines[-1])
 
             # Idle connections on top: lookups still go through.
             idle = [mapper.connect() for _ in range(300)]
             self.check_served(mapper, registered, refused)
             for connection in idle:
                 connection.close()
+            # While the table is full, a client that is slow to speak has to go.
+            harness.wait_until(lambda: len(os.listdir(f'/proc/{mapper.pid}/fd')) < 230, 'the idle ones are closed')
 
             # And there is room again when some leave.
             leaving = list(registered)[:20]
