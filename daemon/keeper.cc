@@ -29,6 +29,7 @@ extern "C" {
 #include "daemon/launch.h"
 #include "daemon/log.h"
 #include "daemon/notify.h"
+#include "daemon/store.h"
 #include "daemon/upgrade.h"
 
 namespace evermap {
@@ -261,16 +262,22 @@ class Keeper {
         kill(pid, SIGKILL);
         return;
       }
+      const auto program = message.Get(kProgramKey);
+      if (!is_stopping_) {
+        ReplaceIfOutdated(pid, program.has_value() ? std::string(*program) : std::string());
+      }
       Follow(pid);
-      if (mapper_fd_.valid()) ReplaceIfOutdated();
     }
   }
 
-  // Goes on as the program of the mapper, if that is another one.
-  void ReplaceIfOutdated() {
-    const std::string program = absl::StrCat("/proc/", mapper_pid_, "/exe");
+  // Goes on as the program of mapper `pid`, if that is another one: the next mapper has to know
+  // what this one has made of the registry. `named` is the program's file, for when the mapper has
+  // died.
+  void ReplaceIfOutdated(pid_t pid, const std::string& named) {
+    std::string program = absl::StrCat("/proc/", pid, "/exe");
     struct stat own;
     struct stat its;
+    if (stat(program.c_str(), &its) != 0) program = named;
     if (stat(kOwnProgram, &own) != 0 || stat(program.c_str(), &its) != 0 ||
         (own.st_dev == its.st_dev && own.st_ino == its.st_ino) ||
         access(program.c_str(), X_OK) != 0) {
@@ -279,7 +286,7 @@ class Keeper {
     Log(Severity::kNotice, "the keeper is replaced, too");
     Launch launch{.program = program,
                   .arguments = arguments_,
-                  .environment = {absl::StrCat("EVERMAP_MAPPER_PID=", mapper_pid_)},
+                  .environment = {absl::StrCat("EVERMAP_MAPPER_PID=", pid)},
                   .descriptors = {held_.begin(), held_.end()},
                   .links = {{"EVERMAP_MAPPER", link_.get()}}};
     const absl::Status failed = Replace(launch);

@@ -12,12 +12,17 @@ extern "C" {
 #include <sys/pidfd.h>
 }
 
+#include <array>
 #include <cerrno>
+#include <climits>
+#include <cstdlib>
 #include <cstring>
+#include <string>
 #include <string_view>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 
 namespace evermap {
 namespace {
@@ -224,6 +229,17 @@ absl::StatusOr<pid_t> Start(const Launch& launch) {
 absl::Status Replace(const Launch& launch) {
   Plan plan(launch);
   return absl::ErrnoToStatus(plan.Execute(false), launch.program);
+}
+
+std::string OwnProgram() {
+  const char* named = getenv("EVERMAP_BINARY");
+  if (named != nullptr && named[0] == '/') return named;
+  std::array<char, PATH_MAX> text;
+  const ssize_t size = readlink("/proc/self/exe", text.data(), text.size());
+  if (size <= 0) return "";
+  // What the kernel adds when the file was replaced.
+  return std::string(
+      absl::StripSuffix(absl::string_view(text.data(), static_cast<size_t>(size)), " (deleted)"));
 }
 
 }  // namespace evermap

@@ -55,6 +55,10 @@ void EndWatcher(pid_t watcher);
 // better than end.
 absl::Status Replace(const Launch& launch);
 
+// The file that this process was started from, as it was named then. $EVERMAP_BINARY, which
+// processes of ours set for each other, or else what /proc says.
+std::string OwnProgram();
+
 }  // namespace evermap
 
 #endif  // EVERMAP_DAEMON_LAUNCH_H_

@@ -10,7 +10,6 @@
 #include <utility>
 #include <vector>
 
-#include "absl/synchronization/mutex.h"
 #include "absl/types/span.h"
 #include "daemon/daemonize.h"
 #include "daemon/inheritance.h"
@@ -81,8 +80,6 @@ int Serve(Options options, std::vector<std::string> arguments) {
 
 int Main(int argc, char** argv) {
   OpenStandardStreams();
-  // Debian builds Abseil with its search for deadlocks, under a lock that all mutexes share.
-  absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
   // A mapper that a keeper started would be called after the file that it was started from.
   prctl(PR_SET_NAME, "epmd");
   const absl::StatusOr<Options> options =

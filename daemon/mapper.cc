@@ -152,6 +152,7 @@ class Mapper final : private Upgrade::Host {
     if (!started.ok()) {
       Log(Severity::kError, "%s", started.message());
       if (succession_.has_value()) {
+        GiveBackRegistry();
         succession_->SayFailure({started.message().data(), started.message().size()});
       }
       return 1;
@@ -167,6 +168,8 @@ class Mapper final : private Upgrade::Host {
   absl::Status TakeListeners();
   void ChooseStore();
   absl::Status OpenRegistry(bool is_prepared_only);
+  // Of a successor that does not come to serve.
+  void GiveBackRegistry();
   absl::Status MakeCustody();
   void MakeWorkers();
   // Gives the connections to the workers; what has none becomes an orphan.
@@ -265,6 +268,7 @@ absl::Status Mapper::Start(absl::FunctionRef<void()> on_ready) {
     if (!handed_over.ok()) return handed_over.status();
     connections = *std::move(handed_over);
     if (absl::Status status = OpenRegistry(false); !status.ok()) return status;
+    FaultPoint("successor:migrated");
   }
   if (absl::Status status = MakeCustody(); !status.ok()) return status;
   MakeWorkers();
@@ -279,6 +283,9 @@ absl::Status Mapper::Start(absl::FunctionRef<void()> on_ready) {
   }
   // Whom to look after. A keeper whose mapper has died meanwhile starts another one.
   if (!store_.TakeOver()) return absl::AbortedError("the keeper starts another mapper");
+  if (succession_.has_value()) FaultPoint("successor:told");
+  // From here on the registry knows what one before a migration does not.
+  registry_->ForgetPrevious();
   // The sockets listen: whoever connects from here on is served.
   on_ready();
   RecordStatus();
@@ -349,6 +356,12 @@ absl::Status Mapper::OpenRegistry(bool is_prepared_only) {
   if (!registry.ok()) return registry.status();
   registry_ = *std::move(registry);
   return absl::OkStatus();
+}
+
+void Mapper::GiveBackRegistry() {
+  if (registry_ == nullptr) return;
+  const absl::Status status = registry_->GiveBack();
+  if (!status.ok()) Log(Severity::kError, "%s", status.message());
 }
 
 absl::Status Mapper::MakeCustody() {
@@ -493,10 +506,7 @@ void Mapper::Serve() {
         if (!places.has_value()) places = FindPlaces();
         TakeConnection(std::move(connection), *places);
       });
-      if (!is_there) {
-        registry_->ForgetPrevious();
-        succession_.reset();
-      }
+      if (!is_there) succession_.reset();
     }
     const bool upgrade_is_due =
         upgrade_->is_under_way() &&

@@ -5,9 +5,10 @@
 #define EVERMAP_DAEMON_PHASE_H_
 
 #include <atomic>
+#include <condition_variable>
 #include <cstdint>
+#include <mutex>
 
-#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 
 namespace evermap {
@@ -25,34 +26,36 @@ class PhaseControl {
 
   // Workers that wait in their loops are to be woken after it.
   void Set(Phase phase) {
-    const absl::MutexLock lock(&mutex_);
-    phase_.store(phase, std::memory_order_release);
-    if (phase != Phase::kPaused) paused_ = 0;
+    {
+      const std::lock_guard lock(mutex_);
+      phase_.store(phase, std::memory_order_release);
+      if (phase != Phase::kPaused) paused_ = 0;
+    }
+    changed_.notify_all();
   }
 
   // Says that the calling worker touches nothing, and returns when it may again.
   void Pause() {
-    const absl::MutexLock lock(&mutex_);
+    std::unique_lock lock(mutex_);
     ++paused_;
-    mutex_.Await(absl::Condition(
-        +[](PhaseControl* control) { return control->current() != Phase::kPaused; }, this));
+    changed_.notify_all();
+    changed_.wait(lock, [this] { return current() != Phase::kPaused; });
   }
 
   // Whether all of `workers` paused within `timeout`.
   bool AwaitPaused(uint32_t workers, absl::Duration timeout) {
-    const absl::MutexLock lock(&mutex_);
-    wanted_ = workers;
-    return mutex_.AwaitWithTimeout(
-        absl::Condition(
-            +[](PhaseControl* control) { return control->paused_ >= control->wanted_; }, this),
-        timeout);
+    std::unique_lock lock(mutex_);
+    return changed_.wait_for(lock, absl::ToChronoMilliseconds(timeout),
+                             [&] { return paused_ >= workers; });
   }
 
  private:
-  absl::Mutex mutex_;
+  // The standard library's, which ThreadSanitizer sees through; Debian's Abseil is built without
+  // it.
+  std::mutex mutex_;
+  std::condition_variable changed_;  // of phase_ or paused_
   std::atomic<Phase> phase_{Phase::kServing};
   uint32_t paused_ = 0;
-  uint32_t wanted_ = 0;
 };
 
 }  // namespace evermap

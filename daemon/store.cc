@@ -5,9 +5,11 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <string>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "daemon/launch.h"
 #include "daemon/notify.h"
 
 namespace evermap {
@@ -57,7 +59,12 @@ void Store::FlushPatiently() {
 }
 
 bool Store::TakeOver() {
-  if (Tell(absl::StrCat("MAINPID=", getpid(), "\nREADY=1")) || kind_ != Kind::kKeeper) return true;
+  std::string text = absl::StrCat("MAINPID=", getpid(), "\nREADY=1");
+  // The keeper goes on as the same program, also when this process dies before it has looked.
+  const std::string program = absl::StrCat(
+      "\n", absl::string_view(kProgramKey.data(), kProgramKey.size()), "=", OwnProgram());
+  if (kind_ == Kind::kKeeper && text.size() + program.size() <= kNotifyTextMax) text += program;
+  if (Tell(text) || kind_ != Kind::kKeeper) return true;
   // Either it is dead, and this mapper will start another, or it has said why it does not listen.
   Notification message;
   return AwaitNotification(link_.get(), message, kTellTimeout) != Received::kMessage ||

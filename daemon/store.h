@@ -22,6 +22,8 @@
 
 namespace evermap {
 
+// What a mapper that takes over tells a keeper, and not systemd: the file that it was started from.
+inline constexpr std::string_view kProgramKey = "EVERMAP_PROGRAM";
 // What a keeper says to a mapper that wants to take over, when the one before has died and another
 // is about to be started.
 inline constexpr std::string_view kTooLate = "EVERMAP=too late";

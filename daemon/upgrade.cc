@@ -15,7 +15,6 @@ extern "C" {
 #include <array>
 #include <cerrno>
 #include <climits>
-#include <cstdlib>
 #include <string_view>
 #include <utility>
 
@@ -38,7 +37,6 @@ constexpr std::string_view kServing = "EVERMAP=serving";
 constexpr std::string_view kConnections = "FDSTORE=1";
 // How long a predecessor may take to hand over what it promised.
 constexpr absl::Duration kHandOverTimeout = absl::Seconds(15);
-constexpr size_t kPathSizeMax = PATH_MAX;
 
 // The program that REGISTRY.upgrade names; empty: there is none. Who may write to the registry's
 // directory is the mapper's own user (MakeRegistryDirectory()), but a file of somebody else's is
@@ -54,7 +52,7 @@ std::string RequestedProgram(const std::string& registry_path) {
     Log(Severity::kWarning, "%s is not believed: others may write to it", path);
     return "";
   }
-  std::array<char, kPathSizeMax> text;
+  std::array<char, PATH_MAX> text;
   const ssize_t size = read(fd.get(), text.data(), text.size());
   const absl::string_view program = absl::StripSuffix(
       absl::string_view(text.data(), size > 0 ? static_cast<size_t>(size) : 0), "\n");
@@ -62,17 +60,6 @@ std::string RequestedProgram(const std::string& registry_path) {
 }
 
 }  // namespace
-
-std::string OwnProgram() {
-  const char* named = getenv("EVERMAP_BINARY");
-  if (named != nullptr && named[0] == '/') return named;
-  std::array<char, kPathSizeMax> text;
-  const ssize_t size = readlink("/proc/self/exe", text.data(), text.size());
-  if (size <= 0) return "";
-  // What the kernel adds when the file was replaced.
-  return std::string(
-      absl::StripSuffix(absl::string_view(text.data(), static_cast<size_t>(size)), " (deleted)"));
-}
 
 Upgrade::Upgrade(Host& host, Registry& registry, const Custody& custody, const Store& store,
                  absl::Span<const int> listeners, const std::vector<std::string>& arguments)

@@ -133,10 +133,6 @@ class Succession {
   OwnedFd link_;
 };
 
-// The file that this process was started from, as it was named then. $EVERMAP_BINARY, which
-// processes of ours set for each other, or else what /proc says.
-std::string OwnProgram();
-
 }  // namespace evermap
 
 #endif  // EVERMAP_DAEMON_UPGRADE_H_

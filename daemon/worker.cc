@@ -116,7 +116,7 @@ void Worker::Drain(int64_t drain_ms) {
 
 void Worker::Give(OwnedFd connection, uint32_t slot, uint64_t registration_id) {
   {
-    const absl::MutexLock lock(&given_mutex_);
+    const std::lock_guard lock(given_mutex_);
     given_.push_back({std::move(connection), slot, registration_id});
     if (is_given_.exchange(true, std::memory_order_acq_rel)) return;
   }
@@ -126,7 +126,7 @@ void Worker::Give(OwnedFd connection, uint32_t slot, uint64_t registration_id) {
 void Worker::TakeGiven() {
   std::vector<Given> given;
   {
-    const absl::MutexLock lock(&given_mutex_);
+    const std::lock_guard lock(given_mutex_);
     given.swap(given_);
     is_given_.store(false, std::memory_order_release);
   }

@@ -17,11 +17,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <string_view>
 #include <vector>
 
-#include "absl/synchronization/mutex.h"
 #include "absl/synchronization/notification.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
@@ -201,8 +201,8 @@ class Worker final : private LoopHandler {
     uint32_t slot;
     uint64_t registration_id;
   };
-  absl::Mutex given_mutex_;
-  std::vector<Given> given_ ABSL_GUARDED_BY(given_mutex_);
+  std::mutex given_mutex_;
+  std::vector<Given> given_;  // under given_mutex_
   std::atomic<bool> is_given_{false};
 
   Registration found_;

@@ -278,17 +278,23 @@ Problem TakeBackMigration(const std::string& path, Segment& own) {
   return {};
 }
 
+bool UndoMigration(const std::string& path) {
+  Problem problem;
+  const std::unique_ptr<Segment> previous =
+      Segment::Map(PreviousName(path), Segment::Access::kWrite, problem);
+  return previous != nullptr && !TakeBackMigration(path, *previous);
+}
+
 void ForgetMigration(const std::string& path, const Segment& own) {
   const std::string previous_path = PreviousName(path);
   if (!own.IsNamed(previous_path)) MarkSuperseded(previous_path);
   if (!own.IsNamed(previous_path) || own.IsNamed(path)) unlink(previous_path.c_str());
 }
 
-void TidyAfterMigration(const std::string& path, Segment& own, bool has_company) {
+void TidyAfterMigration(const std::string& path, Segment& own) {
   unlink(NewName(path).c_str());
   // Taking a migration back was cut short.
   if (Load(own.header().superseded) != 0) Store(own.header().superseded, 0);
-  if (!has_company) ForgetMigration(path, own);
 }
 
 }  // namespace evermap

@@ -34,12 +34,17 @@ Problem Migrate(const std::string& path, const Segment& old);
 // layout, is then marked as superseded and without a name.
 Problem TakeBackMigration(const std::string& path, Segment& own);
 
+// Takes back a migration of the file at PATH that was not made final, from outside: false when
+// there is no PATH.previous in a layout that this program knows. REQUIRES: nothing was acknowledged
+// from the new file.
+bool UndoMigration(const std::string& path);
+
 // Removes PATH.previous, marked as superseded, unless it is the file that `own` maps.
 void ForgetMigration(const std::string& path, const Segment& own);
 
-// Removes what migrations that were cut short have left beside the file at `path`, which `own`
-// maps. With `has_company` the old file is kept, as one of its writers may want it back.
-void TidyAfterMigration(const std::string& path, Segment& own, bool has_company);
+// Removes what a migration, or taking one back, that was cut short has left beside the file at
+// `path`, which `own` maps; but for PATH.previous, which somebody may want back.
+void TidyAfterMigration(const std::string& path, Segment& own);
 
 // For tests: when set, is called with 1, 2, ... before each of the steps of Migrate() and
 // TakeBackMigration().

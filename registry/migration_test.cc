@@ -249,11 +249,13 @@ TEST_F(MigrationTest, Inv7NothingIsLost) {
   EXPECT_EQ(registry->upgrade_status().text, "because");
   EXPECT_GT(registry->generation(), old_reader->view().generation());
 
-  // The old file says where to look, and is as it was otherwise; its name is gone, as nobody wants
-  // it back.
+  // The old file says where to look, and is as it was otherwise; its name goes when nobody wants it
+  // back.
   EXPECT_TRUE(old_reader->view().superseded());
   EXPECT_FALSE(registry->superseded());
   EXPECT_EQ(Unmarked(ReadFile(absl::StrCat(path_, ".kept"))), content);
+  EXPECT_TRUE(Names().contains("registry.previous"));
+  registry->ForgetPrevious();
   EXPECT_EQ(Names(), (std::set<std::string>{"registry", "registry.kept", "registry.lock"}));
 
   // Life goes on: INV-4 and INV-5.
@@ -387,7 +389,9 @@ TEST_F(MigrationTest, Inv7AMigrationMayBeKilledAtEachStep) {
     const std::string open_path = step <= 7 ? path_ : absl::StrCat(path_, ".previous");
     evermap_registry* reader = evermap_open(open_path.c_str(), error);
     ASSERT_NE(reader, nullptr) << error;
-    ASSERT_NE(Open(), nullptr);
+    const auto registry = Open();
+    ASSERT_NE(registry, nullptr);
+    registry->ForgetPrevious();
     EXPECT_EQ(DumpOf(path_), before) << step;
     EXPECT_EQ(evermap_superseded(reader), 1) << step;
     evermap_close(reader);
@@ -438,6 +442,49 @@ TEST_F(MigrationTest, Inv7TheOldMapperTakesItBack) {
   EXPECT_TRUE(fresh->Restore().ok()) << "nothing to do";
 }
 
+// Both mappers of an upgrade have died before the new one served, and the next is of the old kind.
+TEST_F(MigrationTest, Inv7TheNextOldMapperTakesItBack) {
+  auto old = StartOld();
+  ASSERT_EQ(old->Tell("fill"), "ok");
+  const std::vector<std::string> before = old->Dump();
+  const ino_t inode = Inode(path_);
+  auto fresh = Open();
+  ASSERT_NE(fresh, nullptr);
+  old->Kill();
+  // While the new one lives it may have acknowledged something.
+  EXPECT_NE(OldMapper({path_}).ReadLine().find("newer version"), std::string::npos);
+  fresh.reset();
+  old = StartOld();
+  EXPECT_EQ(Inode(path_), inode);
+  EXPECT_EQ(old->Dump(), before);
+  EXPECT_EQ(old->Tell("superseded"), "no");
+  EXPECT_EQ(Names(), (std::set<std::string>{"registry", "registry.lock"}));
+  // What was made final stays.
+  old->Kill();
+  fresh = Open();
+  fresh->ForgetPrevious();
+  fresh.reset();
+  EXPECT_NE(OldMapper({path_}).ReadLine().find("newer version"), std::string::npos);
+  EXPECT_EQ(DumpOf(path_), before);
+}
+
+TEST_F(MigrationTest, Inv7ANewMapperThatDoesNotServeGivesItBack) {
+  auto old = StartOld();
+  ASSERT_EQ(old->Tell("fill"), "ok");
+  const ino_t inode = Inode(path_);
+  auto fresh = Open();
+  ASSERT_NE(fresh, nullptr);
+  ASSERT_EQ(old->Tell("superseded"), "yes");
+  EXPECT_TRUE(fresh->GiveBack().ok());
+  EXPECT_EQ(old->Tell("superseded"), "no");
+  EXPECT_TRUE(fresh->superseded());
+  EXPECT_EQ(Inode(path_), inode);
+  EXPECT_TRUE(fresh->GiveBack().ok()) << "nothing to do";
+  EXPECT_EQ(old->Tell("restore"), "OK") << "nothing to do";
+  EXPECT_EQ(Inode(path_), inode);
+  EXPECT_EQ(Names(), (std::set<std::string>{"registry", "registry.lock"}));
+}
+
 TEST_F(MigrationTest, Inv7AnUpgradeKilledAtEachStepIsTakenBack) {
   for (int step = 1; step < kStepsMax; ++step) {
     auto old = StartOld();
@@ -471,6 +518,7 @@ TEST_F(MigrationTest, Inv7TakingBackMayBeKilledAtEachStep) {
     // Whoever is next comes through.
     fresh = Open();
     ASSERT_NE(fresh, nullptr);
+    fresh->ForgetPrevious();
     EXPECT_EQ(DumpOf(path_), before) << step;
     EXPECT_FALSE(fresh->superseded());
     EXPECT_EQ(Names(), (std::set<std::string>{"registry", "registry.lock"})) << step;
@@ -480,7 +528,10 @@ TEST_F(MigrationTest, Inv7TakingBackMayBeKilledAtEachStep) {
 
 TEST_F(MigrationTest, Inv7TheOldCodeLeavesANewerLayoutAlone) {
   StartOld()->Tell("fill");
-  ASSERT_NE(Open(), nullptr);
+  auto fresh = Open();
+  ASSERT_NE(fresh, nullptr);
+  fresh->ForgetPrevious();
+  fresh.reset();
   const std::string content = ReadFile(path_);
   OldMapper old({path_});
   const std::string refusal = old.ReadLine();

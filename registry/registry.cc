@@ -75,6 +75,7 @@ absl::Status ToStatus(const Problem& problem) {
     case Problem::Kind::kNotFound:
       return absl::NotFoundError(problem.message);
     case Problem::Kind::kUnacceptable:
+    case Problem::Kind::kNewer:
       return absl::FailedPreconditionError(problem.message);
     case Problem::Kind::kBusy:
       return absl::UnavailableError(problem.message);
@@ -524,10 +525,18 @@ absl::StatusOr<std::unique_ptr<Registry>> Registry::Open(const Options& options)
   Problem problem;
   // Beside what is no registry no lock is left.
   std::unique_ptr<Segment> segment = Segment::Map(options.path, Segment::Access::kWrite, problem);
-  if (problem && problem.kind != Problem::Kind::kNotFound) return ToStatus(problem);
+  if (problem && problem.kind != Problem::Kind::kNotFound &&
+      problem.kind != Problem::Kind::kNewer) {
+    return ToStatus(problem);
+  }
   std::unique_ptr<WriterSlot> writer = WriterSlot::Open(options.path, problem);
   if (writer == nullptr) return ToStatus(problem);
   segment = Segment::Map(options.path, Segment::Access::kWrite, problem);
+  // Whoever writes to the newer file may have acknowledged something since.
+  if (problem.kind == Problem::Kind::kNewer && !writer->HasCompany() &&
+      UndoMigration(options.path)) {
+    segment = Segment::Map(options.path, Segment::Access::kWrite, problem);
+  }
   if (problem.kind == Problem::Kind::kNotFound) {
     problem = Segment::Create(options.path, options.capacity);
     if (problem) return ToStatus(problem);
@@ -543,7 +552,7 @@ absl::StatusOr<std::unique_ptr<Registry>> Registry::Open(const Options& options)
   problem = writer->Take(options.path);
   if (problem) return ToStatus(problem);
   const bool has_company = writer->HasCompany();
-  TidyAfterMigration(options.path, *segment, has_company);
+  TidyAfterMigration(options.path, *segment);
 
   const BootId boot = CurrentBootId();
   const layout::Header& header = segment->header();
@@ -572,6 +581,14 @@ absl::Status Registry::Restore() {
   problem = TakeBackMigration(impl_->path, *impl_->segment);
   impl_->writer->FinishOpening();
   return ToStatus(problem);
+}
+
+absl::Status Registry::GiveBack() {
+  const Problem problem = impl_->writer->StartOpening(impl_->path);
+  if (problem) return ToStatus(problem);
+  if (impl_->segment->IsNamed(impl_->path)) UndoMigration(impl_->path);
+  impl_->writer->FinishOpening();
+  return absl::OkStatus();
 }
 
 void Registry::ForgetPrevious() { ForgetMigration(impl_->path, *impl_->segment); }

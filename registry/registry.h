@@ -69,9 +69,11 @@ class Registry {
   // memory. Every message is one line that names the path and the way out.
   // A segment of an earlier boot is accepted with its live registrations turned into remembered
   // ones.
+  // A newer layout is accepted in one case: a migration to it was not made final, and nobody writes
+  // to it. Then that is taken back.
   // A segment of an older layout is migrated, with nothing lost (INV-7); the old file stays as
-  // `path`.previous, until an Open() without other writers or ForgetPrevious(). REQUIRES: writers
-  // that have the old one open, if any, change nothing until they call Restore() or end.
+  // `path`.previous until ForgetPrevious(). REQUIRES: writers that have the old one open, if any,
+  // change nothing until they call Restore() or end.
   static absl::StatusOr<std::unique_ptr<Registry>> Open(const Options& options);
   // Whether Open() would migrate what is at `path`; false when nothing is. Changes nothing. Errors
   // are those of Open() for a file that it does not accept.
@@ -131,7 +133,11 @@ class Registry {
   // ended or will write no more: what was changed in the new file is lost. Nothing happens if there
   // was none. kFailedPrecondition when there is no `path`.previous, or it is another file.
   absl::Status Restore();
-  // Makes a migration final. REQUIRES: all who wrote to the old file have ended.
+  // Takes back the migration by which Open() came to this file, if there was one: for a process
+  // that did not come to use it. This object is of no use after that.
+  absl::Status GiveBack();
+  // Makes a migration final, which it has to be before anything new is acknowledged. REQUIRES: who
+  // writes to the old file, if anybody, writes no more whatever happens.
   void ForgetPrevious();
   // Whether another file has taken the place of the one that this object writes to.
   bool superseded() const;

@@ -94,11 +94,11 @@ Problem CheckHeader(const std::string& path, const Header& header, uint64_t file
   }
   const uint32_t version = layout::LowHalf(load(header.version_and_header_size));
   if (version > layout::kLayoutVersion) {
-    return Unacceptable(path,
-                        "has layout version " + std::to_string(version) +
-                            " from a newer version of Evermap than this one, which knows " +
-                            std::to_string(layout::kLayoutVersion),
-                        "; run the newer version, or name another registry with -registry");
+    return {Problem::Kind::kNewer,
+            path + ": has layout version " + std::to_string(version) +
+                " from a newer version of Evermap than this one, which knows " +
+                std::to_string(layout::kLayoutVersion) +
+                "; run the newer version, or name another registry with -registry"};
   }
   if (version < layout::kLayoutVersionOldest) {
     return Unacceptable(path, "has unknown layout version " + std::to_string(version));

@@ -24,6 +24,7 @@ struct Problem {
     kNone,
     kNotFound,
     kUnacceptable,  // the file, its directory or an option is not as it must be
+    kNewer,         // the file has a layout that only a newer program knows
     kBusy,          // another process is in the way
     kNoSpace,
     kSystem,  // a system call failed for another reason
