@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <ctime>
 #include <optional>
 #include <utility>
 #include <variant>
@@ -24,6 +25,13 @@ constexpr int kRegisterAttemptsMax = 8;
 constexpr int kLeavingNice = 19;
 
 void Count(Counter& counter) { counter.fetch_add(1, std::memory_order_relaxed); }
+
+// Unlike MonotonicMs() finer than the kernel's ticks, and five times as dear (24 ns).
+int64_t MonotonicNs() {
+  timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return now.tv_sec * int64_t{1'000'000'000} + now.tv_nsec;
+}
 
 absl::Span<const std::byte> Bytes(std::string_view text) {
   return absl::MakeConstSpan(reinterpret_cast<const std::byte*>(text.data()), text.size());
@@ -93,6 +101,7 @@ void Worker::StartAccepting() {
 }
 
 void Worker::Turn(int64_t timeout_ms) {
+  turn_bytes_ns_ = 0;
   loop_->Run(RunTimeoutMs(timeout_ms), *this);
   const int64_t now_ms = MonotonicMs();
   EndOverdue(now_ms);
@@ -278,6 +287,7 @@ void Worker::OnReceived(uint32_t number, absl::Span<const std::byte> bytes) {
 }
 
 void Worker::OnRequestBytes(uint32_t number, absl::Span<const std::byte> bytes) {
+  if (turn_bytes_ns_ == 0) turn_bytes_ns_ = MonotonicNs();
   Connection& connection = connections_[number];
   absl::Span<const std::byte> received = bytes;
   if (!connection.partial.empty()) {
@@ -320,6 +330,12 @@ void Worker::Answer(uint32_t number, absl::Span<const std::byte> body) {
   }
   Delay(shared_.options.delay_write);
   std::visit([&](const auto& decoded) { Answer(number, decoded); }, *request);
+  CountLatency();
+}
+
+void Worker::CountLatency() {
+  const auto latency_ns = static_cast<uint64_t>(MonotonicNs() - turn_bytes_ns_);
+  Count(statistics_.latency_buckets[LatencyBucketOf(latency_ns)]);
 }
 
 void Worker::Answer(uint32_t number, const protocol::Port2Request& request) {

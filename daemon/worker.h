@@ -145,6 +145,7 @@ class Worker final : private LoopHandler {
   void Answer(uint32_t number, const protocol::DumpRequest& request);
   void Answer(uint32_t number, const protocol::KillRequest& request);
   void Answer(uint32_t number, const protocol::StopRequest& request);
+  void CountLatency();
   RegisterResult Register(const NodeRecord& node);
   // Lets a node that comes back have its orphaned registration, which is in found_, or ends it when
   // its node is gone. True when `result` is final.
@@ -189,6 +190,8 @@ class Worker final : private LoopHandler {
 
   std::vector<uint32_t> paused_listeners_;
   int64_t resume_accepting_ms_ = 0;
+  // When this turn's first bytes of a request were looked at; 0: there were none yet.
+  int64_t turn_bytes_ns_ = 0;
   uint32_t room_requests_seen_ = 0;
 
   SharedText names_text_;
