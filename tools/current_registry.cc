@@ -14,8 +14,11 @@ constexpr int kReadsMax = 10;
 
 bool CurrentRegistry::Read(absl::FunctionRef<void(const RegistryView&)> read, std::string& error) {
   for (int i = 0; i < kReadsMax; ++i) {
-    if (reader_ == nullptr || !reader_->IsNamed(path_)) reader_ = Reader::Open(path_, error);
-    if (reader_ == nullptr) return false;
+    if (reader_ == nullptr || !reader_->IsNamed(path_)) {
+      reader_ = Reader::Open(path_, error);
+      if (reader_ == nullptr) return false;
+      ++openings_;
+    }
     read(reader_->view());
     if (reader_->IsNamed(path_)) break;
   }

@@ -12,7 +12,6 @@
 #include "tools/output.h"
 
 namespace evermap {
-namespace {
 
 const char* StateText(RegistrationState state) {
   switch (state) {
@@ -24,10 +23,6 @@ const char* StateText(RegistrationState state) {
       return "remembered";
   }
   return "unknown";
-}
-
-nlohmann::json TimeOrNull(int64_t unix_ns) {
-  return unix_ns == 0 ? nlohmann::json() : nlohmann::json(TimeText(unix_ns));
 }
 
 nlohmann::json ToJson(const Registration& node) {
@@ -44,18 +39,16 @@ nlohmann::json ToJson(const Registration& node) {
   };
 }
 
-void PrintHead() {
+void PrintNodeHead() {
   std::printf("%-32s %5s %10s  %-20s  %s\n", "NAME", "PORT", "CREATION", "SINCE", "STATE");
 }
 
-void PrintRow(const Registration& node) {
+void PrintNode(const Registration& node) {
   const std::string left = node.left_unix_ns == 0 ? "" : " since " + TimeText(node.left_unix_ns);
   std::printf("%-32s %5u %10u  %s  %s%s\n", Printable(node.name()).c_str(), unsigned{node.port},
               node.creation, TimeText(node.since_unix_ns).c_str(), StateText(node.state),
               left.c_str());
 }
-
-}  // namespace
 
 int ListNodes(CurrentRegistry& registry, bool all, bool json) {
   std::vector<Registration> nodes;
@@ -81,30 +74,8 @@ int ListNodes(CurrentRegistry& registry, bool all, bool json) {
     PrintJson(list);
     return 0;
   }
-  PrintHead();
-  for (const Registration& listed : nodes) PrintRow(listed);
-  return 0;
-}
-
-int LookupNode(CurrentRegistry& registry, const std::string& name, bool json) {
-  Registration node;
-  bool is_found = false;
-  std::string error;
-  if (!registry.Read([&](const RegistryView& view) { is_found = view.Lookup(name, node); },
-                     error)) {
-    PrintError(error);
-    return kExitNoRegistry;
-  }
-  if (!is_found) {
-    PrintError(Printable(name) + " is not registered");
-    return kExitFailed;
-  }
-  if (json) {
-    PrintJson(ToJson(node));
-  } else {
-    PrintHead();
-    PrintRow(node);
-  }
+  PrintNodeHead();
+  for (const Registration& listed : nodes) PrintNode(listed);
   return 0;
 }
 
