@@ -127,7 +127,8 @@ std::vector<std::string> Wrapped(std::string_view text, size_t columns) {
     if (!line.empty() && Columns(line) + 1 + Columns(word) > columns) {
       lines.emplace_back(word);
     } else {
-      line += (line.empty() ? "" : " ") + std::string(word);
+      if (!line.empty()) line.push_back(' ');
+      line += word;
     }
   }
   return lines;

@@ -34,25 +34,19 @@ std::string RateText(double rate) {
                                : GroupedText(static_cast<uint64_t>(rate + 0.5));
 }
 
-// "port2 found" for port2_found.
-std::string CountedText(size_t i) {
-  std::string text = kCounted[i].name;
-  std::replace(text.begin(), text.end(), '_', ' ');
-  return text;
-}
-
-std::string RateRow(const std::string& name, double rate, uint64_t total) {
-  return absl::StrFormat("  %-22s %9s %13s", name, RateText(rate), GroupedText(total));
-}
-
-std::vector<std::string> RequestRows(const Counters& rates, const Counters& totals, double seconds,
+// Rows of kCounted from `begin` to before `end`; those that never happened are left out.
+std::vector<std::string> CountedRows(const char* title, size_t begin, size_t end,
+                                     const Counters& grown, const Counters& totals, double seconds,
                                      const Style& style) {
   std::vector<std::string> rows = {
-      style.Strong(absl::StrFormat("%-24s %9s %13s", "REQUESTS", "a second", "total"))};
-  for (size_t i = 0; i < kCountedRequests; ++i) {
-    const double rate = static_cast<double>(rates.values[i]) / seconds;
-    const std::string row = RateRow(CountedText(i), rate, totals.values[i]);
-    rows.push_back(totals.values[i] == 0 ? style.Faint(row) : row);
+      style.Strong(absl::StrFormat("%-24s %9s %13s", title, "a second", "total"))};
+  for (size_t i = begin; i < end; ++i) {
+    if (totals.values[i] == 0) continue;
+    std::string name = kCounted[i].name;
+    std::replace(name.begin(), name.end(), '_', ' ');
+    const double rate = static_cast<double>(grown.values[i]) / seconds;
+    rows.push_back(
+        absl::StrFormat("  %-22s %9s %13s", name, RateText(rate), GroupedText(totals.values[i])));
   }
   return rows;
 }
@@ -63,19 +57,6 @@ std::vector<std::string> LatencyRows(const LatencyCounts& latency, const Style& 
     const std::optional<uint64_t> ns = LatencyQuantileNs(latency, share.share);
     rows.push_back(absl::StrFormat("  %-10s %9s", share.name,
                                    ns.has_value() ? LatencyText(*ns) : std::string("-")));
-  }
-  return rows;
-}
-
-// What happened to connections and registrations, as far as it did.
-std::vector<std::string> OtherRows(const Counters& rates, const Counters& totals, double seconds,
-                                   const Style& style) {
-  std::vector<std::string> rows = {style.Strong(
-      absl::StrFormat("%-24s %9s %13s", "CONNECTIONS AND NODES", "a second", "total"))};
-  for (size_t i = kCountedRequests; i < std::size(kCounted); ++i) {
-    if (totals.values[i] == 0) continue;
-    const double rate = static_cast<double>(rates.values[i]) / seconds;
-    rows.push_back(RateRow(CountedText(i), rate, totals.values[i]));
   }
   return rows;
 }
@@ -208,7 +189,8 @@ std::vector<std::string> SampleLines(const Sample& before, const Sample& now, si
   const Counters grown = Difference(before.counters, now.counters);
   std::vector<std::string> rows = HeadRows(now, style);
   rows.push_back("");
-  const std::vector<std::string> requests = RequestRows(grown, now.counters, seconds, style);
+  const std::vector<std::string> requests =
+      CountedRows("REQUESTS", 0, kCountedRequests, grown, now.counters, seconds, style);
   const std::vector<std::string> latency = LatencyRows(grown.latency, style);
   if (columns >= kTwoColumnsMin) {
     AppendBeside(requests, latency, rows);
@@ -217,7 +199,9 @@ std::vector<std::string> SampleLines(const Sample& before, const Sample& now, si
     Append(latency, rows);
   }
   rows.push_back("");
-  Append(OtherRows(grown, now.counters, seconds, style), rows);
+  Append(CountedRows("CONNECTIONS AND NODES", kCountedRequests, std::size(kCounted), grown,
+                     now.counters, seconds, style),
+         rows);
   rows.push_back("");
   AppendNewest(now, lines, columns, style, rows);
   if (rows.size() > lines) rows.resize(lines);
