@@ -142,13 +142,15 @@ std::string ListedProcess(const Process& process) {
   return absl::StrFormat("%d (%s)", process.pid, Printable(process.name));
 }
 
-// NAME@HOST as which a node is greeted: a name that no other node has.
+// NAME@HOST as which a node is greeted. Always the same: a node remembers all names it has met.
 std::string OwnName() {
   std::array<char, 256> host = {};
-  if (gethostname(host.data(), host.size() - 1) != 0) std::strcpy(host.data(), "localhost");
-  return absl::StrFormat("epmdctl-%d-%d@%s", getpid(), absl::ToUnixMicros(absl::Now()),
-                         host.data());
+  if (gethostname(host.data(), host.size() - 1) != 0) return "epmdctl_doctor@localhost";
+  return absl::StrCat("epmdctl_doctor@", host.data());
 }
+
+// "1 node", "2 nodes".
+std::string NodesText(size_t count) { return absl::StrCat(count, count == 1 ? " node" : " nodes"); }
 
 class Doctor {
  public:
@@ -215,7 +217,7 @@ class Doctor {
     }
     mapper_runs_ = IsRunning(mapper_);
     Say("registry", Verdict::kOk,
-        absl::StrFormat("%s knows %d registered nodes", registry_.path(), registered));
+        absl::StrFormat("%s: %s registered", registry_.path(), NodesText(registered)));
     if (mapper_runs_) {
       Say("mapper process", Verdict::kOk,
           absl::StrFormat("runs: pid %d, version %s, since %s", mapper_.pid, mapper_.version,
@@ -236,8 +238,9 @@ class Doctor {
     const std::string where = absl::StrFormat("%s port %d", Printable(host), port_);
     if (names.ok()) {
       Say(check, Verdict::kOk,
-          absl::StrFormat("%s answers, in %.1f ms, and lists %d nodes", where,
-                          absl::ToDoubleMilliseconds(absl::Now() - begin), names->size()));
+          absl::StrFormat("%s answers, in %.1f ms, and lists %s", where,
+                          absl::ToDoubleMilliseconds(absl::Now() - begin),
+                          NodesText(names->size())));
       return true;
     }
     const bool is_stranger =
@@ -254,6 +257,23 @@ class Doctor {
     return false;
   }
 
+  // Whether it is the mapper of the registry, or keeps its sockets: a keeper, systemd, or the
+  // mapper before it.
+  bool IsOfMapper(const Process& process) const {
+    if (!mapper_runs_) return false;
+    const auto mapper_pid = static_cast<pid_t>(mapper_.pid);
+    const std::vector<pid_t> family = WithAncestors(mapper_pid);
+    if (std::find(family.begin(), family.end(), process.pid) != family.end()) return true;
+    const auto mapper = std::find_if(processes_.begin(), processes_.end(),
+                                     [&](const Process& p) { return p.pid == mapper_pid; });
+    if (mapper == processes_.end()) return false;
+    return std::any_of(
+        process.listening.begin(), process.listening.end(), [&](const ListeningSocket& held) {
+          return std::any_of(mapper->listening.begin(), mapper->listening.end(),
+                             [&](const ListeningSocket& own) { return own.inode == held.inode; });
+        });
+  }
+
   // Of this host: who holds the port.
   void ExamineHolders() {
     const std::vector<ListeningSocket> on_port = SocketsOn(sockets_, port_);
@@ -262,13 +282,9 @@ class Doctor {
     if (on_port.empty()) return;
     std::vector<std::string> ours;
     std::vector<std::string> others;
-    const std::vector<pid_t> family =
-        mapper_runs_ ? WithAncestors(static_cast<pid_t>(mapper_.pid)) : std::vector<pid_t>();
     for (const Process& process : processes_) {
       if (SocketsOn(process.listening, port_).empty()) continue;
-      const bool is_ours =
-          mapper_runs_ ? std::find(family.begin(), family.end(), process.pid) != family.end()
-                       : process.name == kMapperProgram;
+      const bool is_ours = mapper_runs_ ? IsOfMapper(process) : process.name == kMapperProgram;
       (is_ours ? ours : others).push_back(ListedProcess(process));
     }
     if (!others.empty()) {
@@ -363,14 +379,9 @@ class Doctor {
   }
 
   void ExamineOtherMappers() {
-    const std::vector<pid_t> family =
-        mapper_runs_ ? WithAncestors(static_cast<pid_t>(mapper_.pid)) : std::vector<pid_t>();
     std::map<uint16_t, std::vector<std::string>> pids_by_port;
     for (const Process& process : processes_) {
-      if (process.name != kMapperProgram ||
-          std::find(family.begin(), family.end(), process.pid) != family.end()) {
-        continue;
-      }
+      if (process.name != kMapperProgram || IsOfMapper(process)) continue;
       std::set<uint16_t> ports;
       for (const ListeningSocket& socket : process.listening) ports.insert(socket.port);
       ports.erase(port_);
