@@ -243,8 +243,9 @@ class Doctor {
                           NodesText(names->size())));
       return true;
     }
-    const bool is_stranger =
-        absl::IsDataLoss(names.status()) || absl::IsInvalidArgument(names.status());
+    const bool is_stranger = absl::IsDataLoss(names.status()) ||
+                             absl::IsInvalidArgument(names.status()) ||
+                             ErrnoOf(names.status()) == ECONNRESET;
     if (is_stranger) {
       Say(check, Verdict::kFailed, absl::StrCat(where, " is held by something that is no mapper"),
           "end that program, or give the mapper another port (ERL_EPMD_PORT)");
