@@ -32,14 +32,14 @@ _evermap_tool() {
   for ((i = 1; i < COMP_CWORD; i++)); do
     word=${COMP_WORDS[i]}
     case $word in
-      --port | --registry | --listen | --host) i=$((i + 1)) ;;
+      --port | --registry | --listen | --host | --interval | --timeout) i=$((i + 1)) ;;
       -*) ;;
       *) subcommand=$word && break ;;
     esac
   done
   case ${COMP_WORDS[COMP_CWORD - 1]} in
     --registry | --stock | --ours) _evermap_complete -f && return ;;
-    --port | --listen | --host) return ;;
+    --port | --listen | --host | --interval | --timeout) return ;;
   esac
   if [[ ${COMP_WORDS[COMP_CWORD]} == -* ]]; then
     _evermap_complete -W "$(
@@ -48,8 +48,12 @@ _evermap_tool() {
     )"
   elif [[ -z $subcommand ]]; then
     _evermap_complete -W "$(_evermap_subcommands "$program")"
-  elif [[ $program == *epmdctl && $subcommand == lookup ]]; then
-    _evermap_complete -W "$(_evermap_nodes)"
+  elif [[ $program == *epmdctl ]]; then
+    case $subcommand in
+      lookup | doctor) _evermap_complete -W "$(_evermap_nodes)" ;;
+      names) _evermap_complete -A hostname ;;
+      upgrade) _evermap_complete -f ;;
+    esac
   fi
 }
 

@@ -93,4 +93,12 @@ uint64_t Snapshot::Sum(Counter WorkerStatistics::*counter) const {
   return sum;
 }
 
+uint64_t Snapshot::LatencyCount(size_t bucket) const {
+  uint64_t sum = 0;
+  for (uint32_t worker = 0; worker < kStatisticsWorkersMax; ++worker) {
+    sum += view().statistics(worker).latency_buckets[bucket].load(std::memory_order_relaxed);
+  }
+  return sum;
+}
+
 }  // namespace evermap::exporter

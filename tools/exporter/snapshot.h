@@ -9,6 +9,7 @@
 #ifndef EVERMAP_TOOLS_EXPORTER_SNAPSHOT_H_
 #define EVERMAP_TOOLS_EXPORTER_SNAPSHOT_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -52,6 +53,8 @@ class Snapshot {
   const RegistryView& view() const { return reader_->view(); }
   // Over all workers.
   uint64_t Sum(Counter WorkerStatistics::*counter) const;
+  // Requests in one bucket of the histogram of latencies (statistics.h), over all workers.
+  uint64_t LatencyCount(size_t bucket) const;
 
  private:
   std::string registry_path_;
