@@ -1,7 +1,11 @@
 #include "tools/current_registry.h"
 
+#include <unistd.h>
+
 #include <memory>
 #include <string>
+
+#include "registry/registry.h"
 
 namespace evermap {
 namespace {
@@ -23,6 +27,13 @@ bool CurrentRegistry::Read(absl::FunctionRef<void(const RegistryView&)> read, st
     if (reader_->IsNamed(path_)) break;
   }
   return true;
+}
+
+std::string UsualRegistryPath(uint16_t port) {
+  const std::string own = DefaultRegistryPath(port);
+  const std::string of_system = "/run/epmd/registry." + std::to_string(port);
+  const auto is_there = [](const std::string& path) { return access(path.c_str(), F_OK) == 0; };
+  return !is_there(own) && is_there(of_system) ? of_system : own;
 }
 
 }  // namespace evermap

@@ -35,6 +35,10 @@ class CurrentRegistry {
   uint32_t openings_ = 0;
 };
 
+// Where the registry of the mapper on `port` is when nobody says so: where one that this user runs
+// keeps it, or, when nothing is there, where the system's service does.
+std::string UsualRegistryPath(uint16_t port);
+
 }  // namespace evermap
 
 #endif  // EVERMAP_TOOLS_CURRENT_REGISTRY_H_

@@ -159,9 +159,10 @@ class Doctor {
 
   const std::vector<Check>& Examine() {
     if (!node_.host.empty() && !ExamineHost()) return checks_;
-    if (is_this_host_) ExamineThisHost();
-    if (!node_.host.empty()) ExamineAnswer(node_.host, "mapper on the host");
-    if (node_.name.empty()) return checks_;
+    bool can_answer = false;
+    if (is_this_host_) can_answer = ExamineThisHost();
+    if (!node_.host.empty()) can_answer |= ExamineAnswer(node_.host, "mapper on the host");
+    if (node_.name.empty() || !can_answer) return checks_;
     const std::optional<FoundNode> found = FindNode();
     if (found.has_value()) ExamineNode(*found);
     return checks_;
@@ -188,7 +189,8 @@ class Doctor {
     return true;
   }
 
-  void ExamineThisHost() {
+  // Whether registry or mapper can be asked for a name.
+  bool ExamineThisHost() {
     ExamineRegistry();
     const bool answers = ExamineAnswer(kThisHost, "mapper over TCP");
     sockets_ = ListeningSockets();
@@ -198,6 +200,7 @@ class Doctor {
       if (has_registry_) CompareAnswers();
     }
     ExamineOtherMappers();
+    return has_registry_ || answers;
   }
 
   void ExamineRegistry() {
@@ -478,7 +481,7 @@ class Doctor {
           "is it started with this name, on that host, and with this ERL_EPMD_PORT?");
     } else {
       Say("name", Verdict::kFailed, std::string(node.status().message()),
-          "see above: the mapper has to answer first");
+          "is the name well-formed, and does the mapper answer every time?");
     }
     return std::nullopt;
   }

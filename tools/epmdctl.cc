@@ -5,7 +5,6 @@
 #include <string>
 
 #include "absl/time/time.h"
-#include "registry/registry.h"
 #include "tools/current_registry.h"
 #include "tools/doctor_command.h"
 #include "tools/lookup_command.h"
@@ -33,8 +32,10 @@ int Main(int argc, char** argv) {
   app.add_option("--port", port, "port of the mapper")
       ->envname("ERL_EPMD_PORT")
       ->capture_default_str();
-  app.add_option("--registry", path,
-                 "registry file (default: where the mapper on that port keeps it)");
+  app.add_option(
+      "--registry", path,
+      "registry file (default: where the mapper on that port, this user's or the system's, keeps "
+      "it)");
   app.add_flag("--json", json, "print JSON");
   bool all = false;
   CLI::App* list = app.add_subcommand("list", "print all registered nodes");
@@ -79,7 +80,7 @@ int Main(int argc, char** argv) {
       ->capture_default_str();
   CLI11_PARSE(app, argc, argv);
 
-  CurrentRegistry registry(path.empty() ? DefaultRegistryPath(port) : path);
+  CurrentRegistry registry(path.empty() ? UsualRegistryPath(port) : path);
   if (list->parsed()) return ListNodes(registry, all, json);
   if (lookup->parsed()) return LookupNode(registry, port, node, json);
   if (names->parsed()) return ListNames(host, port, json);
