@@ -1,6 +1,7 @@
 #include "tools/sample.h"
 
 #include <algorithm>
+#include <cmath>
 #include <ctime>
 #include <iterator>
 #include <nlohmann/json.hpp>
@@ -31,7 +32,7 @@ double SecondsBetween(const Sample& before, const Sample& now) {
 
 std::string RateText(double rate) {
   return rate < 10 && rate > 0 ? absl::StrFormat("%.1f", rate)
-                               : GroupedText(static_cast<uint64_t>(rate + 0.5));
+                               : GroupedText(static_cast<uint64_t>(std::llround(rate)));
 }
 
 // Rows of kCounted from `begin` to before `end`; those that never happened are left out.
