@@ -52,13 +52,12 @@ int LookupOverTcp(const std::string& host, uint16_t port, const std::string& nam
 
 int LookupInRegistry(const std::string& path, const Registration& node, bool json) {
   if (json) {
-    nlohmann::json answer = ToJson(node);
+    nlohmann::json answer = NodeJson(node);
     answer["via"] = "shared memory";
     answer["registry"] = path;
     PrintJson(answer);
     return 0;
   }
-  PrintNodeHead();
   PrintNode(node);
   std::printf("from shared memory, %s\n", Printable(path).c_str());
   return 0;

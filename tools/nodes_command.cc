@@ -12,6 +12,7 @@
 #include "tools/output.h"
 
 namespace evermap {
+namespace {
 
 const char* StateText(RegistrationState state) {
   switch (state) {
@@ -39,16 +40,18 @@ nlohmann::json ToJson(const Registration& node) {
   };
 }
 
-void PrintNodeHead() {
+void PrintHead() {
   std::printf("%-32s %5s %10s  %-20s  %s\n", "NAME", "PORT", "CREATION", "SINCE", "STATE");
 }
 
-void PrintNode(const Registration& node) {
+void PrintRow(const Registration& node) {
   const std::string left = node.left_unix_ns == 0 ? "" : " since " + TimeText(node.left_unix_ns);
   std::printf("%-32s %5u %10u  %s  %s%s\n", Printable(node.name()).c_str(), unsigned{node.port},
               node.creation, TimeText(node.since_unix_ns).c_str(), StateText(node.state),
               left.c_str());
 }
+
+}  // namespace
 
 int ListNodes(CurrentRegistry& registry, bool all, bool json) {
   std::vector<Registration> nodes;
@@ -74,9 +77,16 @@ int ListNodes(CurrentRegistry& registry, bool all, bool json) {
     PrintJson(list);
     return 0;
   }
-  PrintNodeHead();
-  for (const Registration& listed : nodes) PrintNode(listed);
+  PrintHead();
+  for (const Registration& listed : nodes) PrintRow(listed);
   return 0;
+}
+
+nlohmann::json NodeJson(const Registration& node) { return ToJson(node); }
+
+void PrintNode(const Registration& node) {
+  PrintHead();
+  PrintRow(node);
 }
 
 }  // namespace evermap

@@ -9,14 +9,12 @@
 
 namespace evermap {
 
-const char* StateText(RegistrationState state);
-nlohmann::json ToJson(const Registration& node);
-// As rows of a table.
-void PrintNodeHead();
-void PrintNode(const Registration& node);
-
 // Prints all nodes, with `all` also the remembered ones. Returns the exit code.
 int ListNodes(CurrentRegistry& registry, bool all, bool json);
+
+// One node as ListNodes() shows it, as JSON and as a table.
+nlohmann::json NodeJson(const Registration& node);
+void PrintNode(const Registration& node);
 
 }  // namespace evermap
 
