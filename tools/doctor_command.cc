@@ -28,7 +28,6 @@
 #include "registry/status.h"
 #include "tools/handshake.h"
 #include "tools/lookup_command.h"
-#include "tools/nodes_command.h"
 #include "tools/output.h"
 #include "tools/processes.h"
 #include "tools/remote.h"
