@@ -185,12 +185,13 @@ class Mapper final : private Upgrade::Host {
   // False when nobody serves after this mapper that should.
   bool Leave();
 
-  // Passes what the workers have registered to the store, and finds out where the nodes listen.
+  // Passes what the workers have registered to the store, and finds out who the nodes are.
   void StoreNew();
   // False when the registration has ended.
   bool StoreConnection(uint32_t slot, uint64_t id);
   void FlushStore();
-  void FindListener(const Registration& node);
+  // Who a node is: its user, and the socket on which it listens.
+  void FindOwner(const Registration& node);
   void FindListenersAmongAll();
   void ReplaceKeeper();
 
@@ -228,7 +229,7 @@ class Mapper final : private Upgrade::Host {
   std::optional<Upgrade> upgrade_;
   bool is_succeeded_ = false;  // another mapper has taken over
 
-  ListenerQuery listener_query_;
+  SocketQuery socket_query_;
   std::vector<Place> unknown_listeners_;
   int64_t search_ms_ = 0;
   int64_t judge_ms_ = 0;
@@ -553,7 +554,7 @@ void Mapper::StoreNew() {
       const OwnedFd connection = custody_->Duplicate(found_);
       if (connection.valid()) upgrade_->Pass(connection.get());
     }
-    FindListener(found_);
+    FindOwner(found_);
     if (store_.kind() == Store::Kind::kSystemd) {
       store_queue_.Add(slot, found_.id, now_ms);
     } else {
@@ -590,19 +591,18 @@ void Mapper::FlushStore() {
   }
 }
 
-void Mapper::FindListener(const Registration& node) {
+void Mapper::FindOwner(const Registration& node) {
   sockaddr_storage peer = {};
   socklen_t size = sizeof(peer);
   const int fd = custody_->DescriptorOf(node.slot);
-  uint64_t cookie = 0;
+  Amendment found;
   if (fd >= 0 && getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &size) == 0) {
-    cookie = listener_query_.CookieOf(peer, node.port);
+    found.owner_uid = socket_query_.PeerUid(fd);
+    const uint64_t cookie = socket_query_.ListenerCookie(peer, node.port);
+    if (cookie != 0) found.listener_cookie = cookie;
   }
-  if (cookie != 0) {
-    registry_->Amend(node.slot, node.id, {.listener_cookie = cookie});
-  } else {
-    unknown_listeners_.push_back({node.slot, node.id, false});
-  }
+  registry_->Amend(node.slot, node.id, found);
+  if (!found.listener_cookie.has_value()) unknown_listeners_.push_back({node.slot, node.id, false});
 }
 
 // A node may listen on one address and register through another.
