@@ -34,6 +34,7 @@
 #include "daemon/notify.h"
 #include "daemon/orphans.h"
 #include "daemon/peer.h"
+#include "daemon/reservations.h"
 #include "daemon/sock_diag.h"
 #include "daemon/store.h"
 #include "daemon/store_queue.h"
@@ -164,6 +165,7 @@ class Mapper final : private Upgrade::Host {
   absl::Status Start(absl::FunctionRef<void()> on_ready);
   // A mapper that cannot start is tried again by systemd at once, and for ever (epmd.service).
   void SlowDownSystemd() const;
+  absl::Status ReadReservations();
   absl::Status TakeListeners();
   void ChooseStore();
   absl::Status OpenRegistry(bool is_prepared_only);
@@ -221,6 +223,7 @@ class Mapper final : private Upgrade::Host {
   std::optional<Custody> custody_;
   std::optional<Orphans> orphans_;
   SourceBound sources_;
+  Reservations reservations_;
   std::optional<Shared> shared_;
   std::vector<std::unique_ptr<Worker>> workers_;
   std::vector<std::thread> threads_;
@@ -241,6 +244,7 @@ class Mapper final : private Upgrade::Host {
 absl::Status Mapper::Start(absl::FunctionRef<void()> on_ready) {
   if (inherited_.predecessor.valid()) succession_.emplace(std::move(inherited_.predecessor));
   descriptors_max_ = RaiseDescriptorLimit();
+  if (absl::Status status = ReadReservations(); !status.ok()) return status;
   if (absl::Status status = TakeListeners(); !status.ok()) return status;
   ChooseStore();
   // A successor finds out whether it could; the rest comes when the registry is at rest.
@@ -297,6 +301,15 @@ void Mapper::SlowDownSystemd() const {
                                    !succession_.has_value() && !inherited_.keeper.valid() &&
                                    store_.kind() != Store::Kind::kKeeper;
   if (is_its_main_process) absl::SleepFor(kFailurePause);
+}
+
+absl::Status Mapper::ReadReservations() {
+  absl::Status status = reservations_.Read(options_.reservations);
+  // Nodes that were registered when the mapper before died are not to be lost for it.
+  if (status.ok() || inherited_.connections.empty()) return status;
+  Log(Severity::kError, "%s; the name is refused to all until the mapper is restarted",
+      status.message());
+  return absl::OkStatus();
 }
 
 absl::Status Mapper::TakeListeners() {
@@ -372,8 +385,8 @@ absl::Status Mapper::MakeCustody() {
 
 void Mapper::MakeWorkers() {
   orphans_.emplace(*registry_, options_.orphan_grace);
-  shared_.emplace(options_, *registry_, *custody_, sources_, listeners_, descriptors_max_,
-                  RequestStop);
+  shared_.emplace(options_, *registry_, *custody_, sources_, reservations_, listeners_,
+                  descriptors_max_, RequestStop);
   for (std::unique_ptr<Loop>& loop : loops_) {
     workers_.push_back(std::make_unique<Worker>(static_cast<uint32_t>(workers_.size()),
                                                 std::move(loop), *shared_));
