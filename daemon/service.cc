@@ -52,7 +52,7 @@ class BusError {
   }
 
  private:
-  sd_bus_error error_ = SD_BUS_ERROR_NULL;
+  sd_bus_error error_ = {};  // SD_BUS_ERROR_NULL is C
 };
 
 // A connection to a manager. Its own socket, which only its own user may use, works without a

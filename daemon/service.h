@@ -22,7 +22,7 @@ namespace evermap {
 
 // By how much a node's start is delayed at most, as long as systemd answers: waiting for the mapper
 // in StartMapperService(), and for the move in LeaveService(). A systemd that does not answer costs
-// kManagerTimeout for a question; the first one that fails is the last.
+// kManagerTimeout for each of the few questions.
 inline constexpr absl::Duration kServiceStartTimeout = absl::Seconds(5);
 inline constexpr absl::Duration kManagerTimeout = absl::Seconds(2);
 inline constexpr absl::Duration kLeaveTimeout = absl::Seconds(1);
