@@ -614,6 +614,8 @@ void Mapper::FindOwner(const Registration& node) {
     const uint64_t cookie = socket_query_.ListenerCookie(peer, node.port);
     if (cookie != 0) found.listener_cookie = cookie;
   }
+  // Nothing is amended when the registration has ended, and so before the number of its descriptor
+  // may have been another connection's.
   registry_->Amend(node.slot, node.id, found);
   if (!found.listener_cookie.has_value()) unknown_listeners_.push_back({node.slot, node.id, false});
 }

@@ -274,6 +274,24 @@ class ReserveTest(unittest.TestCase):
         with mapper.register(b'rabbit')[0]:
             self.refused(mapper, b'hare')
 
+    @as_root_only
+    def test_in_a_user_namespace(self):
+        """Who has no number there is not the user of the number that the kernel gives all of them."""
+        namespace = ['unshare', '--user', '--map-root-user']
+        if subprocess.run([*namespace, 'true'], capture_output=True, check=False).returncode != 0:
+            self.skipTest('no user namespaces here')
+        mapper = self.mapper('hare=65534', 'rabbit=root', prefix=namespace)
+        with mapper.register(b'rabbit')[0]:
+            self.assertEqual(owner_of(mapper, 'rabbit')['uid'], 0)
+            with user(ALICE):
+                self.refused(mapper, b'hare')
+                fox = mapper.register(b'fox', port=1)[0]
+            with fox:
+                # After it another one is looked at.
+                with mapper.register(b'dog')[0]:
+                    owner_of(mapper, 'dog')
+                    self.assertIsNone(lookup(mapper, 'fox')['uid'])
+
     def test_start_fails(self):
         self.assertIn('NAME=USER', start_fails('-reserve', 'hare'))
         self.assertIn('does not know', start_fails('-reserve', 'hare=no-such-user-here'))
