@@ -34,6 +34,7 @@
 #include "daemon/notify.h"
 #include "daemon/orphans.h"
 #include "daemon/peer.h"
+#include "daemon/reservations.h"
 #include "daemon/sock_diag.h"
 #include "daemon/store.h"
 #include "daemon/store_queue.h"
@@ -164,6 +165,7 @@ class Mapper final : private Upgrade::Host {
   absl::Status Start(absl::FunctionRef<void()> on_ready);
   // A mapper that cannot start is tried again by systemd at once, and for ever (epmd.service).
   void SlowDownSystemd() const;
+  absl::Status ReadReservations();
   absl::Status TakeListeners();
   void ChooseStore();
   absl::Status OpenRegistry(bool is_prepared_only);
@@ -185,12 +187,13 @@ class Mapper final : private Upgrade::Host {
   // False when nobody serves after this mapper that should.
   bool Leave();
 
-  // Passes what the workers have registered to the store, and finds out where the nodes listen.
+  // Passes what the workers have registered to the store, and finds out who the nodes are.
   void StoreNew();
   // False when the registration has ended.
   bool StoreConnection(uint32_t slot, uint64_t id);
   void FlushStore();
-  void FindListener(const Registration& node);
+  // Who a node is: its user, and the socket on which it listens.
+  void FindOwner(const Registration& node);
   void FindListenersAmongAll();
   void ReplaceKeeper();
 
@@ -220,6 +223,7 @@ class Mapper final : private Upgrade::Host {
   std::optional<Custody> custody_;
   std::optional<Orphans> orphans_;
   SourceBound sources_;
+  Reservations reservations_;
   std::optional<Shared> shared_;
   std::vector<std::unique_ptr<Worker>> workers_;
   std::vector<std::thread> threads_;
@@ -228,7 +232,7 @@ class Mapper final : private Upgrade::Host {
   std::optional<Upgrade> upgrade_;
   bool is_succeeded_ = false;  // another mapper has taken over
 
-  ListenerQuery listener_query_;
+  SocketQuery socket_query_;
   std::vector<Place> unknown_listeners_;
   int64_t search_ms_ = 0;
   int64_t judge_ms_ = 0;
@@ -240,6 +244,7 @@ class Mapper final : private Upgrade::Host {
 absl::Status Mapper::Start(absl::FunctionRef<void()> on_ready) {
   if (inherited_.predecessor.valid()) succession_.emplace(std::move(inherited_.predecessor));
   descriptors_max_ = RaiseDescriptorLimit();
+  if (absl::Status status = ReadReservations(); !status.ok()) return status;
   if (absl::Status status = TakeListeners(); !status.ok()) return status;
   ChooseStore();
   // A successor finds out whether it could; the rest comes when the registry is at rest.
@@ -296,6 +301,15 @@ void Mapper::SlowDownSystemd() const {
                                    !succession_.has_value() && !inherited_.keeper.valid() &&
                                    store_.kind() != Store::Kind::kKeeper;
   if (is_its_main_process) absl::SleepFor(kFailurePause);
+}
+
+absl::Status Mapper::ReadReservations() {
+  absl::Status status = reservations_.Read(options_.reservations);
+  // Nodes that were registered when the mapper before died are not to be lost for it.
+  if (status.ok() || inherited_.connections.empty()) return status;
+  Log(Severity::kError, "%s; the name is refused to all until the mapper is restarted",
+      status.message());
+  return absl::OkStatus();
 }
 
 absl::Status Mapper::TakeListeners() {
@@ -371,8 +385,8 @@ absl::Status Mapper::MakeCustody() {
 
 void Mapper::MakeWorkers() {
   orphans_.emplace(*registry_, options_.orphan_grace);
-  shared_.emplace(options_, *registry_, *custody_, sources_, listeners_, descriptors_max_,
-                  RequestStop);
+  shared_.emplace(options_, *registry_, *custody_, sources_, reservations_, listeners_,
+                  descriptors_max_, RequestStop);
   for (std::unique_ptr<Loop>& loop : loops_) {
     workers_.push_back(std::make_unique<Worker>(static_cast<uint32_t>(workers_.size()),
                                                 std::move(loop), *shared_));
@@ -553,7 +567,7 @@ void Mapper::StoreNew() {
       const OwnedFd connection = custody_->Duplicate(found_);
       if (connection.valid()) upgrade_->Pass(connection.get());
     }
-    FindListener(found_);
+    FindOwner(found_);
     if (store_.kind() == Store::Kind::kSystemd) {
       store_queue_.Add(slot, found_.id, now_ms);
     } else {
@@ -590,19 +604,20 @@ void Mapper::FlushStore() {
   }
 }
 
-void Mapper::FindListener(const Registration& node) {
+void Mapper::FindOwner(const Registration& node) {
   sockaddr_storage peer = {};
   socklen_t size = sizeof(peer);
   const int fd = custody_->DescriptorOf(node.slot);
-  uint64_t cookie = 0;
+  Amendment found;
   if (fd >= 0 && getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &size) == 0) {
-    cookie = listener_query_.CookieOf(peer, node.port);
+    found.owner_uid = socket_query_.PeerUid(fd);
+    const uint64_t cookie = socket_query_.ListenerCookie(peer, node.port);
+    if (cookie != 0) found.listener_cookie = cookie;
   }
-  if (cookie != 0) {
-    registry_->Amend(node.slot, node.id, {.listener_cookie = cookie});
-  } else {
-    unknown_listeners_.push_back({node.slot, node.id, false});
-  }
+  // Nothing is amended when the registration has ended, and so before the number of its descriptor
+  // may have been another connection's.
+  registry_->Amend(node.slot, node.id, found);
+  if (!found.listener_cookie.has_value()) unknown_listeners_.push_back({node.slot, node.id, false});
 }
 
 // A node may listen on one address and register through another.

@@ -189,6 +189,14 @@ bool Worker::IsDescriptorTableFull(int fd) const {
 
 void Worker::OnAccepted(int fd, const sockaddr_storage& peer) {
   Count(statistics_.connections_accepted);
+  if (!IsAllowed(fd, peer)) {
+    Count(statistics_.closed_malformed);
+    LogLimited(shared_.log_not_allowed, Severity::kWarning,
+               "a connection from %s is closed: it is in none of the networks that -allow names",
+               AddressText(peer));
+    close(fd);
+    return;
+  }
   if (IsDescriptorTableFull(fd)) {
     LogLimited(
         shared_.log_descriptors, Severity::kWarning,
@@ -227,6 +235,14 @@ void Worker::OnAccepted(int fd, const sockaddr_storage& peer) {
   Delay(shared_.options.delay_accept);
   connections_.SetDeadline(number, MonotonicMs() + packet_timeout_ms_);
   Receive(number);
+}
+
+bool Worker::IsAllowed(int fd, const sockaddr_storage& peer) const {
+  const std::vector<Network>& allowed = shared_.options.allowed;
+  return allowed.empty() ||
+         std::any_of(allowed.begin(), allowed.end(),
+                     [&peer](const Network& network) { return network.Contains(peer); }) ||
+         IsLocalPeer(fd);
 }
 
 void Worker::OnAcceptFailed(uint32_t listener, int error) {
@@ -367,6 +383,20 @@ bool Worker::IsHeld(uint32_t slot, uint64_t id) {
          found_.state != RegistrationState::kRemembered;
 }
 
+bool Worker::MayHave(int fd, std::string_view name) {
+  const Reservations::Holder* holder = shared_.reservations.HolderOf(name);
+  if (holder == nullptr) return true;
+  const uint32_t uid = socket_query_.PeerUid(fd);
+  if (uid != kUnknownUid && uid == holder->uid) return true;
+  LogLimited(shared_.log_reserved, Severity::kWarning,
+             "node %s is refused: its name is reserved for user %s, and %s asked for it",
+             Escaped(name), Escaped(holder->user),
+             uid == kUnknownUid ? "somebody who cannot be told (another network or user namespace, "
+                                  "or gone already)"
+                                : absl::StrCat("user ", uid));
+  return false;
+}
+
 RegisterResult Worker::Register(const NodeRecord& node) {
   RegisterResult result;
   for (int i = 0; i < kRegisterAttemptsMax; ++i) {
@@ -419,6 +449,10 @@ void Worker::Answer(uint32_t number, const protocol::Alive2Request& request) {
     return;
   }
   if (!request.acceptable) {
+    Refuse(number, request);
+    return;
+  }
+  if (!MayHave(connection.fd, request.node.name)) {
     Refuse(number, request);
     return;
   }

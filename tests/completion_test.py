@@ -68,7 +68,8 @@ class CompletionTest(unittest.TestCase):
 
     def test_epmd(self):
         self.assertEqual(self.complete('epmd', '-na'), {'-names'})
-        self.assertLessEqual({'-port', '-address', '-daemon', '-systemd', '-d', '-debug', '-names', '-kill', '-stop', '-loop'},
+        self.assertLessEqual({'-port', '-address', '-daemon', '-systemd', '-d', '-debug', '-names', '-kill', '-stop', '-loop',
+                              '-allow', '-reserve'},
                              self.complete('epmd', '-'))
         self.assertEqual(self.complete('epmd', '-port', '4370', '-dae'), {'-daemon'})
         self.assertEqual(self.complete('epmd', '-loop', 'e'), {'epoll'})

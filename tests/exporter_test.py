@@ -169,6 +169,13 @@ class ExporterTest(unittest.TestCase):
         with open(f'/proc/{exporter.process.pid}/maps') as maps:
             self.assertFalse([line for line in maps if self.registry in line and 'w' in line.split()[1]])
 
+    def test_user_of_a_node(self):
+        mapper = self.start_mapper()
+        self.register(mapper, b'hare')
+        exporter = self.start_exporter()
+        harness.wait_until(lambda: {dict(labels)['uid'] for name, labels in exporter.metrics()
+                                    if name == 'evermap_node_info'} == {str(os.geteuid())}, 'the user')
+
     def test_mapper_comes_and_goes(self):
         mapper = self.start_mapper(keeper=True)
         self.register(mapper, b'hare')

@@ -38,6 +38,9 @@ int LookupOverTcp(const std::string& host, uint16_t port, const std::string& nam
         {"hidden", node->node_type == protocol::kNodeTypeHidden},
         {"highest_version", node->highest_version},
         {"lowest_version", node->lowest_version},
+        {"uid", nullptr},
+        {"user", nullptr},
+        {"pid", nullptr},
     };
     answer["via"] = "tcp";
     answer["mapper"] = {{"host", host}, {"port", port}};

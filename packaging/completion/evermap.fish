@@ -47,6 +47,8 @@ complete -c epmd -f
 complete -c epmd -a '(__evermap_epmd_options)'
 complete -c epmd -o loop -x -a 'auto io_uring epoll'
 complete -c epmd -o registry -r -F
+complete -c epmd -o allow -x
+complete -c epmd -o reserve -x
 complete -c epmd -o stop -x -a '(__evermap_nodes)'
 
 complete -c use-evermap -f -a '(__fish_complete_directories)'

@@ -253,7 +253,8 @@ void AppendNodes(const Snapshot& snapshot, std::vector<MetricFamily>& families) 
                                     {"port", absl::StrCat(node.port)},
                                     {"creation", absl::StrCat(node.creation)},
                                     {"state", StateText(node)},
-                                    {"type", TypeText(node)}}));
+                                    {"type", TypeText(node)},
+                                    {"uid", UidText(node)}}));
     since.metric.push_back(Gauge(Seconds(node.since_unix_ns), {{"name", node.name}}));
   }
   families.push_back(std::move(info));

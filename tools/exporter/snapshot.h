@@ -32,6 +32,7 @@ class Snapshot {
     bool orphaned = false;
     bool hidden = false;
     int64_t since_unix_ns = 0;
+    uint32_t owner_uid = ~0u;  // ~0 when not known
   };
 
   // Opens the file anew each time: it may not be there yet, and a mapper with another layout puts a
@@ -67,6 +68,7 @@ class Snapshot {
 
 const char* StateText(const Snapshot::Node& node);  // live, orphaned
 const char* TypeText(const Snapshot::Node& node);   // normal, hidden
+std::string UidText(const Snapshot::Node& node);    // a number, or nothing when it is not known
 
 // `bytes` with each byte that is not part of a valid sequence replaced by U+FFFD. A registry is not
 // trusted to hold valid names, and neither Prometheus nor JSON takes others.
