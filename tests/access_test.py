@@ -58,7 +58,7 @@ def upgrade(mapper):
 
 
 def owner_of(mapper, name):
-    """The node as epmdctl shows it; the mapper finds out whose it is after it has registered it."""
+    """The node as epmdctl shows it; the mapper finds out whose it is when it has been there for a second."""
     return harness.wait_until(lambda: (node := lookup(mapper, name))['uid'] is not None and node, f'the user of {name}')
 
 
@@ -133,6 +133,13 @@ class OwnerTest(unittest.TestCase):
             self.mapper.stop()
             self.mapper.start()
             self.assertEqual(owner_of(self.mapper, 'hare')['uid'], os.geteuid())
+
+    def test_a_restart_before_it_is_known(self):
+        mapper = self._mapper(keeper=True)
+        with mapper.register(b'hare', port=1)[0]:
+            harness.wait_until(lambda: status(mapper)['counters']['stored'], 'the connection is stored')
+            upgrade(mapper)
+            self.assertEqual(owner_of(mapper, 'hare')['uid'], os.geteuid())
 
 
 def start_fails(*args):
