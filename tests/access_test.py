@@ -230,6 +230,19 @@ class ReserveTest(unittest.TestCase):
         with user(ALICE):
             mapper.register(b'hare')[0].close()
 
+    def test_upgrade_to_what_cannot_be_read(self):
+        with tempfile.NamedTemporaryFile('w', prefix='evermap-test-') as reserved:
+            reserved.write(f'rabbit={os.geteuid()}\n')
+            reserved.flush()
+            mapper = self.mapper('@' + reserved.name, keeper=True)
+            old = status(mapper)['pid']
+            reserved.write('nonsense\n')
+            reserved.flush()
+            epmdctl(mapper, 'upgrade', codes=(1,))
+            self.assertIn('nonsense', status(mapper)['last_upgrade']['text'])
+            self.assertEqual(status(mapper)['pid'], old)
+            mapper.register(b'rabbit')[0].close()
+
     @as_root_only
     def test_adoption(self):
         """An orphan's name goes back to its user, with the same creation, and to nobody else."""
