@@ -13,6 +13,7 @@
 #include <array>
 #include <cerrno>
 #include <cstdlib>
+#include <deque>
 #include <memory>
 #include <optional>
 #include <string>
@@ -54,6 +55,12 @@ constexpr int64_t kKeeperPauseMs = 1000;
 constexpr absl::Duration kFailurePause = absl::Seconds(1);
 // How often listening sockets that were not found at once are looked for among all.
 constexpr int64_t kSearchIntervalMs = 1000;
+// Whose a node is, only people ask, and to find it out costs 4 us: it is done for nodes that stay,
+// and not while many come at once.
+constexpr int64_t kOwnerDelayMs = 1000;
+constexpr int kOwnersPerTurn = 64;
+// Of more that come in that time it stays unknown.
+constexpr size_t kUnknownOwnersMax = 65536;
 
 // Wakes the main thread for a stop. Of the process, since there is one mapper in it.
 int g_stop_fd = -1;
@@ -130,7 +137,8 @@ OwnedFd SignalDescriptor() {
 struct Place {
   uint32_t slot;
   uint64_t id;
-  bool is_orphaned;
+  bool is_orphaned = false;
+  bool has_owner = true;
 };
 using Places = absl::flat_hash_map<uint64_t, Place>;  // by SO_COOKIE
 
@@ -187,14 +195,16 @@ class Mapper final : private Upgrade::Host {
   // False when nobody serves after this mapper that should.
   bool Leave();
 
-  // Passes what the workers have registered to the store, and finds out who the nodes are.
+  // Passes what the workers have registered to the store, and finds out where the nodes listen.
   void StoreNew();
   // False when the registration has ended.
   bool StoreConnection(uint32_t slot, uint64_t id);
   void FlushStore();
-  // Who a node is: its user, and the socket on which it listens.
-  void FindOwner(const Registration& node);
+  void FindListener(const Registration& node);
   void FindListenersAmongAll();
+  // Whose a node is, is asked for a moment later.
+  void PlanOwner(uint32_t slot, uint64_t id);
+  void FindOwners(int64_t now_ms);
   void ReplaceKeeper();
 
   bool PauseWorkers() override;
@@ -234,6 +244,12 @@ class Mapper final : private Upgrade::Host {
 
   SocketQuery socket_query_;
   std::vector<Place> unknown_listeners_;
+  struct UnknownOwner {
+    uint32_t slot;
+    uint64_t id;
+    int64_t due_ms;
+  };
+  std::deque<UnknownOwner> unknown_owners_;  // by due_ms
   int64_t search_ms_ = 0;
   int64_t judge_ms_ = 0;
   int64_t flush_ms_ = -1;   // MonotonicMs(); -1: not planned
@@ -400,7 +416,8 @@ Places Mapper::FindPlaces() {
   registry_->ForEach([&](const Registration& node) {
     if (node.state == RegistrationState::kRemembered) return;
     places[node.connection_cookie] = {node.slot, node.id,
-                                      node.state == RegistrationState::kOrphaned};
+                                      node.state == RegistrationState::kOrphaned,
+                                      node.owner_uid != kUnknownUid};
   });
   return places;
 }
@@ -439,6 +456,7 @@ void Mapper::TakeConnection(OwnedFd connection, const Places& places) {
   if (custody_->DescriptorOf(place.slot) >= 0) return;  // stored twice
   if (place.is_orphaned && !registry_->Adopt(place.slot, place.id, cookie)) return;
   custody_->HoldStored(place.slot, connection.get());
+  if (!place.has_owner) PlanOwner(place.slot, place.id);
   workers_[next_worker_++ % workers_.size()]->Give(std::move(connection), place.slot, place.id);
 }
 
@@ -472,6 +490,7 @@ int Mapper::TimeoutMs() const {
   wake_by(keeper_ms_);
   if (orphans_->count() > 0) wake_by(judge_ms_);
   if (!unknown_listeners_.empty()) wake_by(search_ms_);
+  if (!unknown_owners_.empty()) wake_by(unknown_owners_.front().due_ms);
   if (upgrade_->is_under_way()) wake_by(upgrade_->deadline_ms());
   if (wake_ms < 0) return -1;
   return static_cast<int>(std::max<int64_t>(wake_ms - MonotonicMs(), 0));
@@ -552,6 +571,7 @@ void Mapper::OnTimers() {
     orphans_->Judge();
     judge_ms_ = now_ms + kJudgeIntervalMs;
   }
+  FindOwners(now_ms);
   if (!unknown_listeners_.empty() && now_ms >= search_ms_) {
     FindListenersAmongAll();
     search_ms_ = now_ms + kSearchIntervalMs;
@@ -567,7 +587,8 @@ void Mapper::StoreNew() {
       const OwnedFd connection = custody_->Duplicate(found_);
       if (connection.valid()) upgrade_->Pass(connection.get());
     }
-    FindOwner(found_);
+    FindListener(found_);
+    PlanOwner(slot, found_.id);
     if (store_.kind() == Store::Kind::kSystemd) {
       store_queue_.Add(slot, found_.id, now_ms);
     } else {
@@ -604,20 +625,36 @@ void Mapper::FlushStore() {
   }
 }
 
-void Mapper::FindOwner(const Registration& node) {
+void Mapper::FindListener(const Registration& node) {
   sockaddr_storage peer = {};
   socklen_t size = sizeof(peer);
   const int fd = custody_->DescriptorOf(node.slot);
-  Amendment found;
+  uint64_t cookie = 0;
   if (fd >= 0 && getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &size) == 0) {
-    found.owner_uid = socket_query_.PeerUid(fd);
-    const uint64_t cookie = socket_query_.ListenerCookie(peer, node.port);
-    if (cookie != 0) found.listener_cookie = cookie;
+    cookie = socket_query_.ListenerCookie(peer, node.port);
   }
-  // Nothing is amended when the registration has ended, and so before the number of its descriptor
-  // may have been another connection's.
-  registry_->Amend(node.slot, node.id, found);
-  if (!found.listener_cookie.has_value()) unknown_listeners_.push_back({node.slot, node.id, false});
+  if (cookie != 0) {
+    registry_->Amend(node.slot, node.id, {.listener_cookie = cookie});
+  } else {
+    unknown_listeners_.push_back({.slot = node.slot, .id = node.id});
+  }
+}
+
+void Mapper::PlanOwner(uint32_t slot, uint64_t id) {
+  if (unknown_owners_.size() >= kUnknownOwnersMax) return;
+  unknown_owners_.push_back({slot, id, MonotonicMs() + kOwnerDelayMs});
+}
+
+void Mapper::FindOwners(int64_t now_ms) {
+  for (int i = 0; i < kOwnersPerTurn; ++i) {
+    if (unknown_owners_.empty() || unknown_owners_.front().due_ms > now_ms) return;
+    const UnknownOwner node = unknown_owners_.front();
+    unknown_owners_.pop_front();
+    const int fd = custody_->DescriptorOf(node.slot);
+    // Nothing is amended when the registration has ended, and so before the number of its
+    // descriptor may have been another connection's.
+    if (fd >= 0) registry_->Amend(node.slot, node.id, {.owner_uid = socket_query_.PeerUid(fd)});
+  }
 }
 
 // A node may listen on one address and register through another.

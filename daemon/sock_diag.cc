@@ -171,7 +171,9 @@ absl::StatusOr<Listeners> ReadListeners() {
 }
 
 bool SocketQuery::Open() {
-  if (!netlink_.valid()) netlink_ = OpenNetlink();
+  if (netlink_.valid()) return true;
+  netlink_ = OpenNetlink();
+  network_namespace_ = NetworkNamespace(netlink_.get());
   return netlink_.valid();
 }
 
@@ -203,7 +205,7 @@ uint32_t SocketQuery::PeerUid(int fd) {
   const Endpoint destination = EndpointOf(here);
   // A socket of the same numbers in this process's own network namespace is another one.
   if (source.family == AF_UNSPEC || source.family != destination.family ||
-      NetworkNamespace(fd) != NetworkNamespace(netlink_.get())) {
+      NetworkNamespace(fd) != network_namespace_) {
     return kUnknownUid;
   }
   Request request = RequestFor(source.family, 0);

@@ -44,15 +44,17 @@ class SocketQuery {
   // none, or the kernel does not tell.
   uint64_t ListenerCookie(const sockaddr_storage& address, uint16_t port);
 
-  // The user who made the socket at the other end of connection `fd`. kUnknownUid when that end is
-  // on another host or in another network namespace than this process, when it is closed, when the
-  // user has no number in this process's user namespace, and when the kernel does not tell.
+  // The user who made the socket at the other end of connection `fd`. kUnknownUid
+  // when that end is on another host or in another network namespace than this process, when it is
+  // closed, when the user has no number in this process's user namespace, and when the kernel does
+  // not tell.
   uint32_t PeerUid(int fd);
 
  private:
   bool Open();
 
   OwnedFd netlink_;
+  uint64_t network_namespace_ = 0;
 };
 
 }  // namespace evermap

@@ -58,7 +58,7 @@ def upgrade(mapper):
 
 
 def owner_of(mapper, name):
-    """The node as epmdctl shows it; the mapper finds out whose it is after it has registered it."""
+    """The node as epmdctl shows it; the mapper finds out whose it is when it has been there for a second."""
     return harness.wait_until(lambda: (node := lookup(mapper, name))['uid'] is not None and node, f'the user of {name}')
 
 
@@ -133,6 +133,13 @@ class OwnerTest(unittest.TestCase):
             self.mapper.stop()
             self.mapper.start()
             self.assertEqual(owner_of(self.mapper, 'hare')['uid'], os.geteuid())
+
+    def test_a_restart_before_it_is_known(self):
+        mapper = self._mapper(keeper=True)
+        with mapper.register(b'hare', port=1)[0]:
+            harness.wait_until(lambda: status(mapper)['counters']['stored'], 'the connection is stored')
+            upgrade(mapper)
+            self.assertEqual(owner_of(mapper, 'hare')['uid'], os.geteuid())
 
 
 def start_fails(*args):
@@ -222,6 +229,19 @@ class ReserveTest(unittest.TestCase):
         self.refused(mapper, b'hare')
         with user(ALICE):
             mapper.register(b'hare')[0].close()
+
+    def test_upgrade_to_what_cannot_be_read(self):
+        with tempfile.NamedTemporaryFile('w', prefix='evermap-test-') as reserved:
+            reserved.write(f'rabbit={os.geteuid()}\n')
+            reserved.flush()
+            mapper = self.mapper('@' + reserved.name, keeper=True)
+            old = status(mapper)['pid']
+            reserved.write('nonsense\n')
+            reserved.flush()
+            epmdctl(mapper, 'upgrade', codes=(1,))
+            self.assertIn('nonsense', status(mapper)['last_upgrade']['text'])
+            self.assertEqual(status(mapper)['pid'], old)
+            mapper.register(b'rabbit')[0].close()
 
     @as_root_only
     def test_adoption(self):

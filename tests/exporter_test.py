@@ -158,6 +158,8 @@ class ExporterTest(unittest.TestCase):
         mapper = self.start_mapper()
         self.register(mapper, b'node')
         exporter = self.start_exporter()
+        # The last that the mapper writes of a new node.
+        self.wait_for_users(exporter)
         accepted = exporter.value('evermap_connections_accepted_total')
         with open(self.registry, 'rb') as file:
             before = file.read()
@@ -173,6 +175,10 @@ class ExporterTest(unittest.TestCase):
         mapper = self.start_mapper()
         self.register(mapper, b'hare')
         exporter = self.start_exporter()
+        self.wait_for_users(exporter)
+
+    def wait_for_users(self, exporter):
+        """Of nodes that this process has registered."""
         harness.wait_until(lambda: {dict(labels)['uid'] for name, labels in exporter.metrics()
                                     if name == 'evermap_node_info'} == {str(os.geteuid())}, 'the user')
 
