@@ -131,7 +131,11 @@ class Keeper {
       return;
     }
     link_ = std::move(ends->first);
-    Watch(link_.get(), EPOLLIN);
+    if (!Watch(link_.get(), EPOLLIN)) {
+      // It would not be heard.
+      Log(Severity::kError, "the keeper cannot watch a mapper: %s", ErrorText(errno));
+      kill(*pid, SIGKILL);
+    }
     Follow(*pid);
   }
 
@@ -141,7 +145,12 @@ class Keeper {
     mapper_status_.reset();
     mapper_fd_ = OwnedFd(pidfd_open(pid, 0));
     if (!mapper_fd_.valid() || !Watch(mapper_fd_.get(), EPOLLIN)) {
-      // It has died and was somebody else's child.
+      // It has died and was somebody else's child; else there must not be two.
+      if (errno != ESRCH) {
+        Log(Severity::kError, "the keeper cannot watch the mapper (process %d): %s", pid,
+            ErrorText(errno));
+        kill(pid, SIGKILL);
+      }
       mapper_fd_ = OwnedFd();
       OnMapperEnd();
     } else if (is_stopping_) {

@@ -25,6 +25,8 @@ namespace {
 
 // Events taken from the kernel at once.
 constexpr int kEventsMax = 256;
+// How soon what epoll had no memory for is tried again.
+constexpr int kRetryMs = 10;
 // Connections accepted before others get their turn; the rest of the queue is reported again.
 constexpr int kAcceptsPerEvent = 32;
 
@@ -73,6 +75,7 @@ class EpollLoop final : public Loop {
   }
 
   void Forget(uint32_t connection, int fd) override {
+    waiting_[connection] = Waiting::kNothing;
     if (!registered_[connection]) return;
     // Closing would not be enough: others may hold the same socket.
     epoll_ctl(epoll_fd_.get(), EPOLL_CTL_DEL, fd, nullptr);
@@ -81,7 +84,9 @@ class EpollLoop final : public Loop {
 
   void Run(int timeout_ms, LoopHandler& handler) override {
     ReportRefused(handler);
+    RetryWaits();
     if (TryReceives(handler)) timeout_ms = 0;
+    if (!failed_.empty() && (timeout_ms < 0 || timeout_ms > kRetryMs)) timeout_ms = kRetryMs;
     std::array<epoll_event, kEventsMax> events;
     const int count = epoll_wait(epoll_fd_.get(), events.data(), kEventsMax, timeout_ms);
     for (int i = 0; i < count; ++i) Dispatch(events[static_cast<size_t>(i)], handler);
@@ -127,7 +132,7 @@ class EpollLoop final : public Loop {
     if (Control(operation, fd, direction | EPOLLONESHOT, Token(Source::kConnection, connection))) {
       registered_[connection] = true;
     } else {
-      // No memory, or max_user_watches reached: the connection ends at the next turn.
+      // No memory, or max_user_watches reached. A node's registration must not end of that.
       failed_.push_back(connection);
     }
     fds_.resize(std::max<size_t>(fds_.size(), connection + size_t{1}), -1);
@@ -138,9 +143,13 @@ class EpollLoop final : public Loop {
     for (const RefusedListener& refused : std::exchange(refused_listeners_, {})) {
       handler.OnAcceptFailed(refused.listener, refused.error);
     }
+  }
+
+  void RetryWaits() {
+    if (failed_.empty()) return;
     for (const uint32_t connection : std::exchange(failed_, {})) {
-      waiting_[connection] = Waiting::kNothing;
-      handler.OnReceived(connection, {});
+      const Waiting waiting = waiting_[connection];
+      if (waiting != Waiting::kNothing) Await(connection, fds_[connection], waiting);
     }
   }
 
@@ -160,7 +169,7 @@ class EpollLoop final : public Loop {
     do {
       received = recv(fd, buffer_.data(), buffer_.size(), MSG_DONTWAIT);
     } while (received < 0 && errno == EINTR);
-    if (received < 0 && errno == EAGAIN) {
+    if (received < 0 && (errno == EAGAIN || IsShortage(errno))) {
       Await(connection, fd, Waiting::kReadable);
       return;
     }
@@ -223,7 +232,7 @@ class EpollLoop final : public Loop {
   std::vector<int> fds_;                      // by connection, of those that wait
   std::vector<PendingReceive> receives_;
   std::vector<PendingReceive> trying_;
-  std::vector<uint32_t> failed_;
+  std::vector<uint32_t> failed_;  // by connection: wait for what epoll does not know
   std::vector<RefusedListener> refused_listeners_;
   std::array<std::byte, kReceiveSizeMax> buffer_;
 };

@@ -34,6 +34,9 @@ inline bool IsErrorOfOneConnection(int error) {
   }
 }
 
+// Whether an error says that the kernel lacks memory just now, and nothing about the connection.
+inline bool IsShortage(int error) { return error == ENOMEM || error == ENOBUFS; }
+
 }  // namespace evermap
 
 #endif  // EVERMAP_DAEMON_LOOP_IMPLEMENTATIONS_H_

@@ -396,8 +396,8 @@ class UringLoop final : public Loop {
   }
 
   void OnReceive(const Asked& asked, const io_uring_cqe& cqe, LoopHandler& handler) {
-    if (cqe.res == -ENOBUFS || cqe.res == -EINTR) {
-      // All buffers hold bytes that are further down in the completion queue.
+    if (IsShortage(-cqe.res) || cqe.res == -EINTR) {
+      // ENOBUFS: all buffers hold bytes that are further down in the completion queue.
       Ask(asked);
       return;
     }

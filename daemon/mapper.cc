@@ -51,6 +51,8 @@ namespace {
 // How long a store that cannot take more is left alone, and a dead keeper before the next.
 constexpr int64_t kStorePauseMs = 50;
 constexpr int64_t kKeeperPauseMs = 1000;
+// How long the main thread pauses when the kernel has no memory for poll(2).
+constexpr absl::Duration kMemoryPause = absl::Milliseconds(10);
 // How long a mapper that cannot start stays all the same, under systemd.
 constexpr absl::Duration kFailurePause = absl::Seconds(1);
 // How often listening sockets that were not found at once are looked for among all.
@@ -522,6 +524,10 @@ void Mapper::Serve() {
     polled[kPredecessor] = {succession_.has_value() ? succession_->link() : -1, POLLIN, 0};
     if (poll(polled.data(), polled.size(), TimeoutMs()) < 0) {
       if (errno == EINTR) continue;
+      if (errno == ENOMEM || errno == EAGAIN) {
+        absl::SleepFor(kMemoryPause);
+        continue;
+      }
       Log(Severity::kError, "cannot wait for signals: %s", ErrorText(errno));
       return;
     }

@@ -16,6 +16,7 @@
 namespace evermap {
 namespace {
 
+constexpr absl::Duration kMemoryPause = absl::Milliseconds(1);
 constexpr size_t kControlSize = CMSG_SPACE(kNotifyFdsMax * sizeof(int));
 
 // Waits for `events`; false when `deadline` passed.
@@ -98,6 +99,12 @@ int SendNotificationPatiently(int socket, std::string_view text, absl::Span<cons
   const absl::Time deadline = absl::Now() + timeout;
   while (true) {
     const int error = SendNotification(socket, text, fds);
+    // The kernel has no memory, or the receiver has too many descriptors on their way.
+    if (error == ENOMEM || error == ENOBUFS || error == ETOOMANYREFS) {
+      if (absl::Now() >= deadline) return error;
+      absl::SleepFor(kMemoryPause);
+      continue;
+    }
     if (error != EAGAIN || !AwaitUntil(socket, POLLOUT, deadline)) return error;
   }
 }
@@ -116,7 +123,11 @@ Received ReceiveNotification(int socket, Notification& message) {
   do {
     got = recvmsg(socket, &header, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
   } while (got < 0 && errno == EINTR);
-  if (got < 0) return errno == EAGAIN ? Received::kNothing : Received::kClosed;
+  if (got < 0) {
+    // Without memory the message stays where it is.
+    const bool is_there = errno == EAGAIN || errno == ENOMEM || errno == ENOBUFS;
+    return is_there ? Received::kNothing : Received::kClosed;
+  }
   for (cmsghdr* part_of = CMSG_FIRSTHDR(&header); part_of != nullptr;
        part_of = CMSG_NXTHDR(&header, part_of)) {
     if (part_of->cmsg_level != SOL_SOCKET || part_of->cmsg_type != SCM_RIGHTS) continue;

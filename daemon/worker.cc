@@ -46,7 +46,10 @@ ssize_t SendNow(int fd, const void* data, size_t size, int flags) {
   return sent;
 }
 
-bool WouldBlock(ssize_t sent) { return sent < 0 && (errno == EAGAIN || errno == EWOULDBLOCK); }
+// Also for lack of memory, which says nothing about the connection.
+bool WouldBlock(ssize_t sent) {
+  return sent < 0 && (errno == EAGAIN || errno == ENOBUFS || errno == ENOMEM);
+}
 
 }  // namespace
 
@@ -506,8 +509,12 @@ void Worker::Answer(uint32_t number, const protocol::Alive2Request& request) {
   std::array<std::byte, protocol::kAlive2ReplySizeMax> reply;
   const size_t size = protocol::EncodeAlive2Reply(request.node.highest_version, result.creation,
                                                   absl::MakeSpan(reply));
-  // The send buffer is empty, so this fails only when the node is gone; the read then says so.
-  SendNow(connection.fd, reply.data(), size, 0);
+  // The send buffer is empty, so this fails only when the node is gone, and the read then says so,
+  // or when the kernel has no memory: a node that waits for ever for its reply is worse than one
+  // that is told to try again.
+  if (SendNow(connection.fd, reply.data(), size, 0) != static_cast<ssize_t>(size)) {
+    shutdown(connection.fd, SHUT_RDWR);
+  }
   shared_.custody.Announce(result.slot);
   Receive(number);
 }

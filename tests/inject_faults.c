@@ -1,0 +1,239 @@
+// Preloaded into a mapper (LD_PRELOAD), lets its system calls fail. For machine_faults_test.py.
+//
+//   FAULTS         a plan: "CALL=ERRNO/PER_MILLE;..." with ERRNO a number; one call may be there
+//   several times FAULTS_SEED    a number; the same seed and order of calls give the same faults
+//   FAULTS_SWITCH  a file: 4 bytes whether faults are injected now, 4 for nothing, 8 with how many
+//   were, 8 with the
+//                  seconds by which the wall clock is wrong
+//
+// What is not in the plan, and all while the switch is off, is as it was. Processes that the mapper
+// starts inherit it.
+// Function pointers out of dlsym(), and glibc's unions of socket addresses, are not ISO C.
+#pragma GCC diagnostic ignored "-Wpedantic"
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { kFaultsMax = 64, kNameMax = 24 };
+
+struct Fault {
+  char call[kNameMax];
+  int error;
+  unsigned per_mille;
+};
+struct Switch {
+  _Atomic uint32_t is_on;
+  uint32_t unused;
+  _Atomic uint64_t injected;
+  _Atomic int64_t clock_offset_s;
+};
+
+static struct Fault faults[kFaultsMax];
+static int fault_count;
+static uint64_t seed;
+static _Atomic uint64_t turn;
+static struct Switch off;
+static struct Switch* shared = &off;
+
+static uint64_t Mix(uint64_t value) {
+  value = (value ^ (value >> 30)) * 0xbf58476d1ce4e5b9u;
+  value = (value ^ (value >> 27)) * 0x94d049bb133111ebu;
+  return value ^ (value >> 31);
+}
+
+// Whether this call is to fail; errno is then what it fails with.
+static int Fails(const char* call) {
+  if (!atomic_load_explicit(&shared->is_on, memory_order_relaxed)) return 0;
+  for (int i = 0; i < fault_count; ++i) {
+    if (strcmp(faults[i].call, call) != 0) continue;
+    const uint64_t drawn = Mix(seed + atomic_fetch_add(&turn, 1) * 0x9e3779b97f4a7c15u) % 1000;
+    if (drawn >= faults[i].per_mille) continue;
+    atomic_fetch_add(&shared->injected, 1);
+    errno = faults[i].error;
+    return 1;
+  }
+  return 0;
+}
+
+#define REAL(name) static __typeof__(name)* real_##name
+REAL(accept4);
+REAL(bind);
+REAL(clock_gettime);
+REAL(dup);
+REAL(epoll_create1);
+REAL(epoll_ctl);
+REAL(epoll_wait);
+REAL(fchmod);
+REAL(fork);
+REAL(fsync);
+REAL(getpeername);
+REAL(getsockopt);
+REAL(linkat);
+REAL(listen);
+REAL(poll);
+REAL(recv);
+REAL(recvmsg);
+REAL(rename);
+REAL(send);
+REAL(sendmsg);
+REAL(setsockopt);
+REAL(socket);
+REAL(socketpair);
+static int (*real_eventfd)(unsigned, int);
+static int (*real_fallocate64)(int, int, off64_t, off64_t);
+static int (*real_fcntl64)(int, int, ...);
+static int (*real_ftruncate64)(int, off64_t);
+static void* (*real_mmap64)(void*, size_t, int, int, int, off64_t);
+static int (*real_open64)(const char*, int, ...);
+static int (*real_openat64)(int, const char*, int, ...);
+static int (*real_pidfd_open)(pid_t, unsigned);
+static int (*real_signalfd)(int, const void*, int);
+
+static void* Find(const char* name) {
+  void* found = dlsym(RTLD_NEXT, name);
+  if (found == NULL) abort();
+  return found;
+}
+
+__attribute__((constructor)) static void Start(void) {
+#define FIND(name) real_##name = (__typeof__(real_##name))Find(#name)
+  FIND(accept4);
+  FIND(bind);
+  FIND(clock_gettime);
+  FIND(dup);
+  FIND(epoll_create1);
+  FIND(epoll_ctl);
+  FIND(epoll_wait);
+  FIND(eventfd);
+  FIND(fallocate64);
+  FIND(fchmod);
+  FIND(fcntl64);
+  FIND(fork);
+  FIND(fsync);
+  FIND(ftruncate64);
+  FIND(getpeername);
+  FIND(getsockopt);
+  FIND(linkat);
+  FIND(listen);
+  FIND(mmap64);
+  FIND(open64);
+  FIND(openat64);
+  FIND(pidfd_open);
+  FIND(poll);
+  FIND(recv);
+  FIND(recvmsg);
+  FIND(rename);
+  FIND(send);
+  FIND(sendmsg);
+  FIND(setsockopt);
+  FIND(signalfd);
+  FIND(socket);
+  FIND(socketpair);
+  const char* plan = getenv("FAULTS");
+  const char* path = getenv("FAULTS_SWITCH");
+  const char* number = getenv("FAULTS_SEED");
+  if (plan == NULL || path == NULL) return;
+  // Processes of one mapper shall not fail in step.
+  seed = Mix((number == NULL ? 0 : strtoull(number, NULL, 10)) + (uint64_t)getpid());
+  while (*plan != '\0' && fault_count < kFaultsMax) {
+    struct Fault* fault = &faults[fault_count++];
+    const size_t size = strcspn(plan, "=");
+    if (size >= kNameMax || plan[size] != '=') abort();
+    memcpy(fault->call, plan, size);
+    char* end;
+    fault->error = (int)strtol(plan + size + 1, &end, 10);
+    if (*end != '/') abort();
+    fault->per_mille = (unsigned)strtoul(end + 1, &end, 10);
+    plan = *end == ';' ? end + 1 : end;
+  }
+  const int fd = real_open64(path, O_RDWR | O_CLOEXEC);
+  if (fd < 0) return;
+  void* base = real_mmap64(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  if (base != MAP_FAILED) shared = base;
+  close(fd);
+}
+
+#define CALL(result, name, parameters, arguments) \
+  result name parameters { return Fails(#name) ? (result)-1 : real_##name arguments; }
+CALL(int, accept4, (int fd, struct sockaddr* address, socklen_t* size, int flags),
+     (fd, address, size, flags))
+CALL(int, bind, (int fd, const struct sockaddr* address, socklen_t size), (fd, address, size))
+CALL(int, dup, (int fd), (fd))
+CALL(int, epoll_create1, (int flags), (flags))
+CALL(int, epoll_ctl, (int epoll, int operation, int fd, struct epoll_event* event),
+     (epoll, operation, fd, event))
+CALL(int, epoll_wait, (int epoll, struct epoll_event* events, int most, int timeout),
+     (epoll, events, most, timeout))
+CALL(int, eventfd, (unsigned value, int flags), (value, flags))
+CALL(int, fallocate64, (int fd, int mode, off64_t offset, off64_t size), (fd, mode, offset, size))
+CALL(int, fchmod, (int fd, mode_t mode), (fd, mode))
+CALL(pid_t, fork, (void), ())
+CALL(int, fsync, (int fd), (fd))
+CALL(int, ftruncate64, (int fd, off64_t size), (fd, size))
+CALL(int, getpeername, (int fd, struct sockaddr* address, socklen_t* size), (fd, address, size))
+CALL(int, getsockopt, (int fd, int level, int option, void* value, socklen_t* size),
+     (fd, level, option, value, size))
+CALL(int, linkat, (int from, const char* old, int to, const char* name, int flags),
+     (from, old, to, name, flags))
+CALL(int, listen, (int fd, int backlog), (fd, backlog))
+CALL(void*, mmap64, (void* at, size_t size, int protection, int flags, int fd, off64_t offset),
+     (at, size, protection, flags, fd, offset))
+CALL(int, pidfd_open, (pid_t pid, unsigned flags), (pid, flags))
+CALL(int, poll, (struct pollfd * fds, nfds_t count, int timeout), (fds, count, timeout))
+CALL(ssize_t, recv, (int fd, void* data, size_t size, int flags), (fd, data, size, flags))
+CALL(ssize_t, recvmsg, (int fd, struct msghdr* message, int flags), (fd, message, flags))
+CALL(int, rename, (const char* from, const char* to), (from, to))
+CALL(ssize_t, send, (int fd, const void* data, size_t size, int flags), (fd, data, size, flags))
+CALL(ssize_t, sendmsg, (int fd, const struct msghdr* message, int flags), (fd, message, flags))
+CALL(int, setsockopt, (int fd, int level, int option, const void* value, socklen_t size),
+     (fd, level, option, value, size))
+CALL(int, signalfd, (int fd, const sigset_t* mask, int flags), (fd, mask, flags))
+CALL(int, socket, (int domain, int type, int protocol), (domain, type, protocol))
+CALL(int, socketpair, (int domain, int type, int protocol, int ends[2]),
+     (domain, type, protocol, ends))
+
+int fcntl64(int fd, int command, ...) {
+  va_list rest;
+  va_start(rest, command);
+  void* argument = va_arg(rest, void*);
+  va_end(rest);
+  return Fails("fcntl64") ? -1 : real_fcntl64(fd, command, argument);
+}
+
+int open64(const char* path, int flags, ...) {
+  va_list rest;
+  va_start(rest, flags);
+  const mode_t mode = va_arg(rest, mode_t);
+  va_end(rest);
+  return Fails("open64") ? -1 : real_open64(path, flags, mode);
+}
+
+int openat64(int directory, const char* path, int flags, ...) {
+  va_list rest;
+  va_start(rest, flags);
+  const mode_t mode = va_arg(rest, mode_t);
+  va_end(rest);
+  return Fails("openat64") ? -1 : real_openat64(directory, path, flags, mode);
+}
+
+int clock_gettime(clockid_t clock, struct timespec* now) {
+  const int result = real_clock_gettime(clock, now);
+  if (result == 0 && clock == CLOCK_REALTIME) {
+    now->tv_sec += atomic_load_explicit(&shared->clock_offset_s, memory_order_relaxed);
+  }
+  return result;
+}

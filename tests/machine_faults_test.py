@@ -1,0 +1,376 @@
+"""The machine fails: system calls return errors, descriptors and memory run out, processes stand still, the clock jumps.
+
+The mapper either goes on serving right, or ends with one clear line; nodes that are registered stay (P5). On the epoll loop,
+whose calls go through the C library, errors are injected by tests/inject_faults.c.
+"""
+
+import contextlib
+import errno
+import mmap
+import os
+import random
+import resource
+import signal
+import socket
+import struct
+import time
+import unittest
+
+import harness
+from custody_test import Kept, creations, status
+from harness import Mapper
+
+INJECT = os.environ.get('INJECT_FAULTS')
+SEED = int(os.environ.get('SEED', '1'))
+STARTS = int(os.environ.get('STARTS', '3'))  # of a mapper under each fault
+ROUNDS = int(os.environ.get('ROUNDS', '300'))
+STEADY = 20
+HOUR_S = 3600
+
+# While it serves: {call: errors}. Each may happen to Linux, or to a security module or a container on it.
+SERVING = {
+    'accept4': (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EINTR, errno.ECONNABORTED, errno.EPERM),
+    'recv': (errno.EINTR, errno.EAGAIN, errno.ENOMEM, errno.ENOBUFS),
+    'send': (errno.EINTR, errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM),
+    'epoll_ctl': (errno.ENOMEM, errno.ENOSPC),
+    'epoll_wait': (errno.EINTR,),
+    'poll': (errno.EINTR, errno.ENOMEM),
+    'sendmsg': (errno.EINTR, errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS),
+    'recvmsg': (errno.EINTR, errno.EAGAIN, errno.ENOMEM, errno.ENOBUFS),
+    'fallocate64': (errno.ENOSPC, errno.EINTR, errno.EIO),
+    'getsockopt': (errno.ENOBUFS,),
+    'socket': (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EACCES),
+    'fcntl64': (errno.EINTR, errno.ENOLCK),
+    'dup': (errno.EMFILE,),
+}
+# What may make a request be closed without its reply, or a registration be refused; nothing may make an answer wrong.
+MAY_REFUSE = {'fallocate64', 'getsockopt', 'fcntl64', 'dup'}
+ALWAYS_CALLED = {'accept4', 'recv', 'send', 'epoll_ctl', 'epoll_wait', 'poll', 'sendmsg'}
+MAY_CLOSE = {('getsockopt', errno.ENOBUFS)}
+
+STARTING = {
+    'socket': (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.EACCES),
+    'bind': (errno.EACCES, errno.ENOMEM, errno.EADDRNOTAVAIL),
+    'listen': (errno.EADDRINUSE, errno.ENOBUFS),
+    'setsockopt': (errno.ENOPROTOOPT, errno.ENOMEM),
+    'epoll_create1': (errno.EMFILE, errno.ENOMEM),
+    'epoll_ctl': (errno.ENOMEM, errno.ENOSPC),
+    'eventfd': (errno.EMFILE, errno.ENFILE, errno.ENOMEM),
+    'signalfd': (errno.EMFILE, errno.ENOMEM),
+    'mmap64': (errno.ENOMEM, errno.EACCES, errno.ENODEV),
+    'fallocate64': (errno.ENOSPC, errno.EINTR, errno.EIO, errno.EOPNOTSUPP),
+    'ftruncate64': (errno.ENOSPC, errno.EIO, errno.EFBIG),
+    'open64': (errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EIO),
+    'openat64': (errno.EMFILE, errno.EACCES, errno.EROFS, errno.ENOSPC),
+    'linkat': (errno.ENOSPC, errno.EACCES, errno.EMLINK),
+    'fchmod': (errno.EPERM,),
+    'fcntl64': (errno.ENOLCK, errno.EINTR, errno.EMFILE),
+    'getsockopt': (errno.ENOBUFS,),
+    'dup': (errno.EMFILE,),
+    'fork': (errno.EAGAIN, errno.ENOMEM),
+    'socketpair': (errno.EMFILE, errno.ENOMEM),
+    'pidfd_open': (errno.EMFILE, errno.ENOMEM),
+}
+
+
+class Switch:
+    """Turns faults on and off in all processes of a mapper."""
+
+    def __init__(self, plan, seed=SEED):
+        self._fd = os.memfd_create('faults')
+        os.ftruncate(self._fd, mmap.PAGESIZE)
+        self._map = mmap.mmap(self._fd, mmap.PAGESIZE)
+        text = ';'.join(f'{call}={error}/{per_mille}' for call, error, per_mille in plan)
+        self.environment = {'LD_PRELOAD': INJECT, 'FAULTS': text, 'FAULTS_SEED': str(seed),
+                            'FAULTS_SWITCH': f'/proc/{os.getpid()}/fd/{self._fd}'}
+
+    def turn(self, on):
+        self._map[:4] = struct.pack('<I', on)
+
+    @property
+    def injected(self):
+        return struct.unpack_from('<Q', self._map, 8)[0]
+
+    def set_clock(self, offset_s):
+        self._map[16:24] = struct.pack('<q', offset_s)
+
+    def __enter__(self):
+        self.turn(True)
+        return self
+
+    def __exit__(self, *_):
+        self.turn(False)
+
+    def close(self):
+        self._map.close()
+        os.close(self._fd)
+
+
+class FaultCase(unittest.TestCase):
+
+    def switch(self, plan, seed=SEED):
+        switch = Switch(plan, seed)
+        self.addCleanup(switch.close)
+        return switch
+
+    def serve(self, mapper_type=Mapper, switch=None, args=(), **options):
+        mapper = mapper_type(loop='epoll', args=['-workers', '2', *args], env=switch.environment if switch else {}, **options)
+        self.addCleanup(mapper.close)
+        return mapper.start()
+
+    def steady(self, mapper):
+        nodes = {b'steady%d' % number: 5000 + number for number in range(STEADY)}
+        for name, port in nodes.items():
+            connection, _ = mapper.register(name, port=port)
+            self.addCleanup(connection.close)
+        return nodes
+
+    def check_kept(self, mapper, before):
+        after = creations(mapper)
+        self.assertEqual({name: after.get(name) for name in before}, before, mapper.log()[-2000:])
+
+
+def clients(mapper, nodes, rng, rounds, may_close=False, may_refuse=False, may_not_acknowledge=False):
+    """Lookups and registrations; yields what is wrong."""
+    for number in range(rounds):
+        name = rng.choice(list(nodes))
+        reply = mapper.request(b'z' + name)
+        if reply[2:4] != struct.pack('>H', nodes[name]) and not (reply == b'' and may_close):
+            yield f'lookup of {name!r}: {reply!r}'
+        if number % 5 == 0:
+            connection, reply = mapper.alive2(b'passing%d' % number, port=number + 1)
+            with connection:
+                if reply == b'':
+                    if not may_close and not may_not_acknowledge:
+                        yield f'registration {number}: closed'
+                elif harness.alive2_result(reply)[0] == 0:
+                    found = mapper.request(b'zpassing%d' % number)
+                    if found[2:4] != struct.pack('>H', number + 1) and not (found == b'' and may_close):
+                        yield f'registration {number}: acknowledged, then {found!r}'
+                elif not may_refuse:
+                    yield f'registration {number}: refused'
+
+
+@harness.ours_only
+@unittest.skipIf(INJECT is None, 'INJECT_FAULTS, the path of inject_faults.c as a library, is not set')
+@unittest.skipIf(harness.INSTRUMENTED, 'a sanitizer wants to be loaded first')
+class InjectedTest(FaultCase):
+
+    def setUp(self):
+        # The loader only warns.
+        self.assertTrue(os.path.exists(INJECT), INJECT)
+
+    def test_while_serving(self):
+        total = {}
+        for call, errors in SERVING.items():
+            for error in errors:
+                with self.subTest(call=call, error=errno.errorcode[error]):
+                    switch = self.switch([(call, error, 150)])
+                    mapper = self.serve(Kept, switch, directory=None)
+                    nodes = self.steady(mapper)
+                    before = creations(mapper)
+                    family = mapper.family()
+                    with switch:
+                        wrong = list(clients(mapper, nodes, random.Random(SEED), ROUNDS, (call, error) in MAY_CLOSE,
+                                             call in MAY_REFUSE, call == 'send'))
+                    self.assertEqual(wrong, [], mapper.log()[-2000:])
+                    self.check_kept(mapper, before)
+                    self.assertEqual(mapper.family(), family, mapper.log()[-2000:])
+                    self.assertLess(len(mapper.log().splitlines()), 40, mapper.log())
+                    if call in ALWAYS_CALLED:
+                        self.assertGreater(switch.injected, 0)
+                    total[f'{call} {errno.errorcode[error]}'] = switch.injected
+                    # All are still watched: who leaves is gone.
+                    for number in range(0, ROUNDS, 5):
+                        mapper.wait_gone(b'passing%d' % number)
+                    mapper.close()
+        print('\ninjected while serving: ' + ', '.join(f'{what} {count}' for what, count in total.items()))
+
+    def test_all_at_once(self):
+        plan = [(call, error, 10) for call, errors in SERVING.items() for error in errors if call not in MAY_REFUSE]
+        switch = self.switch(plan)
+        mapper = self.serve(Kept, switch)
+        nodes = self.steady(mapper)
+        before = creations(mapper)
+        with switch:
+            wrong = list(clients(mapper, nodes, random.Random(SEED), 5 * ROUNDS, may_not_acknowledge=True))
+        self.assertEqual(wrong, [])
+        self.check_kept(mapper, before)
+        print(f'\n{switch.injected} errors of all kinds')
+
+    def test_while_starting(self):
+        """It starts and serves, or ends with code 1 and one line that says what is wrong."""
+        counts = {'served': 0, 'ended': 0}
+        for call, errors in STARTING.items():
+            for error in errors:
+                for number in range(STARTS):
+                    with self.subTest(call=call, error=errno.errorcode[error], number=number):
+                        # The first time it always fails, then now and then.
+                        switch = self.switch([(call, error, 1000 if number == 0 else 300)], SEED + number)
+                        mapper = Mapper(loop='epoll', args=['-workers', '2'], env=switch.environment)
+                        self.addCleanup(mapper.close)
+                        with switch:
+                            mapper.start(answering=False)
+                            ended = harness.wait_until(lambda m=mapper: self.fate(m), 'it serves or ends')
+                        counts[ended] += 1
+                        if ended == 'served':
+                            node, _ = mapper.register(b'node', port=4711)
+                            self.assertEqual(mapper.lookup(b'node').port, 4711)
+                            node.close()
+                            mapper.wait_gone(b'node')
+                        else:
+                            lines = mapper.log().strip().splitlines()
+                            # A port that seems taken is no error: erl starts one each time.
+                            taken = error == errno.EADDRINUSE
+                            self.assertEqual(mapper.wait(), 0 if taken else 1, lines)
+                            self.assertLessEqual(len(lines), 1, lines)
+                            self.assertTrue(taken or lines, 'not a word')
+                        mapper.close()
+        print(f'\nstarts under errors: {counts}')
+
+    def fate(self, mapper):
+        if not mapper.alive():
+            return 'ended'
+        with contextlib.suppress(OSError):
+            if mapper.request(b'n'):
+                return 'served'
+        return None
+
+    def test_upgrades(self):
+        """An upgrade succeeds, or is rolled back and says why; nobody is lost."""
+        succeeded = 0
+        attempts = 0
+        calls = {'fork': errno.EAGAIN, 'socketpair': errno.EMFILE, 'pidfd_open': errno.EMFILE, 'sendmsg': errno.ENOBUFS,
+                 'recvmsg': errno.ENOMEM, 'epoll_create1': errno.EMFILE, 'eventfd': errno.EMFILE, 'mmap64': errno.ENOMEM,
+                 'fcntl64': errno.ENOLCK, 'poll': errno.EINTR, 'epoll_ctl': errno.ENOMEM, 'signalfd': errno.EMFILE,
+                 'getsockopt': errno.ENOBUFS}
+        for call, error in calls.items():
+            for per_mille in (1000, 200):
+                # Without these nothing can be said to anybody, for as long as they fail.
+                if per_mille == 1000 and call in ('sendmsg', 'recvmsg', 'poll', 'epoll_ctl'):
+                    continue
+                with self.subTest(call=call, per_mille=per_mille):
+                    switch = self.switch([(call, error, per_mille)])
+                    mapper = self.serve(Kept, switch)
+                    nodes = self.steady(mapper)
+                    before = creations(mapper)
+                    harness.wait_until(lambda m=mapper: status(m)['counters']['stored'] >= STEADY, 'all are stored')
+                    with switch:
+                        for _ in range(3):
+                            done = mapper.upgraded()
+                            attempts += 1
+                            succeeded += done.returncode == 0
+                            if done.returncode != 0:
+                                self.assertTrue(done.stdout + done.stderr)
+                    harness.wait_until(lambda m=mapper: status(m)['running'], 'a mapper')
+                    self.assertEqual([*clients(mapper, nodes, random.Random(SEED), 20)], [], mapper.log())
+                    self.check_kept(mapper, before)
+                    self.assertEqual(mapper.upgraded().returncode, 0, mapper.log())
+                    self.check_kept(mapper, before)
+                    harness.wait_until(lambda m=mapper: len(m.family()) == 2, lambda m=mapper: f'{m.family()} {m.log()}')
+                    mapper.close()
+        print(f'\n{attempts} upgrades under errors, {succeeded} of them done, the others rolled back')
+
+    def test_keeper_that_cannot_start_a_mapper(self):
+        """It tries again: fork, sockets and pidfds come back."""
+        for call, error in (('fork', errno.EAGAIN), ('socketpair', errno.EMFILE), ('pidfd_open', errno.EMFILE),
+                            ('epoll_ctl', errno.ENOMEM)):
+            with self.subTest(call=call):
+                switch = self.switch([(call, error, 700)])
+                mapper = self.serve(Kept, switch)
+                nodes = self.steady(mapper)
+                before = creations(mapper)
+                harness.wait_until(lambda m=mapper: status(m)['counters']['stored'] >= STEADY, 'all are stored')
+                pid = mapper.mapper_pid()
+                with switch:
+                    os.kill(pid, signal.SIGKILL)
+                    time.sleep(0.5)  # in which it tries, in vain or not
+                harness.wait_until(lambda m=mapper: status(m)['running'] and m.mapper_pid() != pid, 'another mapper')
+                self.assertEqual([*clients(mapper, nodes, random.Random(SEED), 20)], [])
+                self.check_kept(mapper, before)
+                harness.wait_until(lambda m=mapper: len(m.family()) == 2, lambda m=mapper: f'{m.family()} {m.log()}')
+                mapper.close()
+
+    def test_clock_jumps(self):
+        """The wall clock goes back and forth by hours and years: creations differ, nothing ends, nothing hangs."""
+        switch = self.switch([])
+        mapper = self.serve(Kept, switch)
+        nodes = self.steady(mapper)
+        before = creations(mapper)
+        seen = set()
+        for jump_s in (0, -HOUR_S, HOUR_S, -24 * HOUR_S, 24 * 365 * HOUR_S, -24 * 365 * HOUR_S, 0):
+            switch.set_clock(jump_s)
+            connection, creation = mapper.register(b'again')
+            connection.close()
+            mapper.wait_gone(b'again')
+            self.assertNotIn(creation, seen)
+            seen.add(creation)
+            self.assertEqual(mapper.upgraded().returncode, 0, mapper.log())
+            pid = mapper.mapper_pid()
+            os.kill(pid, signal.SIGKILL)
+            harness.wait_until(lambda p=pid: status(mapper)['running'] and mapper.mapper_pid() != p, 'another mapper')
+            self.check_kept(mapper, before)
+        self.assertEqual([*clients(mapper, nodes, random.Random(SEED), 20)], [])
+
+
+@harness.ours_only
+class ShortageTest(FaultCase):
+
+    def test_stands_still(self):
+        """Mapper, keeper, or both are stopped for a while: who asks waits, and is answered."""
+        mapper = self.serve(Kept)
+        self.steady(mapper)
+        before = creations(mapper)
+        own = mapper.mapper_pid()
+        for stopped in ({own}, mapper.family() - {own}, mapper.family()):
+            for pid in stopped:
+                os.kill(pid, signal.SIGSTOP)
+            waiting = mapper.connect()
+            waiting.sendall(harness.frame(b'zsteady3'))
+            time.sleep(2)
+            for pid in stopped:
+                os.kill(pid, signal.SIGCONT)
+            self.assertEqual(harness.receive_all(waiting)[2:4], struct.pack('>H', 5003))
+            waiting.close()
+            self.check_kept(mapper, before)
+        self.assertEqual(mapper.mapper_pid(), own)
+
+    @unittest.skipIf(harness.INSTRUMENTED, 'sanitizers need much address space')
+    def test_address_space(self):
+        """Little memory: it ends with a line, or serves; it is never in between."""
+        fates = []
+        for mebibytes in (16, 32, 64, 96, 128, 192, 256, 384, 512):
+            def limit(size=mebibytes << 20):
+                resource.setrlimit(resource.RLIMIT_AS, (size, size))
+            mapper = Mapper(loop='epoll', args=['-workers', '2', '-capacity', '4096'], before_exec=limit)
+            self.addCleanup(mapper.close)
+            mapper.start(answering=False)
+            fate = harness.wait_until(lambda m=mapper: InjectedTest.fate(self, m), 'it serves or ends')
+            fates.append(f'{mebibytes} MiB: {fate}')
+            if fate == 'served':
+                node, _ = mapper.register(b'node', port=4711)
+                self.assertEqual(mapper.lookup(b'node').port, 4711)
+                node.close()
+            else:
+                self.assertTrue(mapper.log().strip(), 'not a word')
+            mapper.close()
+        print('\n' + ', '.join(fates))
+
+    def test_descriptors_run_out(self):
+        """As many connections as there are descriptors, while the keeper holds its own: nobody is lost."""
+        mapper = self.serve(Kept, descriptors=256)
+        nodes = self.steady(mapper)
+        before = creations(mapper)
+        idle = []
+        try:
+            for _ in range(400):
+                idle.append(mapper.connect())
+            self.assertEqual([*clients(mapper, nodes, random.Random(SEED), 50, may_refuse=True)], [])
+        finally:
+            for connection in idle:
+                connection.close()
+        self.check_kept(mapper, before)
+
+
+if __name__ == '__main__':
+    unittest.main()
