@@ -1,0 +1,224 @@
+"""Operating it: the stories of README's section of that name, with the real programs from Debian, under systemd.
+
+    EVERMAP_DEBS   directory with the packages that packaging/build-deb made (default: build-deb)
+    STORIES_DEBS   directory for Debian's packages of RabbitMQ, ejabberd and Prometheus, which are downloaded when they
+                   are not there (default: evermap/stories in the user's cache)
+
+Everything happens in a sandbox with a systemd, files and a loopback interface of its own. What was measured is printed.
+The story of a mapper that a release started itself, without systemd, is AutoStartTest in custody_test.py.
+"""
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import time
+import unittest
+import urllib.parse
+
+import harness
+import load
+from package_test import ROOT, PackageCase, deb
+
+CACHE = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
+STORIES_DEBS = os.environ.get('STORIES_DEBS') or os.path.join(CACHE, 'evermap', 'stories')
+PORT = 4369
+REDEPLOYMENTS = 10
+TELNET_PORT = 2323
+# RabbitMQ and ejabberd take a while to start on a machine that does other things, too.
+START_S = 240
+
+
+def debian_packages(*names):
+    """The files of Debian's packages and of all they depend on that is not installed here."""
+    apt = ['apt-get', '-qq', '-y', '--no-install-recommends', '-o', f'Dir::Cache::archives={STORIES_DEBS}', '-o',
+           'APT::Sandbox::User=root']
+    os.makedirs(os.path.join(STORIES_DEBS, 'partial'), exist_ok=True)
+    listed = subprocess.run([*apt, '--print-uris', 'install', *names], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                            check=False)
+    if listed.returncode != 0:
+        raise unittest.SkipTest(f'apt does not know {names}: {listed.stderr.strip()}')
+    # Only what is not in the cache yet has a line.
+    if listed.stdout.strip():
+        done = subprocess.run([*apt, '--download-only', 'install', *names], stdin=subprocess.DEVNULL, capture_output=True,
+                              text=True, check=False)
+        if done.returncode != 0:
+            raise unittest.SkipTest(f'cannot download {names}: {done.stderr.strip()}')
+    planned = subprocess.run([*apt, '--simulate', 'install', *names], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                             check=True).stdout
+    found = []
+    for name, version in re.findall(r'^Inst (\S+) \((\S+) ', planned, re.M):
+        version = version.replace(':', '%3a')
+        found += [entry.path for entry in os.scandir(STORIES_DEBS) if entry.name.startswith(f'{name}_{version}_')]
+    return found
+
+
+class Story(PackageCase):
+
+    def setUp(self):
+        super().setUp()
+        self.client = harness.Client(PORT)
+
+    def write(self, path, text):
+        self.run_inside(f"mkdir -p $(dirname {path}); cat >{path} <<'END'\n{text}\nEND")
+
+    def identity(self, unit):
+        """Is another one once the unit has been restarted."""
+        return (self.main_pid(unit), self.sandbox.property(unit, 'InvocationID'), self.sandbox.property(unit, 'ActiveState'))
+
+    def upgrade_mapper(self):
+        mapper = self.main_pid('epmd.service')
+        self.run_inside('systemctl reload epmd.service')
+        self.assertNotEqual(self.main_pid('epmd.service'), mapper)
+
+    def kill_mapper(self):
+        """Kills it with -9; returns the seconds until another one is there."""
+        mapper = self.main_pid('epmd.service')
+        started = time.monotonic()
+        self.run_inside(f'kill -9 {mapper}')
+        harness.wait_until(lambda: self.main_pid('epmd.service') not in (0, mapper), 'there is another mapper')
+        with self.sandbox.network():
+            self.client.names()
+        return time.monotonic() - started
+
+
+# What the two services of the story have in common. Wants=, not Requires=: systemd stops and restarts what requires a unit
+# together with that, and these nodes have no need to.
+RELEASE_SERVICE = '''
+[Unit]
+Wants=epmd.service
+After=epmd.service
+[Service]
+Environment=HOME=/root RELEASE_DISTRIBUTION=sname RELEASE_NODE={name} RELEASE_COOKIE=chat
+Environment="ELIXIR_ERL_OPTIONS=-start_epmd false"
+ExecStart=/opt/{name}/bin/{name} start
+Restart=on-failure
+'''
+
+
+@harness.have_elixir
+class ReleasesTest(Story):
+    """Two releases on one host, one of which is deployed anew again and again while people are connected to the other."""
+
+    def build_releases(self):
+        project = os.path.join(self.directory, 'chat')
+        shutil.copytree(os.path.join(ROOT, 'tests', 'chat'), project)
+        for name in ('web', 'telnet'):
+            subprocess.run(['mix', 'release', name, '--path', os.path.join(self.directory, 'releases', name), '--quiet'],
+                           cwd=project, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=True,
+                           env=harness.clean_environment(HOME=self.directory, MIX_ENV='prod', LC_ALL='C.UTF-8'))
+
+    def deploy(self, name):
+        """Replaces the whole directory of the release and restarts it."""
+        self.run_inside(f'rm -rf /opt/{name} && mkdir -p /opt && cp -r {self.directory}/releases/{name} /opt/{name}')
+        self.run_inside(f'systemctl restart {name}')
+
+    def ask(self, line):
+        """What the telnet node answers, over the one session that all of the story has."""
+        self.session.sendall(line.encode() + b'\n')
+        reply = self.replies.readline()
+        self.assertNotEqual(reply, b'', 'the session is over')
+        return reply.decode().strip()
+
+    def is_new(self, name, port_before):
+        found = self.client.lookup(name)
+        return found is not None and found.port != port_before
+
+    def see_each_other(self):
+        return self.ask('nodes') == 'web@sandbox sees [:telnet@sandbox]'
+
+    def test_redeployments(self):
+        self.build_releases()
+        self.start_sandbox()
+        self.install()
+        for name in ('web', 'telnet'):
+            self.write(f'/etc/systemd/system/{name}.service', RELEASE_SERVICE.format(name=name))
+        self.run_inside('systemctl daemon-reload')
+        self.deploy('telnet')
+        self.deploy('web')
+        telnet = self.identity('telnet')
+        with self.sandbox.network():
+            harness.wait_until(lambda: self.client.lookup(b'telnet'), 'telnet is registered')
+            port = self.client.lookup(b'telnet').port
+            self.session = harness.wait_until(self.connect, 'the telnet node answers')
+        self.addCleanup(self.session.close)
+        self.replies = self.session.makefile('rb')
+        self.addCleanup(self.replies.close)
+        harness.wait_until(self.see_each_other, 'they see each other')
+
+        for number in range(1, REDEPLOYMENTS + 1):
+            with self.sandbox.network():
+                before = self.client.lookup(b'web').port
+            self.deploy('web')
+            deployed = time.monotonic()
+            with self.sandbox.network():
+                harness.wait_until(lambda old=before: self.is_new(b'web', old), 'web is registered')
+                registered = time.monotonic()
+                harness.wait_until(self.see_each_other, 'they see each other')
+                seen = time.monotonic()
+                self.assertEqual(self.client.lookup(b'telnet').port, port)
+            what = ''
+            if number == REDEPLOYMENTS // 2:
+                what = f', then kill -9 of the mapper: another one after {self.kill_mapper():.2f} s'
+            elif number % 2 == 0:
+                self.upgrade_mapper()
+                what = ', then an upgrade of the mapper'
+            print(f'redeployment {number}: web registered {registered - deployed:.2f} s after systemctl restart, and the '
+                  f'nodes saw each other {seen - registered:.2f} s later{what}', flush=True)
+            with self.sandbox.network():
+                self.assertEqual({name for name, _ in self.client.names()}, {b'web', b'telnet'})
+            self.assertEqual(self.ask(f'still there {number}'), f'still there {number}')
+            self.assertTrue(self.see_each_other())
+        self.assertEqual(self.identity('telnet'), telnet)
+
+    def connect(self):
+        try:
+            return socket.create_connection(('127.0.0.1', TELNET_PORT), timeout=harness.PATIENCE_S)
+        except ConnectionRefusedError:
+            return None
+
+
+class BrokersTest(Story):
+    """RabbitMQ and ejabberd on one host."""
+
+    SERVICES = ('rabbitmq-server', 'ejabberd')
+
+    def check_all(self):
+        self.assertIn('RabbitMQ version', self.run_inside('rabbitmqctl status'))
+        self.assertRegex(self.run_inside('ejabberdctl status'), r'The node ejabberd@\S+ is started')
+        self.assertEqual(self.names(), {'rabbit', 'ejabberd'})
+        self.assertEqual({unit: self.identity(unit) for unit in self.SERVICES}, self.identities)
+        self.assertEqual(self.sandbox.property('epmd.service', 'ActiveState'), 'active')
+
+    def start_brokers(self, *others):
+        packages = debian_packages(*self.SERVICES, *others)
+        self.start_sandbox()
+        self.install()
+        self.sandbox.run(f'dpkg --install {" ".join(packages)}', timeout_s=START_S)
+        self.sandbox.run(f'systemctl start {" ".join(self.SERVICES)}', timeout_s=START_S)
+        self.wait_registered('rabbit', 'ejabberd')
+        self.identities = {unit: self.identity(unit) for unit in self.SERVICES}
+
+    def test_mapper_is_upgraded_and_killed(self):
+        self.start_brokers()
+        self.assertIn('epmd.service', self.sandbox.property('ejabberd', 'Requires').split())
+        self.check_all()
+        for number in range(3):
+            self.upgrade_mapper()
+            self.check_all()
+            print(f'kill -9: another mapper after {self.kill_mapper():.2f} s', flush=True)
+            self.check_all()
+        # The one way to restart the mapper that leaves those alone that require it.
+        self.run_inside('systemctl restart --job-mode=ignore-dependencies epmd.service')
+        self.check_all()
+        # Of the two brokers' own commands, none takes the mapper along.
+        self.run_inside('systemctl restart rabbitmq-server ejabberd')
+        self.wait_registered('rabbit', 'ejabberd')
+        self.identities = {unit: self.identity(unit) for unit in self.SERVICES}
+        self.check_all()
+
+
+if __name__ == '__main__':
+    unittest.main()
