@@ -220,5 +220,63 @@ class BrokersTest(Story):
         self.check_all()
 
 
+class UpgradeOfThePackageTest(Story):
+    """The package is upgraded and downgraded while nodes are looked up and register."""
+
+    NODES = 50
+
+    def registered(self):
+        """What the registry knows, but for the names that the load registers all the time."""
+        listed = json.loads(self.run_inside(f'epmdctl --json --registry /run/epmd/registry.{PORT} list'))
+        return [entry for entry in listed if not entry['name'].startswith('load-')]
+
+    def under_load(self, what, act):
+        """Nothing fails and nothing is lost while `act` runs; returns what it does."""
+        with self.sandbox.network(), load.Load(PORT, self.ports) as running:
+            result = act()
+        print(f'{what}: {running.distribution()}', flush=True)
+        self.assertEqual(running.failures, [])
+        self.assertEqual(self.registered(), self.before)
+        return result
+
+    def test_versions(self):
+        # Another file with the same code.
+        newer = self.repack('98.0', 'printf "newer" >>usr/bin/epmd')
+        broken = self.repack('99.0', 'printf "#!/bin/sh\\nexit 1\\n" >usr/bin/epmd')
+        self.start_sandbox()
+        self.run_inside('systemctl start epmd.socket epmd.service')
+        self.install()
+        self.start_node('hare')
+        self.ports = {b'node%d' % number: 10000 + number for number in range(self.NODES)}
+        with self.sandbox.network():
+            for name, port in self.ports.items():
+                connection, _ = self.client.register(name, port=port)
+                self.addCleanup(connection.close)
+        self.before = self.registered()
+        self.assertEqual(len(self.before), self.NODES + 1)
+        node = self.identity('hare')
+
+        for how in ('dpkg --install', 'apt-get -qq -y --allow-downgrades -o APT::Sandbox::User=root install'):
+            for path in (newer, self.deb):
+                mapper = self.main_pid('epmd.service')
+                self.under_load(f'{how.split()[0]}, to {os.path.basename(path)}', lambda: self.run_inside(f'{how} {path}'))
+                self.assertNotEqual(self.main_pid('epmd.service'), mapper)
+                self.run_inside(f'cmp /proc/{self.main_pid("epmd.service")}/exe /usr/bin/epmd')
+                self.assertEqual('newer' in self.run_inside('tail -c 5 /usr/bin/epmd | tr -d "\\0"'), path == newer)
+
+        mapper = self.main_pid('epmd.service')
+        said = self.under_load('to one that does not start', lambda: self.install(broken))
+        self.assertIn('could not be upgraded', said)
+        self.assertEqual(self.main_pid('epmd.service'), mapper)
+        self.under_load('from that to one that does', lambda: self.install(newer))
+        self.assertNotEqual(self.main_pid('epmd.service'), mapper)
+
+        self.run_inside('dpkg --remove evermap')
+        self.assertIn('/erlang/', self.running())
+        self.assertFalse(self.is_ours())
+        self.wait_registered('hare')  # comes back by itself
+        self.assertEqual(self.identity('hare'), node)
+
+
 if __name__ == '__main__':
     unittest.main()
