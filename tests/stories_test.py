@@ -29,6 +29,8 @@ REDEPLOYMENTS = 10
 TELNET_PORT = 2323
 # RabbitMQ and ejabberd take a while to start on a machine that does other things, too.
 START_S = 240
+# The example asks every 15 seconds.
+SCRAPED_S = 90
 
 
 def debian_packages(*names):
@@ -276,6 +278,56 @@ class UpgradeOfThePackageTest(Story):
         self.assertFalse(self.is_ours())
         self.wait_registered('hare')  # comes back by itself
         self.assertEqual(self.identity('hare'), node)
+
+
+class MonitoringTest(Story):
+    """Debian's Prometheus with the example that the package brings: it scrapes the exporter, and RabbitMQ, found through it."""
+
+    def ask(self, path, **query):
+        """What Prometheus' HTTP interface answers; None while it does not."""
+        url = f'http://127.0.0.1:9090/api/v1/{path}?{urllib.parse.urlencode(query)}'
+        reply = self.run_inside(f"curl -s '{url}'", check=False)
+        return json.loads(reply)['data'] if reply.startswith('{') else None
+
+    def value(self, expression):
+        """The value of an expression that is one series."""
+        answer = self.ask('query', query=expression)
+        series = answer['result'] if answer else []
+        return float(series[0]['value'][1]) if len(series) == 1 else None
+
+    def targets(self):
+        answer = self.ask('targets', state='active')
+        return {(target['labels']['job'], target['scrapeUrl'], target['health'])
+                for target in answer['activeTargets']} if answer else set()
+
+    def test_prometheus(self):
+        packages = debian_packages('rabbitmq-server', 'prometheus')
+        exporter = deb('evermap-exporter')
+        self.start_sandbox()
+        self.install()
+        self.install(exporter)
+        self.write('/etc/default/prometheus', 'ARGS="--web.listen-address=127.0.0.1:9090"')
+        self.write('/etc/rabbitmq/enabled_plugins', '[rabbitmq_prometheus].')
+        self.sandbox.run(f'dpkg --install --force-confold {" ".join(packages)}', timeout_s=START_S)
+        self.run_inside('cp /usr/share/evermap/prometheus/*.yml /etc/prometheus/ && systemctl restart prometheus')
+        self.sandbox.run('systemctl start rabbitmq-server', timeout_s=START_S)
+        self.wait_registered('rabbit')
+        expected = {('epmd', 'http://127.0.0.1:14369/metrics', 'up'), ('rabbitmq', 'http://sandbox:15692/metrics', 'up')}
+        harness.wait_until(lambda: self.targets() == expected, lambda: f'all are up: {self.targets()}', timeout_s=SCRAPED_S)
+        harness.wait_until(lambda: self.value('evermap_names{state="live"}') == 1, 'the mapper has a node', timeout_s=SCRAPED_S)
+        self.assertEqual(self.value('evermap_mapper_up'), 1)
+        self.assertEqual(self.value('rabbitmq_identity_info{node="rabbit"}'), 1)
+        groups = self.ask('rules')['groups']
+        self.assertEqual({rule['health'] for group in groups for rule in group['rules']} - {'unknown'}, {'ok'})
+
+        # An upgrade shows, and nothing is alarming about it.
+        before = self.value('evermap_mapper_start_time_seconds')
+        self.upgrade_mapper()
+        harness.wait_until(lambda: self.value('evermap_mapper_start_time_seconds') > before, 'the new mapper shows',
+                           timeout_s=SCRAPED_S)
+        self.assertEqual(self.value('evermap_last_upgrade_failed'), 0)
+        self.assertEqual(self.value('evermap_names{state="live"}'), 1)
+        self.assertEqual(self.ask('alerts')['alerts'], [])
 
 
 if __name__ == '__main__':
