@@ -33,27 +33,14 @@
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "daemon/protocol.h"
+#include "daemon/tcp.h"
 
 namespace evermap {
-
-// A connected socket, closed with its owner.
-class Connection {
- public:
-  explicit Connection(int fd) : fd_(fd) {}
-  Connection(Connection&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-  Connection& operator=(Connection&& other) noexcept;
-  ~Connection();
-
-  int fd() const { return fd_; }
-
- private:
-  int fd_;
-};
 
 // A node that stays registered until this object is destroyed.
 class RegisteredNode {
  public:
-  RegisteredNode(Connection connection, uint32_t creation)
+  RegisteredNode(TcpConnection connection, uint32_t creation)
       : connection_(std::move(connection)), creation_(creation) {}
 
   uint32_t creation() const { return creation_; }
@@ -61,7 +48,7 @@ class RegisteredNode {
   int fd() const { return connection_.fd(); }
 
  private:
-  Connection connection_;
+  TcpConnection connection_;
   uint32_t creation_;
 };
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -18,6 +19,7 @@
 #include "daemon/log.h"
 #include "daemon/mapper.h"
 #include "daemon/options.h"
+#include "daemon/service.h"
 
 namespace evermap {
 namespace {
@@ -41,6 +43,11 @@ void OpenStandardStreams() {
 bool WantsKeeper(const Options& options) {
   // A starter's NOTIFY_SOCKET is not that of a daemon.
   return !options.no_keeper && (options.daemon || getenv("NOTIFY_SOCKET") == nullptr);
+}
+
+// Who wants more than a mapper gets his own.
+bool IsCalledAsByNodes(const std::vector<std::string>& arguments) {
+  return arguments.size() == 2 && arguments[1] == "-daemon";
 }
 
 int Serve(Options options, std::vector<std::string> arguments) {
@@ -75,7 +82,17 @@ int Serve(Options options, std::vector<std::string> arguments) {
     return is_keeper ? RunKeeper(arguments, *std::move(inherited), on_ready)
                      : RunMapper(options, arguments, *std::move(inherited), on_ready);
   };
-  return options.daemon && !is_detached ? RunDetached(run) : run([] {});
+  if (!options.daemon || is_detached) return run([] {});
+  const std::optional<Service> service = ServiceOfStarter();
+  if (service.has_value()) {
+    // A second mapper; it would only say the same a little later.
+    if (IsMapperThere(options.port)) return 0;
+    if (IsCalledAsByNodes(arguments) && StartMapperService(options.port)) return 0;
+  }
+  return RunDetached([&](absl::FunctionRef<void()> ready) {
+    if (service.has_value()) LeaveService(*service, options.port);
+    return run(ready);
+  });
 }
 
 int Main(int argc, char** argv) {

@@ -13,6 +13,7 @@
 #include <array>
 #include <cerrno>
 #include <cstdlib>
+#include <deque>
 #include <memory>
 #include <optional>
 #include <string>
@@ -34,6 +35,7 @@
 #include "daemon/notify.h"
 #include "daemon/orphans.h"
 #include "daemon/peer.h"
+#include "daemon/reservations.h"
 #include "daemon/sock_diag.h"
 #include "daemon/store.h"
 #include "daemon/store_queue.h"
@@ -53,6 +55,12 @@ constexpr int64_t kKeeperPauseMs = 1000;
 constexpr absl::Duration kFailurePause = absl::Seconds(1);
 // How often listening sockets that were not found at once are looked for among all.
 constexpr int64_t kSearchIntervalMs = 1000;
+// Whose a node is, only people ask, and to find it out costs 4 us: it is done for nodes that stay,
+// and not while many come at once.
+constexpr int64_t kOwnerDelayMs = 1000;
+constexpr int kOwnersPerTurn = 64;
+// Of more that come in that time it stays unknown.
+constexpr size_t kUnknownOwnersMax = 65536;
 
 // Wakes the main thread for a stop. Of the process, since there is one mapper in it.
 int g_stop_fd = -1;
@@ -129,7 +137,8 @@ OwnedFd SignalDescriptor() {
 struct Place {
   uint32_t slot;
   uint64_t id;
-  bool is_orphaned;
+  bool is_orphaned = false;
+  bool has_owner = true;
 };
 using Places = absl::flat_hash_map<uint64_t, Place>;  // by SO_COOKIE
 
@@ -165,6 +174,7 @@ class Mapper final : private Upgrade::Host {
   absl::Status Start(absl::FunctionRef<void()> on_ready);
   // A mapper that cannot start is tried again by systemd at once, and for ever (epmd.service).
   void SlowDownSystemd() const;
+  absl::Status ReadReservations();
   absl::Status TakeListeners();
   void ChooseStore();
   absl::Status OpenRegistry(bool is_prepared_only);
@@ -195,6 +205,9 @@ class Mapper final : private Upgrade::Host {
   void FlushStore();
   void FindListener(const Registration& node);
   void FindListenersAmongAll();
+  // Whose a node is, is asked for a moment later.
+  void PlanOwner(uint32_t slot, uint64_t id);
+  void FindOwners(int64_t now_ms);
   void ReplaceKeeper();
 
   bool PauseWorkers() override;
@@ -223,6 +236,7 @@ class Mapper final : private Upgrade::Host {
   std::optional<Custody> custody_;
   std::optional<Orphans> orphans_;
   SourceBound sources_;
+  Reservations reservations_;
   std::optional<Shared> shared_;
   std::vector<std::unique_ptr<Worker>> workers_;
   std::vector<std::thread> threads_;
@@ -231,8 +245,14 @@ class Mapper final : private Upgrade::Host {
   std::optional<Upgrade> upgrade_;
   bool is_succeeded_ = false;  // another mapper has taken over
 
-  ListenerQuery listener_query_;
+  SocketQuery socket_query_;
   std::vector<Place> unknown_listeners_;
+  struct UnknownOwner {
+    uint32_t slot;
+    uint64_t id;
+    int64_t due_ms;
+  };
+  std::deque<UnknownOwner> unknown_owners_;  // by due_ms
   int64_t search_ms_ = 0;
   int64_t judge_ms_ = 0;
   int64_t flush_ms_ = -1;   // MonotonicMs(); -1: not planned
@@ -243,6 +263,7 @@ class Mapper final : private Upgrade::Host {
 absl::Status Mapper::Start(absl::FunctionRef<void()> on_ready) {
   if (inherited_.predecessor.valid()) succession_.emplace(std::move(inherited_.predecessor));
   descriptors_max_ = RaiseDescriptorLimit();
+  if (absl::Status status = ReadReservations(); !status.ok()) return status;
   if (absl::Status status = TakeListeners(); !status.ok()) return status;
   ChooseStore();
   // A successor finds out whether it could; the rest comes when the registry is at rest.
@@ -303,6 +324,15 @@ void Mapper::SlowDownSystemd() const {
                                    !succession_.has_value() && !inherited_.keeper.valid() &&
                                    store_.kind() != Store::Kind::kKeeper;
   if (is_its_main_process) absl::SleepFor(kFailurePause);
+}
+
+absl::Status Mapper::ReadReservations() {
+  absl::Status status = reservations_.Read(options_.reservations);
+  // Nodes that were registered when the mapper before died are not to be lost for it.
+  if (status.ok() || inherited_.connections.empty()) return status;
+  Log(Severity::kError, "%s; the name is refused to all until the mapper is restarted",
+      status.message());
+  return absl::OkStatus();
 }
 
 absl::Status Mapper::TakeListeners() {
@@ -384,8 +414,8 @@ absl::Status Mapper::MakeCustody() {
 
 void Mapper::MakeWorkers() {
   orphans_.emplace(*registry_, options_.orphan_grace);
-  shared_.emplace(options_, *registry_, *custody_, sources_, listeners_, descriptors_max_,
-                  RequestStop);
+  shared_.emplace(options_, *registry_, *custody_, sources_, reservations_, listeners_,
+                  descriptors_max_, RequestStop);
   for (std::unique_ptr<Loop>& loop : loops_) {
     workers_.push_back(std::make_unique<Worker>(static_cast<uint32_t>(workers_.size()),
                                                 std::move(loop), *shared_));
@@ -399,7 +429,8 @@ Places Mapper::FindPlaces() {
   registry_->ForEach([&](const Registration& node) {
     if (node.state == RegistrationState::kRemembered) return;
     places[node.connection_cookie] = {node.slot, node.id,
-                                      node.state == RegistrationState::kOrphaned};
+                                      node.state == RegistrationState::kOrphaned,
+                                      node.owner_uid != kUnknownUid};
   });
   return places;
 }
@@ -438,6 +469,7 @@ void Mapper::TakeConnection(OwnedFd connection, const Places& places) {
   if (custody_->DescriptorOf(place.slot) >= 0) return;  // stored twice
   if (place.is_orphaned && !registry_->Adopt(place.slot, place.id, cookie)) return;
   custody_->HoldStored(place.slot, connection.get());
+  if (!place.has_owner) PlanOwner(place.slot, place.id);
   workers_[next_worker_++ % workers_.size()]->Give(std::move(connection), place.slot, place.id);
 }
 
@@ -471,6 +503,7 @@ int Mapper::TimeoutMs() const {
   wake_by(keeper_ms_);
   if (orphans_->count() > 0) wake_by(judge_ms_);
   if (!unknown_listeners_.empty()) wake_by(search_ms_);
+  if (!unknown_owners_.empty()) wake_by(unknown_owners_.front().due_ms);
   if (upgrade_->is_under_way()) wake_by(upgrade_->deadline_ms());
   if (wake_ms < 0) return -1;
   return static_cast<int>(std::max<int64_t>(wake_ms - MonotonicMs(), 0));
@@ -548,6 +581,7 @@ void Mapper::OnTimers() {
     orphans_->Judge();
     judge_ms_ = now_ms + kJudgeIntervalMs;
   }
+  FindOwners(now_ms);
   if (!unknown_listeners_.empty() && now_ms >= search_ms_) {
     FindListenersAmongAll();
     search_ms_ = now_ms + kSearchIntervalMs;
@@ -564,6 +598,7 @@ void Mapper::StoreNew() {
       if (connection.valid()) upgrade_->Pass(connection.get());
     }
     FindListener(found_);
+    PlanOwner(slot, found_.id);
     if (store_.kind() == Store::Kind::kSystemd) {
       store_queue_.Add(slot, found_.id, now_ms);
     } else {
@@ -606,12 +641,29 @@ void Mapper::FindListener(const Registration& node) {
   const int fd = custody_->DescriptorOf(node.slot);
   uint64_t cookie = 0;
   if (fd >= 0 && getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &size) == 0) {
-    cookie = listener_query_.CookieOf(peer, node.port);
+    cookie = socket_query_.ListenerCookie(peer, node.port);
   }
   if (cookie != 0) {
     registry_->Amend(node.slot, node.id, {.listener_cookie = cookie});
   } else {
-    unknown_listeners_.push_back({node.slot, node.id, false});
+    unknown_listeners_.push_back({.slot = node.slot, .id = node.id});
+  }
+}
+
+void Mapper::PlanOwner(uint32_t slot, uint64_t id) {
+  if (unknown_owners_.size() >= kUnknownOwnersMax) return;
+  unknown_owners_.push_back({slot, id, MonotonicMs() + kOwnerDelayMs});
+}
+
+void Mapper::FindOwners(int64_t now_ms) {
+  for (int i = 0; i < kOwnersPerTurn; ++i) {
+    if (unknown_owners_.empty() || unknown_owners_.front().due_ms > now_ms) return;
+    const UnknownOwner node = unknown_owners_.front();
+    unknown_owners_.pop_front();
+    const int fd = custody_->DescriptorOf(node.slot);
+    // Nothing is amended when the registration has ended, and so before the number of its
+    // descriptor may have been another connection's.
+    if (fd >= 0) registry_->Amend(node.slot, node.id, {.owner_uid = socket_query_.PeerUid(fd)});
   }
 }
 

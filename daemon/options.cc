@@ -134,6 +134,36 @@ absl::Status ParseAddresses(std::string_view source, std::string_view list, Opti
   return absl::OkStatus();
 }
 
+// Likewise separated. Adds to what is there.
+absl::Status ParseAllowed(std::string_view source, std::string_view list, Options& options) {
+  constexpr std::string_view kSeparators = ", ";
+  for (size_t begin = list.find_first_not_of(kSeparators); begin != std::string_view::npos;
+       begin = list.find_first_not_of(kSeparators)) {
+    list.remove_prefix(begin);
+    const std::string_view text = list.substr(0, list.find_first_of(kSeparators));
+    list.remove_prefix(text.size());
+    const std::optional<Network> network = Network::Parse(text);
+    if (!network.has_value()) {
+      return absl::InvalidArgumentError(absl::StrFormat(
+          "%s takes networks separated by commas, as 192.0.2.0/24 or 2001:db8::/32, with no bits "
+          "set beyond the prefix, and %s is none",
+          source, Quote(text)));
+    }
+    options.allowed.push_back(*network);
+  }
+  if (options.allowed.empty()) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("%s needs a network, as 192.0.2.0/24; this host itself is always allowed, "
+                        "127.0.0.0/8 allows nobody else",
+                        source));
+  }
+  if (options.allowed.size() > kAllowedMax) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("%s takes at most %d networks in all", source, kAllowedMax));
+  }
+  return absl::OkStatus();
+}
+
 // Goes through the arguments from left to right.
 class ArgumentParser {
  public:
@@ -221,9 +251,9 @@ class ArgumentParser {
   }
 
   static bool TakesValue(std::string_view arg) {
-    constexpr std::array<std::string_view, 10> kWithValue = {
-        "-port",        "-address", "-packet_timeout", "-orphan_grace", "-delay_accept",
-        "-delay_write", "-loop",    "-workers",        "-registry",     "-capacity",
+    constexpr std::array<std::string_view, 12> kWithValue = {
+        "-port",         "-address",     "-allow", "-reserve", "-packet_timeout", "-orphan_grace",
+        "-delay_accept", "-delay_write", "-loop",  "-workers", "-registry",       "-capacity",
     };
     return std::find(kWithValue.begin(), kWithValue.end(), arg) != kWithValue.end();
   }
@@ -236,6 +266,11 @@ class ArgumentParser {
     }
     if (option == "-address") {
       address_list_ = value;
+      return absl::OkStatus();
+    }
+    if (option == "-allow") return ParseAllowed(option, value, options_);
+    if (option == "-reserve") {
+      options_.reservations.emplace_back(value);
       return absl::OkStatus();
     }
     if (option == "-packet_timeout") {
@@ -309,6 +344,10 @@ std::string_view UsageText() {
 Serving
   -port N                  listen on this TCP port (default 4369)
   -address IP[,IP...]      listen on these addresses and on loopback only (default: on all)
+  -allow NETWORK[,...]     of other hosts, serve only those in these networks, as 192.0.2.0/24 or
+                           2001:db8::/32; add more with more -allow (default: all)
+  -reserve NAME=USER       let only this user of this host register a node of this name; add more
+                           with more -reserve, or with -reserve @FILE, one a line
   -systemd                 listen on the sockets that systemd passes
   -daemon                  detach; return when connections are accepted; log to syslog
   -no_keeper               start no process that keeps connections over a crash of this one

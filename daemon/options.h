@@ -7,7 +7,8 @@
 //
 // Pure: reads no file, resolves no name, prints nothing. As with the stock epmd options are read
 // from left to right, a later one overrides an earlier one and the environment, and what the epmd
-// is asked to do as a command (-names, -started, -dump, -kill, -stop NAME) comes last.
+// is asked to do as a command (-names, -started, -dump, -kill, -stop NAME) comes last. Only -allow
+// and -reserve add to earlier ones.
 #ifndef EVERMAP_DAEMON_OPTIONS_H_
 #define EVERMAP_DAEMON_OPTIONS_H_
 
@@ -21,6 +22,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
+#include "daemon/peer.h"
 #include "daemon/protocol.h"
 #include "registry/registration.h"
 #include "registry/statistics.h"
@@ -36,6 +38,8 @@ inline constexpr uint32_t kOrphanGraceSecondsMax = 86'400;
 inline constexpr uint32_t kWorkersMax = kStatisticsWorkersMax;
 // Addresses to listen on, loopback included; well below the sockets that a loop accepts from.
 inline constexpr size_t kAddressesMax = 32;
+// Each new connection may be compared with all of them.
+inline constexpr size_t kAllowedMax = 256;
 
 enum class Command : uint8_t {
   kServe,
@@ -65,7 +69,10 @@ struct Options {
   bool daemon = false;     // detach
   bool no_keeper = false;  // start no keeper
   bool relaxed_command_check = false;
-  int debug_level = 0;  // number of -d options
+  // Who may connect from other hosts; empty: everybody.
+  std::vector<Network> allowed;
+  std::vector<std::string> reservations;  // for Reservations::Read()
+  int debug_level = 0;                    // number of -d options
   absl::Duration packet_timeout = absl::Seconds(60);
   absl::Duration orphan_grace = absl::Seconds(60);
   absl::Duration delay_accept;  // zero: none

@@ -239,6 +239,8 @@ TEST(OptionsTest, HelpAndVersion) {
                              "-registry",
                              "-capacity",
                              "-version",
+                             "-allow",
+                             "-reserve",
                              "-help",
                              "ERL_EPMD_PORT",
                              "ERL_EPMD_ADDRESS",
@@ -246,6 +248,26 @@ TEST(OptionsTest, HelpAndVersion) {
     EXPECT_THAT(std::string(UsageText()), HasSubstr(option));
   }
   EXPECT_THAT(std::string(VersionText()), HasSubstr(EVERMAP_VERSION));
+}
+
+TEST(OptionsTest, AllowedAndReservedAddUp) {
+  EXPECT_THAT(ParseOrFail({}).allowed, IsEmpty());
+  const Options options = ParseOrFail({"-allow", "192.0.2.0/24, 2001:db8::/32", "-allow",
+                                       "198.51.100.7", "-reserve", "hare=root", "-reserve", "@/x"});
+  EXPECT_THAT(options.allowed,
+              ElementsAre(*Network::Parse("192.0.2.0/24"), *Network::Parse("2001:db8::/32"),
+                          *Network::Parse("198.51.100.7")));
+  EXPECT_THAT(options.reservations, ElementsAre("hare=root", "@/x"));
+}
+
+TEST(OptionsTest, BadAllow) {
+  for (const char* value :
+       {"", ",", "nonsense", "192.0.2.0/33", "192.0.2.1/24", "192.0.2.0/24,x"}) {
+    EXPECT_THAT(ErrorOf({"-allow", value}), HasSubstr("-allow")) << value;
+  }
+  std::string many;
+  for (size_t i = 0; i <= kAllowedMax; ++i) many += "192.0.2.1,";
+  EXPECT_THAT(ErrorOf({"-allow", many.c_str()}), HasSubstr("at most 256"));
 }
 
 TEST(OptionsTest, PortFromEnvironment) {

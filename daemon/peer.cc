@@ -3,8 +3,9 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 
+#include <algorithm>
+#include <charconv>
 #include <cstring>
-#include <string_view>
 
 #include "absl/hash/hash.h"
 
@@ -69,6 +70,65 @@ std::string AddressText(const sockaddr_storage& address) {
     inet_ntop(plain.size == 4 ? AF_INET : AF_INET6, plain.bytes.data(), text, sizeof(text));
   }
   return text;
+}
+
+namespace {
+
+// Whether the first `bits` of two addresses are the same.
+bool HaveSamePrefix(const char* a, const char* b, size_t bits) {
+  const size_t bytes = bits / 8;
+  if (std::memcmp(a, b, bytes) != 0) return false;
+  const auto mask = static_cast<unsigned>(0xff00 >> (bits % 8)) & 0xff;
+  return bits % 8 == 0 ||
+         ((static_cast<unsigned char>(a[bytes]) ^ static_cast<unsigned char>(b[bytes])) & mask) ==
+             0;
+}
+
+}  // namespace
+
+std::optional<Network> Network::Parse(std::string_view text) {
+  constexpr size_t kMappedBits = 96;
+  const size_t slash = std::min(text.find('/'), text.size());
+  const std::string address(text.substr(0, slash));
+  const bool is_v6 = address.find(':') != std::string::npos;
+  std::array<char, 16> bytes = {};
+  if (inet_pton(is_v6 ? AF_INET6 : AF_INET, address.c_str(), bytes.data()) != 1) {
+    return std::nullopt;
+  }
+  Network network;
+  network.size_ = is_v6 ? sizeof(in6_addr) : sizeof(in_addr);
+  network.prefix_bits_ = network.size_ * 8;
+  if (slash < text.size()) {
+    const char* const end = text.data() + text.size();
+    size_t bits = 0;
+    const std::from_chars_result number = std::from_chars(text.data() + slash + 1, end, bits);
+    if (number.ec != std::errc() || number.ptr != end || bits > network.prefix_bits_) {
+      return std::nullopt;
+    }
+    network.prefix_bits_ = bits;
+  }
+  in6_addr v6;
+  std::memcpy(&v6, bytes.data(), sizeof(v6));
+  if (is_v6 && IN6_IS_ADDR_V4MAPPED(&v6) && network.prefix_bits_ >= kMappedBits) {
+    network.size_ = sizeof(in_addr);
+    network.prefix_bits_ -= kMappedBits;
+    std::array<char, 16> plain = {};
+    std::copy(bytes.begin() + 12, bytes.end(), plain.begin());
+    bytes = plain;
+  }
+  // All but the prefix must be zero.
+  for (size_t bit = network.prefix_bits_; bit < network.size_ * 8; ++bit) {
+    if ((static_cast<unsigned char>(bytes[bit / 8]) >> (7 - bit % 8) & 1u) != 0) {
+      return std::nullopt;
+    }
+  }
+  network.bytes_ = bytes;
+  return network;
+}
+
+bool Network::Contains(const sockaddr_storage& address) const {
+  const Plain plain = PlainAddress(address);
+  return plain.size == size_ && HaveSamePrefix(plain.bytes.data(), bytes_.data(), prefix_bits_);
 }
 
 bool SourceBound::Enter(const sockaddr_storage& source, Entry& entry) {

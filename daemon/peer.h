@@ -9,7 +9,9 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <optional>
 #include <string>
+#include <string_view>
 
 namespace evermap {
 
@@ -19,6 +21,21 @@ bool IsLoopback(const sockaddr_storage& address);
 bool IsLocalPeer(int fd);
 // "192.0.2.1", "2001:db8::1"; an IPv4 address in IPv6's clothes is shown as what it is.
 std::string AddressText(const sockaddr_storage& address);
+
+// An IP network: 192.0.2.0/24, 2001:db8::/32, or an address as the network of one. One of IPv4 in
+// IPv6's clothes (::ffff:192.0.2.0/120) is what it is.
+class Network {
+ public:
+  // Nothing when `text` is no network, or has bits beyond its prefix.
+  static std::optional<Network> Parse(std::string_view text);
+  bool Contains(const sockaddr_storage& address) const;
+  bool operator==(const Network&) const = default;
+
+ private:
+  size_t size_ = 0;  // of an address, bytes
+  size_t prefix_bits_ = 0;
+  std::array<char, 16> bytes_ = {};
+};
 
 // Requests that one source may have open at a time. Loopback is not counted: all of a host's nodes
 // share it, and the descriptors themselves are bounded (worker.h).

@@ -8,9 +8,11 @@
 #include <netinet/tcp.h>
 #include <sys/time.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <fstream>
 
 #include "absl/status/status.h"
 #include "absl/types/span.h"
@@ -21,6 +23,11 @@ namespace {
 // Netlink answers at once; this is for a kernel that does not.
 constexpr timeval kAnswerTimeout = {1, 0};
 constexpr size_t kAnswerSizeMax = 32768;
+
+// What the kernel calls users that have no number in a user namespace.
+constexpr uint32_t kOverflowUid = 65534;
+// The size of a user namespace in which each has one.
+constexpr uint32_t kAllUids = ~0u;
 
 struct Request {
   nlmsghdr header;
@@ -83,12 +90,62 @@ int Exchange(int netlink, const Request& request, Visit visit) {
   }
 }
 
+// One end of a connection as sock_diag knows it: IPv4 in its own form.
+struct Endpoint {
+  sa_family_t family = AF_UNSPEC;
+  uint16_t port = 0;                     // network byte order
+  std::array<uint32_t, 4> address = {};  // likewise
+  uint32_t scope_id = 0;
+};
+
+Endpoint EndpointOf(const sockaddr_storage& address) {
+  Endpoint end;
+  if (address.ss_family == AF_INET) {
+    const auto& v4 = reinterpret_cast<const sockaddr_in&>(address);
+    end.family = AF_INET;
+    end.port = v4.sin_port;
+    end.address[0] = v4.sin_addr.s_addr;
+  } else if (address.ss_family == AF_INET6) {
+    const auto& v6 = reinterpret_cast<const sockaddr_in6&>(address);
+    end.port = v6.sin6_port;
+    if (IN6_IS_ADDR_V4MAPPED(&v6.sin6_addr)) {
+      end.family = AF_INET;
+      std::memcpy(end.address.data(), v6.sin6_addr.s6_addr + 12, sizeof(in_addr));
+    } else {
+      end.family = AF_INET6;
+      end.scope_id = v6.sin6_scope_id;
+      std::memcpy(end.address.data(), &v6.sin6_addr, sizeof(in6_addr));
+    }
+  }
+  return end;
+}
+
+// The number of a socket's network namespace; 0 where the kernel (before 5.14) does not tell.
+uint64_t NetworkNamespace(int fd) {
+  uint64_t cookie = 0;
+  socklen_t size = sizeof(cookie);
+  return getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &size) == 0 ? cookie : 0;
+}
+
+bool HasAllUsers() {
+  std::ifstream map("/proc/self/uid_map");
+  uint32_t inside = 0;
+  uint32_t outside = 0;
+  uint32_t count = 0;
+  return !(map >> inside >> outside >> count) || count == kAllUids;
+}
+
 }  // namespace
 
-void Listeners::Add(uint16_t port, uint64_t cookie) {
-  cookies_.insert(cookie);
+void Listeners::Add(uint16_t port, uint64_t cookie, uint32_t inode) {
+  inodes_.emplace(cookie, inode);
   const auto [entry, is_first] = by_port_.emplace(port, cookie);
   if (!is_first && entry->second != cookie) entry->second = 0;
+}
+
+uint32_t Listeners::InodeOf(uint64_t cookie) const {
+  const auto found = inodes_.find(cookie);
+  return found == inodes_.end() ? 0 : found->second;
 }
 
 uint64_t Listeners::CookieOf(uint16_t port) const {
@@ -104,7 +161,7 @@ absl::StatusOr<Listeners> ReadListeners() {
     const int error =
         Exchange(netlink.get(), RequestFor(family, NLM_F_DUMP), [&](const inet_diag_msg& answer) {
           if (answer.idiag_state == TCP_LISTEN) {
-            listeners.Add(ntohs(answer.id.idiag_sport), CookieIn(answer));
+            listeners.Add(ntohs(answer.id.idiag_sport), CookieIn(answer), answer.idiag_inode);
           }
         });
     // A kernel without IPv6 has none of its sockets.
@@ -113,24 +170,19 @@ absl::StatusOr<Listeners> ReadListeners() {
   return listeners;
 }
 
-uint64_t ListenerQuery::CookieOf(const sockaddr_storage& address, uint16_t port) {
-  if (!netlink_.valid()) netlink_ = OpenNetlink();
-  if (!netlink_.valid()) return 0;
-  const auto& v4 = reinterpret_cast<const sockaddr_in&>(address);
-  const auto& v6 = reinterpret_cast<const sockaddr_in6&>(address);
-  const bool is_v6 = address.ss_family == AF_INET6;
-  const bool is_mapped = is_v6 && IN6_IS_ADDR_V4MAPPED(&v6.sin6_addr);
-  Request request = RequestFor(is_v6 && !is_mapped ? AF_INET6 : AF_INET, 0);
+bool SocketQuery::Open() {
+  if (netlink_.valid()) return true;
+  netlink_ = OpenNetlink();
+  network_namespace_ = NetworkNamespace(netlink_.get());
+  return netlink_.valid();
+}
+
+uint64_t SocketQuery::ListenerCookie(const sockaddr_storage& address, uint16_t port) {
+  const Endpoint endpoint = EndpointOf(address);
+  if (endpoint.family == AF_UNSPEC || !Open()) return 0;
+  Request request = RequestFor(endpoint.family, 0);
   request.body.id.idiag_sport = htons(port);
-  if (is_mapped) {
-    std::memcpy(request.body.id.idiag_src, v6.sin6_addr.s6_addr + 12, sizeof(in_addr));
-  } else if (is_v6) {
-    std::memcpy(request.body.id.idiag_src, &v6.sin6_addr, sizeof(in6_addr));
-  } else if (address.ss_family == AF_INET) {
-    std::memcpy(request.body.id.idiag_src, &v4.sin_addr, sizeof(in_addr));
-  } else {
-    return 0;
-  }
+  std::copy(endpoint.address.begin(), endpoint.address.end(), request.body.id.idiag_src);
   uint64_t cookie = 0;
   const int error = Exchange(netlink_.get(), request, [&](const inet_diag_msg& answer) {
     if (answer.idiag_state == TCP_LISTEN) cookie = CookieIn(answer);
@@ -138,6 +190,38 @@ uint64_t ListenerQuery::CookieOf(const sockaddr_storage& address, uint16_t port)
   // An answer that came too late must not be taken for that of the next request.
   if (error != 0 && error != ENOENT) netlink_ = OwnedFd();
   return error == 0 ? cookie : 0;
+}
+
+uint32_t SocketQuery::PeerUid(int fd) {
+  sockaddr_storage there = {};
+  sockaddr_storage here = {};
+  socklen_t there_size = sizeof(there);
+  socklen_t here_size = sizeof(here);
+  if (getpeername(fd, reinterpret_cast<sockaddr*>(&there), &there_size) != 0 ||
+      getsockname(fd, reinterpret_cast<sockaddr*>(&here), &here_size) != 0 || !Open()) {
+    return kUnknownUid;
+  }
+  const Endpoint source = EndpointOf(there);
+  const Endpoint destination = EndpointOf(here);
+  // A socket of the same numbers in this process's own network namespace is another one.
+  if (source.family == AF_UNSPEC || source.family != destination.family ||
+      NetworkNamespace(fd) != network_namespace_) {
+    return kUnknownUid;
+  }
+  Request request = RequestFor(source.family, 0);
+  request.body.id.idiag_sport = source.port;
+  request.body.id.idiag_dport = destination.port;
+  request.body.id.idiag_if = source.scope_id;
+  std::copy(source.address.begin(), source.address.end(), request.body.id.idiag_src);
+  std::copy(destination.address.begin(), destination.address.end(), request.body.id.idiag_dst);
+  uint32_t uid = kUnknownUid;
+  const int error = Exchange(netlink_.get(), request, [&](const inet_diag_msg& answer) {
+    // A socket that its process has closed is said to be root's; it has no inode any more.
+    if (answer.idiag_state == TCP_ESTABLISHED && answer.idiag_inode != 0) uid = answer.idiag_uid;
+  });
+  if (error != 0 && error != ENOENT) netlink_ = OwnedFd();
+  if (error != 0 || (uid == kOverflowUid && !HasAllUsers())) return kUnknownUid;
+  return uid;
 }
 
 }  // namespace evermap

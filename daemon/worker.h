@@ -33,6 +33,8 @@
 #include "daemon/peer.h"
 #include "daemon/phase.h"
 #include "daemon/protocol.h"
+#include "daemon/reservations.h"
+#include "daemon/sock_diag.h"
 #include "registry/registry.h"
 #include "registry/statistics.h"
 
@@ -67,12 +69,13 @@ class Worker;
 // What all workers share. All of it outlives them.
 struct Shared {
   Shared(const Options& mapper_options, Registry& open_registry, Custody& node_custody,
-         SourceBound& source_bound, absl::Span<const int> listening, uint32_t descriptor_limit,
-         void (*stop)(std::string_view))
+         SourceBound& source_bound, const Reservations& reserved_names,
+         absl::Span<const int> listening, uint32_t descriptor_limit, void (*stop)(std::string_view))
       : options(mapper_options),
         registry(open_registry),
         custody(node_custody),
         sources(source_bound),
+        reservations(reserved_names),
         listeners(listening),
         descriptors_max(descriptor_limit),
         request_stop(stop) {}
@@ -81,6 +84,7 @@ struct Shared {
   Registry& registry;
   Custody& custody;
   SourceBound& sources;
+  const Reservations& reservations;
   absl::Span<const int> listeners;
   uint32_t descriptors_max;  // RLIMIT_NOFILE
   // To end the mapper; safe in any thread.
@@ -98,6 +102,8 @@ struct Shared {
   LogLimiter log_descriptors;
   LogLimiter log_registry_full;
   LogLimiter log_source;
+  LogLimiter log_not_allowed;
+  LogLimiter log_reserved;
   LogLimiter log_accept;
   LogLimiter log_slow_reader;
 };
@@ -120,6 +126,8 @@ class Worker final : private LoopHandler {
 
  private:
   void OnAccepted(int fd, const sockaddr_storage& peer) override;
+  // Whether -allow lets the peer in.
+  bool IsAllowed(int fd, const sockaddr_storage& peer) const;
   void OnAcceptFailed(uint32_t listener, int error) override;
   void OnReceived(uint32_t number, absl::Span<const std::byte> bytes) override;
   void OnWritable(uint32_t number) override;
@@ -145,6 +153,9 @@ class Worker final : private LoopHandler {
   void Answer(uint32_t number, const protocol::DumpRequest& request);
   void Answer(uint32_t number, const protocol::KillRequest& request);
   void Answer(uint32_t number, const protocol::StopRequest& request);
+  void CountLatency();
+  // Whether the peer may have the name; says who tried when it may not.
+  bool MayHave(int fd, std::string_view name);
   RegisterResult Register(const NodeRecord& node);
   // Lets a node that comes back have its orphaned registration, which is in found_, or ends it when
   // its node is gone. True when `result` is final.
@@ -189,6 +200,8 @@ class Worker final : private LoopHandler {
 
   std::vector<uint32_t> paused_listeners_;
   int64_t resume_accepting_ms_ = 0;
+  // When this turn's first bytes of a request were looked at; 0: there were none yet.
+  int64_t turn_bytes_ns_ = 0;
   uint32_t room_requests_seen_ = 0;
 
   SharedText names_text_;
@@ -205,6 +218,7 @@ class Worker final : private LoopHandler {
   std::vector<Given> given_;  // under given_mutex_
   std::atomic<bool> is_given_{false};
 
+  SocketQuery socket_query_;
   Registration found_;
   // An incomplete request and what follows it.
   std::array<std::byte, protocol::kFrameSizeMax + kReceiveSizeMax> joined_;

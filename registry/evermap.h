@@ -41,8 +41,10 @@ typedef struct evermap_node {
   uint64_t id;           /* of the registration, never 0, never used again */
   int64_t since_unix_ns; /* when it registered; EVERMAP_REMEMBERED: when it left */
   uint32_t creation;
-  uint32_t owner_uid; /* ~0 when not known */
-  uint32_t owner_pid; /* 0 when not known */
+  uint32_t owner_uid; /* user who made the node's connection to the mapper; ~0 when not known, as
+                         in the first second of a registration */
+  uint32_t owner_pid; /* 0: not known. The mapper of this release does not fill it in; epmdctl
+                         finds the process behind the port on which the node listens */
   uint16_t port;
   uint16_t highest_version;
   uint16_t lowest_version;

@@ -33,6 +33,7 @@ words=("$@")
 CURRENT=$#
 compadd() { [[ $1 == -- ]] && shift; local item; for item in "$@"; do [[ $item == ${words[CURRENT]}* ]] && print -r -- $item; done }
 _files() { print files }
+_hosts() { print hosts }
 source $directory/_evermap
 '''
 
@@ -67,13 +68,18 @@ class CompletionTest(unittest.TestCase):
 
     def test_epmd(self):
         self.assertEqual(self.complete('epmd', '-na'), {'-names'})
-        self.assertLessEqual({'-port', '-address', '-daemon', '-systemd', '-d', '-debug', '-names', '-kill', '-stop', '-loop'},
+        self.assertLessEqual({'-port', '-address', '-daemon', '-systemd', '-d', '-debug', '-names', '-kill', '-stop', '-loop',
+                              '-allow', '-reserve'},
                              self.complete('epmd', '-'))
         self.assertEqual(self.complete('epmd', '-port', '4370', '-dae'), {'-daemon'})
         self.assertEqual(self.complete('epmd', '-loop', 'e'), {'epoll'})
 
     def test_epmdctl(self):
-        self.assertLessEqual({'list', 'lookup'}, self.complete('epmdctl', ''))
+        self.assertLessEqual({'list', 'lookup', 'names', 'status', 'watch', 'top', 'doctor', 'upgrade'},
+                             self.complete('epmdctl', ''))
+        self.assertIn('--interval', self.complete('epmdctl', 'watch', '--'))
+        self.assertLessEqual({'--interval', '--once'}, self.complete('epmdctl', 'top', '--interval', '2', '--'))
+        self.assertEqual(self.complete('epmdctl', 'doc'), {'doctor'})
         self.assertEqual(self.complete('epmdctl', '--port', '4370', 'loo'), {'lookup'})
         self.assertLessEqual({'--json', '--port', '--registry'}, self.complete('epmdctl', '--'))
         self.assertIn('--all', self.complete('epmdctl', 'list', '--'))
@@ -82,7 +88,8 @@ class CompletionTest(unittest.TestCase):
         registry = os.path.join(self.directory, 'run', 'registry.4369')
         with harness.Mapper(directory=self.directory, registry=registry) as mapper:
             nodes = [mapper.register(name)[0] for name in (b'hare', b'hamster', b'rabbit')]
-            self.assertEqual(self.complete('epmdctl', 'lookup', 'ha'), {'hare', 'hamster'})
+            for command in ('lookup', 'doctor'):
+                self.assertEqual(self.complete('epmdctl', command, 'ha'), {'hare', 'hamster'})
             self.assertEqual(self.complete('epmd', '-stop', 'ha'), {'hare', 'hamster'})
             for node in nodes:
                 node.close()

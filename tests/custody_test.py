@@ -18,7 +18,7 @@ from harness import Mapper
 
 UPGRADES = int(os.environ.get('UPGRADES', '100'))
 KILLS = int(os.environ.get('KILLS', '100'))
-NODES = int(os.environ.get('NODES', '1000'))
+NODES = int(os.environ.get('CUSTODY_NODES', '1000'))
 ACCEPTS_PER_TURN = 16  # of a worker: daemon/loop_uring.cc
 EPMDCTL = os.environ.get('EPMDCTL') or os.path.join(os.path.dirname(harness.EPMD), '..', 'tools', 'epmdctl')
 EPMD_FAULTS = os.environ.get('EPMD_FAULTS_BINARY') or harness.EPMD + '_faults'

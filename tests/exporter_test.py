@@ -142,6 +142,9 @@ class ExporterTest(unittest.TestCase):
         self.assertEqual(grown, {('alive2', 'registered'): 3, ('alive2', 'refused'): 1, ('port2', 'found'): 5,
                                  ('port2', 'unknown'): 7, ('names', 'answered'): 1, ('dump', 'answered'): 1,
                                  ('kill', 'answered'): 1})
+        # One that is answered is counted a moment later.
+        harness.wait_until(lambda: exporter.value('evermap_request_duration_seconds_count') == sum(after.values()),
+                           'each request is in the histogram')
         self.assertEqual(exporter.value('evermap_names', state='live'), 3)
         for node in nodes:
             node.close()
@@ -155,6 +158,8 @@ class ExporterTest(unittest.TestCase):
         mapper = self.start_mapper()
         self.register(mapper, b'node')
         exporter = self.start_exporter()
+        # The last that the mapper writes of a new node.
+        self.wait_for_users(exporter)
         accepted = exporter.value('evermap_connections_accepted_total')
         with open(self.registry, 'rb') as file:
             before = file.read()
@@ -165,6 +170,17 @@ class ExporterTest(unittest.TestCase):
         self.assertEqual(exporter.value('evermap_connections_accepted_total'), accepted)
         with open(f'/proc/{exporter.process.pid}/maps') as maps:
             self.assertFalse([line for line in maps if self.registry in line and 'w' in line.split()[1]])
+
+    def test_user_of_a_node(self):
+        mapper = self.start_mapper()
+        self.register(mapper, b'hare')
+        exporter = self.start_exporter()
+        self.wait_for_users(exporter)
+
+    def wait_for_users(self, exporter):
+        """Of nodes that this process has registered."""
+        harness.wait_until(lambda: {dict(labels)['uid'] for name, labels in exporter.metrics()
+                                    if name == 'evermap_node_info'} == {str(os.geteuid())}, 'the user')
 
     def test_mapper_comes_and_goes(self):
         mapper = self.start_mapper(keeper=True)
@@ -439,7 +455,8 @@ class PrometheusTest(unittest.TestCase):
             known = set(re.findall(r'"(evermap_\w+)"', file.read()))
         for name in ('evermap-alerts.yml', 'evermap-alerts-test.yml', 'grafana-dashboard.json'):
             with open(os.path.join(PACKAGING, name)) as file:
-                asked = set(re.findall(r'\bevermap_\w+', file.read()))
+                # A histogram is made of several.
+                asked = {name.removesuffix('_bucket') for name in re.findall(r'\bevermap_\w+', file.read())}
             self.assertTrue(asked)
             self.assertEqual(asked - known, set(), name)
 

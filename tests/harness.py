@@ -665,6 +665,10 @@ class TwoHosts:
         if done.returncode != 0:
             raise unittest.SkipTest('cannot join two network namespaces: ' + done.stderr.decode().strip())
 
+    def add_ipv6(self, server_address, client_address):
+        for holder, address, cable in zip(self._holders, (server_address, client_address), ('cable0', 'cable1')):
+            self._ip(str(holder.pid), 'address', 'add', address + '/64', 'dev', cable, 'nodad')
+
     @property
     def server_prefix(self):
         """What to put before a command to run it on the first host."""

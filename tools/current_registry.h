@@ -7,6 +7,7 @@
 #ifndef EVERMAP_TOOLS_CURRENT_REGISTRY_H_
 #define EVERMAP_TOOLS_CURRENT_REGISTRY_H_
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <utility>
@@ -21,6 +22,8 @@ class CurrentRegistry {
   explicit CurrentRegistry(std::string path) : path_(std::move(path)) {}
 
   const std::string& path() const { return path_; }
+  // How often a file was opened: grows when another has taken the place of the last.
+  uint32_t openings() const { return openings_; }
 
   // Calls `read` with the registry at the path, and again if another file took its place meanwhile.
   // False when it cannot be opened; `error` then says why and what to do.
@@ -29,7 +32,12 @@ class CurrentRegistry {
  private:
   const std::string path_;
   std::unique_ptr<Reader> reader_;
+  uint32_t openings_ = 0;
 };
+
+// Where the registry of the mapper on `port` is when nobody says so: where one that this user runs
+// keeps it, or, when nothing is there, where the system's service does.
+std::string UsualRegistryPath(uint16_t port);
 
 }  // namespace evermap
 

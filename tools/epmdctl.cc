@@ -1,21 +1,27 @@
-// epmdctl: what an Evermap mapper knows, read from its registry in shared memory, and its upgrade.
+// epmdctl: what an Evermap mapper knows and does, read from its registry in shared memory or asked
+// over TCP, and its upgrade.
 #include <CLI/CLI.hpp>
 #include <cstdint>
 #include <string>
 
-#include "registry/registry.h"
+#include "absl/time/time.h"
 #include "tools/current_registry.h"
+#include "tools/doctor_command.h"
+#include "tools/lookup_command.h"
+#include "tools/names_command.h"
 #include "tools/nodes_command.h"
 #include "tools/status_command.h"
+#include "tools/top_command.h"
 #include "tools/upgrade_command.h"
+#include "tools/watch_command.h"
 
 namespace evermap {
 namespace {
 
 int Main(int argc, char** argv) {
   CLI::App app(
-      "Shows what an Evermap port mapper knows, which it reads from shared memory, and upgrades "
-      "it.",
+      "Shows what an Evermap port mapper knows and does, which it reads from shared memory, says "
+      "why a node cannot be found, and upgrades the mapper.",
       "epmdctl");
   app.set_version_flag("--version", "epmdctl " EVERMAP_VERSION);
   app.require_subcommand(1);
@@ -26,18 +32,43 @@ int Main(int argc, char** argv) {
   app.add_option("--port", port, "port of the mapper")
       ->envname("ERL_EPMD_PORT")
       ->capture_default_str();
-  app.add_option("--registry", path,
-                 "registry file (default: where the mapper on that port keeps it)");
+  app.add_option(
+      "--registry", path,
+      "registry file (default: where the mapper on that port, this user's or the system's, keeps "
+      "it)");
   app.add_flag("--json", json, "print JSON");
   bool all = false;
   CLI::App* list = app.add_subcommand("list", "print all registered nodes");
   list->add_flag("--all", all, "also print names that are only remembered");
-  std::string name;
+  std::string node;
   CLI::App* lookup =
       app.add_subcommand("lookup", "print one node; exit code 1 when it is not registered");
-  lookup->add_option("NAME", name, "name, without @HOST")->required();
+  lookup
+      ->add_option("NAME", node,
+                   "NAME: from shared memory, else from the mapper on 127.0.0.1; NAME@HOST: from "
+                   "the mapper on that host")
+      ->required();
+  std::string host;
+  CLI::App* names = app.add_subcommand("names", "print the nodes that a host's mapper knows");
+  names->add_option("HOST", host, "name or IP address")->required();
   CLI::App* status = app.add_subcommand(
       "status", "print what the mapper is and does; exit code 3 when it does not run");
+  double watch_interval_s = kWatchIntervalDefaultS;
+  CLI::App* watch =
+      app.add_subcommand("watch", "print what happens to nodes and to the mapper, as it happens");
+  watch->add_option("--interval", watch_interval_s, "seconds between two looks")
+      ->check(CLI::Range(kWatchIntervalMinS, kWatchIntervalMaxS))
+      ->capture_default_str();
+  double top_interval_s = kTopIntervalDefaultS;
+  bool once = false;
+  CLI::App* top = app.add_subcommand("top", "show what the mapper does, until q is pressed");
+  top->add_option("--interval", top_interval_s, "seconds from one sample to the next")
+      ->check(CLI::Range(kTopIntervalMinS, kTopIntervalMaxS))
+      ->capture_default_str();
+  top->add_flag("--once", once, "print one sample, after one interval");
+  CLI::App* doctor = app.add_subcommand(
+      "doctor", "say why a node cannot be found; exit code 1 when a check failed");
+  doctor->add_option("NAME", node, "NAME or NAME@HOST (default: examine the mapper only)");
   std::string binary;
   int timeout_s = kUpgradeTimeoutDefaultS;
   CLI::App* upgrade = app.add_subcommand(
@@ -49,10 +80,14 @@ int Main(int argc, char** argv) {
       ->capture_default_str();
   CLI11_PARSE(app, argc, argv);
 
-  CurrentRegistry registry(path.empty() ? DefaultRegistryPath(port) : path);
+  CurrentRegistry registry(path.empty() ? UsualRegistryPath(port) : path);
   if (list->parsed()) return ListNodes(registry, all, json);
-  if (lookup->parsed()) return LookupNode(registry, name, json);
+  if (lookup->parsed()) return LookupNode(registry, port, node, json);
+  if (names->parsed()) return ListNames(host, port, json);
   if (status->parsed()) return ShowStatus(registry, json);
+  if (watch->parsed()) return Watch(registry, absl::Seconds(watch_interval_s), json);
+  if (top->parsed()) return Top(registry, absl::Seconds(top_interval_s), once, json);
+  if (doctor->parsed()) return Diagnose(registry, port, node, json);
   return upgrade->parsed() ? Upgrade(registry, binary, timeout_s, json) : 0;
 }
 

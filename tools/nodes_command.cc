@@ -1,14 +1,19 @@
 #include "tools/nodes_command.h"
 
+#include <pwd.h>
+
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
+#include "daemon/sock_diag.h"
 #include "registry/reader.h"
 #include "registry/registration.h"
+#include "tools/node_processes.h"
 #include "tools/output.h"
 
 namespace evermap {
@@ -26,11 +31,27 @@ const char* StateText(RegistrationState state) {
   return "unknown";
 }
 
-nlohmann::json TimeOrNull(int64_t unix_ns) {
-  return unix_ns == 0 ? nlohmann::json() : nlohmann::json(TimeText(unix_ns));
+// Of the process behind a registration; what is not known is empty, or 0.
+struct Owner {
+  std::string uid;
+  std::string user;
+  int pid = 0;
+};
+
+Owner OwnerOf(const Registration& node, const std::map<uint64_t, int>& processes) {
+  Owner owner;
+  const auto process = processes.find(node.id);
+  if (process != processes.end()) owner.pid = process->second;
+  if (node.owner_uid == kUnknownUid) return owner;
+  owner.uid = std::to_string(node.owner_uid);
+  const passwd* user = getpwuid(node.owner_uid);
+  if (user != nullptr) owner.user = user->pw_name;
+  return owner;
 }
 
-nlohmann::json ToJson(const Registration& node) {
+nlohmann::json ToJson(const Registration& node, const std::map<uint64_t, int>& processes) {
+  const Owner owner = OwnerOf(node, processes);
+  const nlohmann::json unknown;
   return {
       {"name", node.name()},
       {"port", node.port},
@@ -41,17 +62,25 @@ nlohmann::json ToJson(const Registration& node) {
       {"hidden", node.node_type == 72},
       {"highest_version", node.highest_version},
       {"lowest_version", node.lowest_version},
+      {"uid", owner.uid.empty() ? unknown : nlohmann::json(node.owner_uid)},
+      {"user", owner.user.empty() ? unknown : nlohmann::json(owner.user)},
+      {"pid", owner.pid == 0 ? unknown : nlohmann::json(owner.pid)},
   };
 }
 
 void PrintHead() {
-  std::printf("%-32s %5s %10s  %-20s  %s\n", "NAME", "PORT", "CREATION", "SINCE", "STATE");
+  std::printf("%-32s %5s %10s  %-20s  %-12s %7s  %s\n", "NAME", "PORT", "CREATION", "SINCE", "USER",
+              "PID", "STATE");
 }
 
-void PrintRow(const Registration& node) {
+void PrintRow(const Registration& node, const std::map<uint64_t, int>& processes) {
+  const Owner owner = OwnerOf(node, processes);
+  const std::string user = !owner.user.empty() ? owner.user : owner.uid;
   const std::string left = node.left_unix_ns == 0 ? "" : " since " + TimeText(node.left_unix_ns);
-  std::printf("%-32s %5u %10u  %s  %s%s\n", Printable(node.name()).c_str(), unsigned{node.port},
-              node.creation, TimeText(node.since_unix_ns).c_str(), StateText(node.state),
+  std::printf("%-32s %5u %10u  %s  %-12s %7s  %s%s\n", Printable(node.name()).c_str(),
+              unsigned{node.port}, node.creation, TimeText(node.since_unix_ns).c_str(),
+              user.empty() ? "-" : user.c_str(),
+              owner.pid == 0 ? "-" : std::to_string(owner.pid).c_str(), StateText(node.state),
               left.c_str());
 }
 
@@ -75,37 +104,23 @@ int ListNodes(CurrentRegistry& registry, bool all, bool json) {
   }
   std::sort(nodes.begin(), nodes.end(),
             [](const Registration& a, const Registration& b) { return a.name() < b.name(); });
+  const std::map<uint64_t, int> processes = FindProcesses(nodes);
   if (json) {
     nlohmann::json list = nlohmann::json::array();
-    for (const Registration& listed : nodes) list.push_back(ToJson(listed));
+    for (const Registration& listed : nodes) list.push_back(ToJson(listed, processes));
     PrintJson(list);
     return 0;
   }
   PrintHead();
-  for (const Registration& listed : nodes) PrintRow(listed);
+  for (const Registration& listed : nodes) PrintRow(listed, processes);
   return 0;
 }
 
-int LookupNode(CurrentRegistry& registry, const std::string& name, bool json) {
-  Registration node;
-  bool is_found = false;
-  std::string error;
-  if (!registry.Read([&](const RegistryView& view) { is_found = view.Lookup(name, node); },
-                     error)) {
-    PrintError(error);
-    return kExitNoRegistry;
-  }
-  if (!is_found) {
-    PrintError(Printable(name) + " is not registered");
-    return kExitFailed;
-  }
-  if (json) {
-    PrintJson(ToJson(node));
-  } else {
-    PrintHead();
-    PrintRow(node);
-  }
-  return 0;
+nlohmann::json NodeJson(const Registration& node) { return ToJson(node, FindProcesses({node})); }
+
+void PrintNode(const Registration& node) {
+  PrintHead();
+  PrintRow(node, FindProcesses({node}));
 }
 
 }  // namespace evermap

@@ -1,16 +1,20 @@
-// epmdctl list and epmdctl lookup: the nodes that a registry knows.
+// epmdctl list: the nodes that a registry knows; and how a node is shown.
 #ifndef EVERMAP_TOOLS_NODES_COMMAND_H_
 #define EVERMAP_TOOLS_NODES_COMMAND_H_
 
-#include <string>
+#include <nlohmann/json_fwd.hpp>
 
+#include "registry/registration.h"
 #include "tools/current_registry.h"
 
 namespace evermap {
 
-// Prints all nodes, with `all` also the remembered ones. Both return the exit code.
+// Prints all nodes, with `all` also the remembered ones. Returns the exit code.
 int ListNodes(CurrentRegistry& registry, bool all, bool json);
-int LookupNode(CurrentRegistry& registry, const std::string& name, bool json);
+
+// One node as ListNodes() shows it, as JSON and as a table.
+nlohmann::json NodeJson(const Registration& node);
+void PrintNode(const Registration& node);
 
 }  // namespace evermap
 

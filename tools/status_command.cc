@@ -1,51 +1,20 @@
 #include "tools/status_command.h"
 
 #include <algorithm>
-#include <array>
 #include <cstdint>
 #include <cstdio>
 #include <ctime>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 
 #include "registry/reader.h"
 #include "registry/registration.h"
-#include "registry/statistics.h"
+#include "tools/counters.h"
 #include "tools/output.h"
 
 namespace evermap {
 namespace {
-
-struct Counted {
-  const char* name;  // in JSON; with spaces for underscores: on a terminal
-  Counter WorkerStatistics::*counter;
-};
-// By kind of request, then what happened to connections and to registrations.
-constexpr Counted kCounted[] = {
-    {"alive2_registered", &WorkerStatistics::alive2_registered},
-    {"alive2_refused", &WorkerStatistics::alive2_refused},
-    {"alive2_not_local", &WorkerStatistics::alive2_not_local},
-    {"port2_found", &WorkerStatistics::port2_found},
-    {"port2_unknown", &WorkerStatistics::port2_unknown},
-    {"names", &WorkerStatistics::names},
-    {"dump", &WorkerStatistics::dump},
-    {"kill", &WorkerStatistics::kill},
-    {"stop", &WorkerStatistics::stop},
-    {"connections_accepted", &WorkerStatistics::connections_accepted},
-    {"closed_malformed", &WorkerStatistics::closed_malformed},
-    {"closed_timeout", &WorkerStatistics::closed_timeout},
-    {"closed_evicted", &WorkerStatistics::closed_evicted},
-    {"closed_source_bound", &WorkerStatistics::closed_source_bound},
-    {"refused_descriptors", &WorkerStatistics::refused_descriptors},
-    {"refused_registry_full", &WorkerStatistics::refused_registry_full},
-    {"accept_errors", &WorkerStatistics::accept_errors},
-    {"unregistered", &WorkerStatistics::unregistered},
-    {"holders_found_gone", &WorkerStatistics::holders_found_gone},
-    {"orphaned", &WorkerStatistics::orphaned},
-    {"adopted", &WorkerStatistics::adopted},
-    {"orphans_ended", &WorkerStatistics::orphans_ended},
-    {"stored", &WorkerStatistics::stored},
-};
 
 struct Status {
   MapperStatus mapper;
@@ -56,7 +25,7 @@ struct Status {
   uint32_t orphaned = 0;
   uint32_t names_known = 0;
   uint32_t capacity = 0;
-  std::array<uint64_t, std::size(kCounted)> counters = {};
+  Counters counters;
 };
 
 Status Collect(const RegistryView& view) {
@@ -77,35 +46,22 @@ Status Collect(const RegistryView& view) {
     if (node.state == RegistrationState::kLive) ++status.live;
     if (node.state == RegistrationState::kOrphaned) ++status.orphaned;
   }
-  for (uint32_t worker = 0; worker < kStatisticsWorkersMax; ++worker) {
-    for (size_t i = 0; i < status.counters.size(); ++i) {
-      const Counter& counter = view.statistics(worker).*kCounted[i].counter;
-      status.counters[i] += counter.load(std::memory_order_relaxed);
-    }
-  }
+  status.counters = ReadCounters(view);
   return status;
-}
-
-// Like "3 d 4 h"; two units, the largest first.
-std::string DurationText(int64_t seconds) {
-  constexpr struct {
-    int64_t seconds;
-    const char* name;
-  } kUnits[] = {{86400, " d"}, {3600, " h"}, {60, " min"}, {1, " s"}};
-  std::string text;
-  int units = 0;
-  for (const auto& unit : kUnits) {
-    if (units == 0 && seconds < unit.seconds && unit.seconds > 1) continue;
-    if (!text.empty()) text += " ";
-    text += std::to_string(seconds / unit.seconds) + unit.name;
-    seconds %= unit.seconds;
-    if (++units == 2) break;
-  }
-  return text;
 }
 
 void PrintRow(const char* name, const std::string& value) {
   std::printf("  %-22s  %s\n", name, Printable(value).c_str());
+}
+
+void PrintLatency(const LatencyCounts& latency) {
+  const auto print = [&](const char* name, double share) {
+    const std::optional<uint64_t> ns = LatencyQuantileNs(latency, share);
+    PrintRow(name, ns.has_value() ? "below " + LatencyText(*ns) : "");
+  };
+  print("latency p50", 0.5);
+  print("latency p99", 0.99);
+  print("latency max", 1);
 }
 
 void Print(const std::string& path, const Status& status) {
@@ -133,11 +89,12 @@ void Print(const std::string& path, const Status& status) {
   PrintRow("names known", std::to_string(status.names_known));
   PrintRow("capacity", std::to_string(status.capacity));
   std::printf("Since the registry was made\n");
-  for (size_t i = 0; i < status.counters.size(); ++i) {
+  for (size_t i = 0; i < status.counters.values.size(); ++i) {
     std::string name = kCounted[i].name;
     std::replace(name.begin(), name.end(), '_', ' ');
-    PrintRow(name.c_str(), std::to_string(status.counters[i]));
+    PrintRow(name.c_str(), std::to_string(status.counters.values[i]));
   }
+  PrintLatency(status.counters.latency);
   std::printf("Last upgrade\n");
   PrintRow("outcome", OutcomeText(status.upgrade.outcome));
   if (status.upgrade.outcome == UpgradeStatus::Outcome::kNone) return;
@@ -147,10 +104,6 @@ void Print(const std::string& path, const Status& status) {
 
 nlohmann::json ToJson(const std::string& path, const Status& status) {
   const MapperStatus& mapper = status.mapper;
-  nlohmann::json counters = nlohmann::json::object();
-  for (size_t i = 0; i < status.counters.size(); ++i) {
-    counters[kCounted[i].name] = status.counters[i];
-  }
   const auto if_known = [&](const nlohmann::json& value) {
     return mapper.pid == 0 ? nlohmann::json() : value;
   };
@@ -169,7 +122,9 @@ nlohmann::json ToJson(const std::string& path, const Status& status) {
       {"orphaned", status.orphaned},
       {"names_known", status.names_known},
       {"capacity", status.capacity},
-      {"counters", counters},
+      {"counters", CountersJson(status.counters)},
+      {"connections", status.counters.connections_now},
+      {"latency", LatencyJson(status.counters.latency)},
       {"last_upgrade", ToJson(status.upgrade)},
   };
 }

@@ -22,7 +22,7 @@ _evermap_epmd() {
     -loop) _evermap_complete -W $'auto\nio_uring\nepoll' ;;
     -registry) _evermap_complete -f ;;
     -stop) _evermap_complete -W "$(_evermap_nodes)" ;;
-    -port | -address | -packet_timeout | -delay_accept | -delay_write | -workers | -capacity) ;;
+    -port | -address | -allow | -reserve | -packet_timeout | -delay_accept | -delay_write | -workers | -capacity) ;;
     *) _evermap_complete -W "$(epmd -help 2>/dev/null | grep -o '^  -[a-z_]*\(, -[a-z_]*\)*' | tr -d ' ' | tr ',' '\n')" ;;
   esac
 }
@@ -32,14 +32,14 @@ _evermap_tool() {
   for ((i = 1; i < COMP_CWORD; i++)); do
     word=${COMP_WORDS[i]}
     case $word in
-      --port | --registry | --listen | --host) i=$((i + 1)) ;;
+      --port | --registry | --listen | --host | --interval | --timeout) i=$((i + 1)) ;;
       -*) ;;
       *) subcommand=$word && break ;;
     esac
   done
   case ${COMP_WORDS[COMP_CWORD - 1]} in
     --registry | --stock | --ours) _evermap_complete -f && return ;;
-    --port | --listen | --host) return ;;
+    --port | --listen | --host | --interval | --timeout) return ;;
   esac
   if [[ ${COMP_WORDS[COMP_CWORD]} == -* ]]; then
     _evermap_complete -W "$(
@@ -48,8 +48,12 @@ _evermap_tool() {
     )"
   elif [[ -z $subcommand ]]; then
     _evermap_complete -W "$(_evermap_subcommands "$program")"
-  elif [[ $program == *epmdctl && $subcommand == lookup ]]; then
-    _evermap_complete -W "$(_evermap_nodes)"
+  elif [[ $program == *epmdctl ]]; then
+    case $subcommand in
+      lookup | doctor) _evermap_complete -W "$(_evermap_nodes)" ;;
+      names) _evermap_complete -A hostname ;;
+      upgrade) _evermap_complete -f ;;
+    esac
   fi
 }
 

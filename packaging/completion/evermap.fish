@@ -28,7 +28,11 @@ for program in epmdctl epmd-bench
     complete -c $program -n "not __evermap_subcommand $program >/dev/null" -a "(__evermap_subcommands $program)"
     complete -c $program -n 'string match -q -- "-*" (commandline -ct)' -a "(__evermap_options $program; __evermap_options $program (__evermap_subcommand $program))"
 end
-complete -c epmdctl -n 'test "$(__evermap_subcommand epmdctl)" = lookup' -a '(__evermap_nodes)'
+complete -c epmdctl -n 'contains -- "$(__evermap_subcommand epmdctl)" lookup doctor' -a '(__evermap_nodes)'
+complete -c epmdctl -n 'test "$(__evermap_subcommand epmdctl)" = names' -a '(__fish_print_hostnames)'
+complete -c epmdctl -n 'test "$(__evermap_subcommand epmdctl)" = upgrade' -F
+complete -c epmdctl -l interval -x
+complete -c epmdctl -l timeout -x
 complete -c epmd-exporter -f
 complete -c epmd-exporter -n 'string match -q -- "-*" (commandline -ct)' -a '(__evermap_options epmd-exporter)'
 for program in epmdctl epmd-exporter
@@ -43,6 +47,8 @@ complete -c epmd -f
 complete -c epmd -a '(__evermap_epmd_options)'
 complete -c epmd -o loop -x -a 'auto io_uring epoll'
 complete -c epmd -o registry -r -F
+complete -c epmd -o allow -x
+complete -c epmd -o reserve -x
 complete -c epmd -o stop -x -a '(__evermap_nodes)'
 
 complete -c use-evermap -f -a '(__fish_complete_directories)'

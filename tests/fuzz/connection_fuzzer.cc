@@ -151,6 +151,7 @@ struct Mapper {
   std::unique_ptr<Registry> registry;
   Options options;
   SourceBound sources;
+  Reservations reservations;
   int wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   std::array<int, 1> listeners = {kListener};
 };
@@ -163,8 +164,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   static evermap::Mapper mapper;
   evermap::Custody custody(mapper.registry->capacity(), evermap::kDescriptorsMax, mapper.wake_fd);
   std::optional<evermap::Shared> shared;
-  shared.emplace(mapper.options, *mapper.registry, custody, mapper.sources, mapper.listeners,
-                 evermap::kDescriptorsMax, [](std::string_view) {});
+  shared.emplace(mapper.options, *mapper.registry, custody, mapper.sources, mapper.reservations,
+                 mapper.listeners, evermap::kDescriptorsMax, [](std::string_view) {});
   evermap::Worker worker(
       0, std::make_unique<evermap::ScriptedLoop>(evermap::Input(data, size), shared), *shared);
   worker.Serve();

@@ -79,6 +79,22 @@ TEST_F(ExporterTest, CountersAreSummedOverWorkers) {
   EXPECT_THAT(text, HasSubstr("evermap_connections_closed_total{reason=\"evicted\"} 7\n"));
 }
 
+TEST_F(ExporterTest, Latencies) {
+  std::string text = MetricsText(Take());
+  EXPECT_THAT(text, HasSubstr("# TYPE evermap_request_duration_seconds histogram\n"));
+  EXPECT_THAT(text, HasSubstr("evermap_request_duration_seconds_count 0\n"));
+  // 2 to 3 us, and more than there are buckets for.
+  registry_->statistics(0).latency_buckets[LatencyBucketOf(2'000)] += 3;
+  registry_->statistics(9).latency_buckets[LatencyBucketOf(2'999)] += 1;
+  registry_->statistics(9).latency_buckets[kLatencyBuckets - 1] += 2;
+  text = MetricsText(Take());
+  for (const char* line :
+       {"_bucket{le=\"2e-06\"} 0\n", "_bucket{le=\"3e-06\"} 4\n", "_bucket{le=\"0.393216\"} 4\n",
+        "_bucket{le=\"+Inf\"} 6\n", "_count 6\n", "_sum 0.786442"}) {
+    EXPECT_THAT(text, HasSubstr(absl::StrCat("evermap_request_duration_seconds", line)));
+  }
+}
+
 TEST_F(ExporterTest, ConnectionsAreNeverBelowZero) {
   registry_->statistics(1).connections_now -= 3;
   EXPECT_THAT(MetricsText(Take()), HasSubstr("evermap_connections 0\n"));

@@ -46,6 +46,10 @@ std::string ValidUtf8(std::string_view bytes) {
 const char* StateText(const Snapshot::Node& node) { return node.orphaned ? "orphaned" : "live"; }
 const char* TypeText(const Snapshot::Node& node) { return node.hidden ? "hidden" : "normal"; }
 
+std::string UidText(const Snapshot::Node& node) {
+  return node.owner_uid == ~0u ? std::string() : std::to_string(node.owner_uid);
+}
+
 Snapshot Snapshot::Take(const std::string& registry_path) {
   Snapshot snapshot;
   snapshot.registry_path_ = registry_path;
@@ -69,6 +73,7 @@ Snapshot Snapshot::Take(const std::string& registry_path) {
         .orphaned = found.state == RegistrationState::kOrphaned,
         .hidden = found.node_type == kNodeTypeHidden,
         .since_unix_ns = found.since_unix_ns,
+        .owner_uid = found.owner_uid,
     });
   }
   // A node that left and came back while the slots were read may have been met twice; ids grow, so
@@ -89,6 +94,14 @@ uint64_t Snapshot::Sum(Counter WorkerStatistics::*counter) const {
   uint64_t sum = 0;
   for (uint32_t worker = 0; worker < kStatisticsWorkersMax; ++worker) {
     sum += (view().statistics(worker).*counter).load(std::memory_order_relaxed);
+  }
+  return sum;
+}
+
+uint64_t Snapshot::LatencyCount(size_t bucket) const {
+  uint64_t sum = 0;
+  for (uint32_t worker = 0; worker < kStatisticsWorkersMax; ++worker) {
+    sum += view().statistics(worker).latency_buckets[bucket].load(std::memory_order_relaxed);
   }
   return sum;
 }

@@ -9,6 +9,7 @@
 #ifndef EVERMAP_TOOLS_EXPORTER_SNAPSHOT_H_
 #define EVERMAP_TOOLS_EXPORTER_SNAPSHOT_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -31,6 +32,7 @@ class Snapshot {
     bool orphaned = false;
     bool hidden = false;
     int64_t since_unix_ns = 0;
+    uint32_t owner_uid = ~0u;  // ~0 when not known
   };
 
   // Opens the file anew each time: it may not be there yet, and a mapper with another layout puts a
@@ -52,6 +54,8 @@ class Snapshot {
   const RegistryView& view() const { return reader_->view(); }
   // Over all workers.
   uint64_t Sum(Counter WorkerStatistics::*counter) const;
+  // Requests in one bucket of the histogram of latencies (statistics.h), over all workers.
+  uint64_t LatencyCount(size_t bucket) const;
 
  private:
   std::string registry_path_;
@@ -64,6 +68,7 @@ class Snapshot {
 
 const char* StateText(const Snapshot::Node& node);  // live, orphaned
 const char* TypeText(const Snapshot::Node& node);   // normal, hidden
+std::string UidText(const Snapshot::Node& node);    // a number, or nothing when it is not known
 
 // `bytes` with each byte that is not part of a valid sequence replaced by U+FFFD. A registry is not
 // trusted to hold valid names, and neither Prometheus nor JSON takes others.
