@@ -609,6 +609,24 @@ have_elixir = unittest.skipUnless(shutil.which('iex'), 'no iex here')
 _CLONE_NEWNET = 0x40000000
 
 
+@contextlib.contextmanager
+def in_network_of(pid):
+    """Sockets opened and programs started inside `with` belong to the network of that process, and stay there."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    home = os.open('/proc/thread-self/ns/net', os.O_RDONLY)
+    there = os.open(f'/proc/{pid}/ns/net', os.O_RDONLY)
+    try:
+        if libc.setns(there, _CLONE_NEWNET) != 0:
+            raise unittest.SkipTest('setns: ' + os.strerror(ctypes.get_errno()))
+        yield
+    finally:
+        # A thread that stayed there would take all later tests along.
+        if libc.setns(home, _CLONE_NEWNET) != 0:
+            os._exit(70)
+        os.close(home)
+        os.close(there)
+
+
 class TwoHosts:
     """Two network namespaces joined by a pair of virtual cables: somebody who is not local. Needs root.
 
@@ -656,28 +674,12 @@ class TwoHosts:
         """What to put before a command to run it on the first host."""
         return ['nsenter', '-t', str(self._holders[0].pid), '-n', '--']
 
-    @contextlib.contextmanager
-    def _on(self, holder):
-        libc = ctypes.CDLL(None, use_errno=True)
-        home = os.open('/proc/thread-self/ns/net', os.O_RDONLY)
-        there = os.open(f'/proc/{holder.pid}/ns/net', os.O_RDONLY)
-        try:
-            if libc.setns(there, _CLONE_NEWNET) != 0:
-                raise unittest.SkipTest('setns: ' + os.strerror(ctypes.get_errno()))
-            yield
-        finally:
-            # A thread that stayed there would take all later tests along.
-            if libc.setns(home, _CLONE_NEWNET) != 0:
-                os._exit(70)
-            os.close(home)
-            os.close(there)
-
     def on_server(self):
         """Sockets opened inside `with` belong to the first host, and stay there."""
-        return self._on(self._holders[0])
+        return in_network_of(self._holders[0].pid)
 
     def on_client(self):
-        return self._on(self._holders[1])
+        return in_network_of(self._holders[1].pid)
 
     def close(self):
         for holder in self._holders:

@@ -41,7 +41,8 @@ def deb(package):
     return found[0]
 
 
-class PackageTest(unittest.TestCase):
+class PackageCase(unittest.TestCase):
+    """A test with the package, a sandbox to install it in, and what to ask for there."""
 
     def setUp(self):
         self.deb = deb('evermap')
@@ -106,6 +107,9 @@ class PackageTest(unittest.TestCase):
 
     def install(self, path=None, check=True):
         return self.run_inside(f'dpkg --install {path or self.deb}', check=check)
+
+
+class PackageTest(PackageCase):
 
     def test_files_and_diversions(self):
         """Without a running service: what lies where after installation, purge, and each once more."""

@@ -42,10 +42,10 @@ for unit in tmp.mount proc-sys-fs-binfmt_misc.automount sys-kernel-debug.mount s
   systemd-udevd-control.socket systemd-udevd-kernel.socket; do
   ln -s /dev/null run/systemd/system/$unit
 done
-printf '127.0.0.1 localhost sandbox\\n' >etc/hosts
+printf '127.0.0.1 sandbox localhost\\n' >etc/hosts
 printf '[Unit]\\nDescription=Sandbox\\n' >run/systemd/system/sandbox.target
 ip link set lo up
-hostname sandbox
+echo sandbox >etc/hostname
 pivot_root . mnt
 cd /
 umount -l /mnt
@@ -106,6 +106,10 @@ class SystemdSandbox:
         return ['nsenter', '-t', str(self._init), '-m', '-p', '-u', '-i', '-n', '-C', '--', 'env', '-i',
                 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin', 'HOME=/root', 'LC_ALL=C.UTF-8',
                 'DEBIAN_FRONTEND=noninteractive', *arguments]
+
+    def network(self):
+        """Sockets opened and programs started inside `with` are on the sandbox's loopback interface."""
+        return harness.in_network_of(self._init)
 
     def run(self, script, check=True, timeout_s=300):
         """Runs a shell script inside; returns a CompletedProcess with text, stderr in stdout. Fails when it fails."""

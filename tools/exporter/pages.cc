@@ -58,7 +58,7 @@ p { margin: .25rem 0; } .muted { color: var(--muted); } .good { color: var(--goo
 th, td { text-align: left; padding: .3rem .75rem .3rem 0; border-bottom: 1px solid var(--line);
   white-space: nowrap; } th { color: var(--muted); font-weight: 500; }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
-td.name { white-space: normal; overflow-wrap: anywhere; } code { font-size: .95em; }
+td.name { white-space: normal; overflow-wrap: anywhere; min-width: 9rem; } code { font-size: .95em; }
 a { color: inherit; }
 )";
 
