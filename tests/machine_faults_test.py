@@ -64,7 +64,7 @@ STARTING = {
     'openat64': (errno.EMFILE, errno.EACCES, errno.EROFS, errno.ENOSPC),
     'linkat': (errno.ENOSPC, errno.EACCES, errno.EMLINK),
     'fchmod': (errno.EPERM,),
-    'fcntl64': (errno.ENOLCK, errno.EINTR, errno.EMFILE),
+    'fcntl64': (errno.ENOLCK, errno.EMFILE),
     'getsockopt': (errno.ENOBUFS,),
     'dup': (errno.EMFILE,),
     'fork': (errno.EAGAIN, errno.ENOMEM),
