@@ -52,11 +52,12 @@ class EpollLoop final : public Loop {
 
   void Accept(uint32_t listener, int fd) override {
     listeners_[listener] = fd;
-    // Another worker may be faster: accept4() must not wait then. The listener is valid, so this
-    // cannot fail.
-    fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
+    // Another worker may be faster: accept4() must not wait then.
+    const int flags = fcntl(fd, F_GETFL);
+    const bool is_ready = flags >= 0 && fcntl(fd, F_SETFL, flags | O_NONBLOCK) == 0;
     // Exclusive: one connection wakes one of the workers that wait for it.
-    if (!Control(EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLEXCLUSIVE, Token(Source::kListener, listener))) {
+    if (!is_ready ||
+        !Control(EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLEXCLUSIVE, Token(Source::kListener, listener))) {
       refused_listeners_.push_back({listener, errno});
     }
   }
