@@ -72,6 +72,9 @@ class Loop {
   // with other loops and processes; each connection goes to one of them.
   // REQUIRES: listener < kListenersMax.
   virtual void Accept(uint32_t listener, int fd) = 0;
+  // Looks at the listeners that are accepted from as if Accept() had just been called. The kernel
+  // wakes one of those who wait for a connection, and it may have chosen one that is dying.
+  virtual void AcceptAnew() = 0;
   // Ends the accepting. Connections that were accepted before are still reported; when
   // IsAccepting() is false, all have been. Accept() starts it again.
   virtual void StopAccepting() = 0;

@@ -62,6 +62,15 @@ class EpollLoop final : public Loop {
     }
   }
 
+  void AcceptAnew() override {
+    for (uint32_t listener = 0; listener < kListenersMax; ++listener) {
+      const int fd = listeners_[listener];
+      if (fd < 0) continue;
+      LeaveListener(listener);
+      Accept(listener, fd);
+    }
+  }
+
   void StopAccepting() override {
     for (uint32_t listener = 0; listener < kListenersMax; ++listener) LeaveListener(listener);
     refused_listeners_.clear();

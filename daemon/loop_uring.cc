@@ -133,6 +133,12 @@ class UringLoop final : public Loop {
     ArmAccept(listener);
   }
 
+  void AcceptAnew() override {
+    for (uint32_t number = 0; number < kListenersMax; ++number) {
+      if (listeners_[number].is_armed) Ask({Operation::kEndTurn, number, listeners_[number].fd});
+    }
+  }
+
   void StopAccepting() override {
     is_stopping_accepts_ = true;
     for (uint32_t number = 0; number < kListenersMax; ++number) {

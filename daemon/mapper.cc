@@ -51,6 +51,11 @@ namespace {
 // How long a store that cannot take more is left alone, and a dead keeper before the next.
 constexpr int64_t kStorePauseMs = 50;
 constexpr int64_t kKeeperPauseMs = 1000;
+// How often, and how long, a mapper with sockets of an earlier one looks whether connections wait
+// in vain: first after a short pause, which then doubles up to the long one.
+constexpr int64_t kAcceptCheckPauseMinMs = 10;
+constexpr int64_t kAcceptCheckPauseMaxMs = 1'000;
+constexpr int64_t kAcceptCheckForMs = 60'000;
 // How long the main thread pauses when the kernel has no memory for poll(2).
 constexpr absl::Duration kMemoryPause = absl::Milliseconds(10);
 // How long a mapper that cannot start stays all the same, under systemd.
@@ -197,6 +202,10 @@ class Mapper final : private Upgrade::Host {
   bool OnSignal();
   void OnStoreLink(short events);
   void OnTimers();
+  // An earlier mapper's ring waits for connections until the kernel has taken it apart, which may
+  // be some time after its process has died. A connection for which the kernel woke that one waits
+  // until somebody looks.
+  void CheckAccepting(int64_t now_ms);
   // False when nobody serves after this mapper that should.
   bool Leave();
 
@@ -257,6 +266,9 @@ class Mapper final : private Upgrade::Host {
   std::deque<UnknownOwner> unknown_owners_;  // by due_ms
   int64_t search_ms_ = 0;
   int64_t judge_ms_ = 0;
+  int64_t accept_check_ms_ = -1;  // MonotonicMs(); -1: not planned
+  int64_t accept_pause_ms_ = kAcceptCheckPauseMinMs;
+  int64_t accept_check_end_ms_ = 0;
   int64_t flush_ms_ = -1;   // MonotonicMs(); -1: not planned
   int64_t keeper_ms_ = -1;  // when to start the next keeper
   Registration found_;
@@ -338,6 +350,10 @@ absl::Status Mapper::ReadReservations() {
 }
 
 absl::Status Mapper::TakeListeners() {
+  if (!inherited_.listeners.empty()) {
+    accept_check_ms_ = MonotonicMs() + accept_pause_ms_;
+    accept_check_end_ms_ = MonotonicMs() + kAcceptCheckForMs;
+  }
   if (inherited_.listeners.empty()) {
     if (options_.systemd) {
       return absl::FailedPreconditionError(
@@ -500,6 +516,7 @@ int Mapper::TimeoutMs() const {
   const auto wake_by = [&wake_ms](int64_t deadline_ms) {
     if (deadline_ms >= 0 && (wake_ms < 0 || deadline_ms < wake_ms)) wake_ms = deadline_ms;
   };
+  wake_by(accept_check_ms_);
   wake_by(flush_ms_);
   if (store_.waiting().empty()) wake_by(store_queue_.wake_ms());
   wake_by(keeper_ms_);
@@ -581,6 +598,7 @@ void Mapper::OnTimers() {
                        [this](uint32_t slot, uint64_t id) { return StoreConnection(slot, id); });
     FlushStore();
   }
+  if (accept_check_ms_ >= 0 && now_ms >= accept_check_ms_) CheckAccepting(now_ms);
   if (flush_ms_ >= 0 && now_ms >= flush_ms_) FlushStore();
   if (keeper_ms_ >= 0 && now_ms >= keeper_ms_) ReplaceKeeper();
   if (orphans_->count() > 0 && now_ms >= judge_ms_) {
@@ -592,6 +610,16 @@ void Mapper::OnTimers() {
     FindListenersAmongAll();
     search_ms_ = now_ms + kSearchIntervalMs;
   }
+}
+
+void Mapper::CheckAccepting(int64_t now_ms) {
+  std::vector<pollfd> polled;
+  for (const int listener : listeners_) polled.push_back({listener, POLLIN, 0});
+  if (poll(polled.data(), polled.size(), 0) > 0) {
+    for (const std::unique_ptr<Worker>& worker : workers_) worker->AcceptAnew();
+  }
+  accept_pause_ms_ = std::min(2 * accept_pause_ms_, kAcceptCheckPauseMaxMs);
+  accept_check_ms_ = now_ms < accept_check_end_ms_ ? now_ms + accept_pause_ms_ : -1;
 }
 
 void Mapper::StoreNew() {

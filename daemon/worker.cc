@@ -69,6 +69,7 @@ void Worker::Serve() {
   while (true) {
     switch (shared_.phases.current()) {
       case Phase::kServing:
+        if (accepts_anew_.exchange(false, std::memory_order_acq_rel)) loop_->AcceptAnew();
         Turn(-1);
         break;
       case Phase::kPaused:

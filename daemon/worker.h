@@ -120,6 +120,11 @@ class Worker final : private LoopHandler {
   void Serve();
   // From any thread.
   void Wake() { loop_->Wake(); }
+  // Has it look anew for connections that wait to be accepted. From any thread.
+  void AcceptAnew() {
+    accepts_anew_.store(true, std::memory_order_release);
+    Wake();
+  }
   // Makes the connection of a registration, which is in custody already, this worker's. From any
   // thread.
   void Give(OwnedFd connection, uint32_t slot, uint64_t registration_id);
@@ -217,6 +222,7 @@ class Worker final : private LoopHandler {
   std::mutex given_mutex_;
   std::vector<Given> given_;  // under given_mutex_
   std::atomic<bool> is_given_{false};
+  std::atomic<bool> accepts_anew_{false};
 
   SocketQuery socket_query_;
   Registration found_;

@@ -1,6 +1,7 @@
 """How a mapper starts, refuses to start, detaches, takes sockets from systemd and ends."""
 
 import ctypes
+import glob
 import hashlib
 import os
 import re
@@ -487,9 +488,9 @@ os.execv(sys.argv[3], sys.argv[3:])
 
 class SystemdTest(TemporaryDirectoryTest):
 
-    def run_with_sockets(self, sockets, port, pid_offset=0):
+    def run_with_sockets(self, sockets, port, pid_offset=0, args=()):
         command = [sys.executable, '-c', _LIKE_SYSTEMD, ','.join(str(s.fileno()) for s in sockets), str(pid_offset),
-                   harness.EPMD, '-systemd', '-port', str(port)]
+                   harness.EPMD, '-systemd', '-port', str(port), *args]
         if not harness.TESTING_STOCK:
             command += ['-loop', harness.LOOP, '-registry', self.registry]
         self.log = open(os.path.join(self.directory, 'log'), 'w+b')
@@ -507,6 +508,32 @@ class SystemdTest(TemporaryDirectoryTest):
         listener.listen(100)
         self.addCleanup(listener.close)
         return listener
+
+    @harness.ours_only
+    def test_connections_that_wake_a_dying_mapper(self):
+        """The kernel chooses whom a connection wakes; a ring is there for some time after its process has died."""
+        port = harness.free_port()
+        listener = self.listen('127.0.0.1', port)
+        client = harness.Client(port, '127.0.0.1')
+        first = self.run_with_sockets([listener], port, args=['-no_keeper'])
+        self.assertIsNone(client.lookup(b'nobody'))
+        # One that is stopped takes no connection either, and nobody can see that it will not.
+        first.send_signal(signal.SIGSTOP)
+
+        def is_stopped():
+            states = []
+            for path in glob.glob(f'/proc/{first.pid}/task/*/stat'):
+                with open(path) as line:
+                    states.append(line.read().rsplit(')', 1)[1].split()[0])
+            return set(states) == {'T'}
+        harness.wait_until(is_stopped, 'it stops')
+        self.registry += '2'
+        second = self.run_with_sockets([listener], port, args=['-no_keeper'])
+        for _ in range(5):
+            self.assertIsNone(client.lookup(b'nobody'))
+        first.kill()
+        self.assertIsNone(client.lookup(b'nobody'))
+        self.assertIsNone(second.poll())
 
     def check(self, hosts):
         port = harness.free_port()
