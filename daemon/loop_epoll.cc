@@ -93,7 +93,8 @@ class EpollLoop final : public Loop {
   }
 
   void Run(int timeout_ms, LoopHandler& handler) override {
-    ReportRefused(handler);
+    // What the handler is told here may shorten the time that it has to wait.
+    if (ReportRefused(handler)) timeout_ms = 0;
     RetryWaits();
     if (TryReceives(handler)) timeout_ms = 0;
     if (!failed_.empty() && (timeout_ms < 0 || timeout_ms > kRetryMs)) timeout_ms = kRetryMs;
@@ -149,10 +150,12 @@ class EpollLoop final : public Loop {
     fds_[connection] = fd;
   }
 
-  void ReportRefused(LoopHandler& handler) {
+  bool ReportRefused(LoopHandler& handler) {
+    if (refused_listeners_.empty()) return false;
     for (const RefusedListener& refused : std::exchange(refused_listeners_, {})) {
       handler.OnAcceptFailed(refused.listener, refused.error);
     }
+    return true;
   }
 
   void RetryWaits() {
