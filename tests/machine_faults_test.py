@@ -45,7 +45,7 @@ SERVING = {
 }
 # What may make a request be closed without its reply, or a registration be refused; nothing may make an answer wrong.
 MAY_REFUSE = {'fallocate64', 'getsockopt', 'fcntl64', 'dup'}
-ALWAYS_CALLED = {'accept4', 'recv', 'send', 'epoll_ctl', 'epoll_wait', 'poll', 'sendmsg'}
+ALWAYS_CALLED = {'accept4', 'recv', 'send', 'epoll_ctl', 'epoll_wait', 'poll'}
 MAY_CLOSE = {('getsockopt', errno.ENOBUFS)}
 
 STARTING = {
