@@ -70,6 +70,14 @@ class Kept(Mapper):
                         found.add(int(entry))
         return found
 
+    def all_killed(self):
+        # Who sees another die first starts it again.
+        family = self.family()
+        for pid in family:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return not family
+
     def upgraded(self, binary=None):
         """Upgrades and returns epmdctl's CompletedProcess."""
         return epmdctl(self, 'upgrade', *([binary] if binary else []))
@@ -79,9 +87,7 @@ class Kept(Mapper):
         try:
             super().close()
         finally:
-            for pid in self.family():
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+            harness.wait_until(self.all_killed, 'all are killed')
 
 
 class CustodyCase(unittest.TestCase):

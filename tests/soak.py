@@ -176,14 +176,7 @@ class Soak:
         # Until it holds them, a kill of the mapper loses the connections, and the nodes have to come back.
 
     def kill_both(self):
-        def are_killed():
-            # Who sees the other die first starts it again.
-            family = self.mapper.family()
-            for pid in family:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            return not family
-        harness.wait_until(are_killed, 'all killed')
+        harness.wait_until(self.mapper.all_killed, 'all killed')
         self.start_again()
 
     def restart(self):
