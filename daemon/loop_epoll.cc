@@ -51,13 +51,16 @@ class EpollLoop final : public Loop {
   }
 
   void Accept(uint32_t listener, int fd) override {
-    listeners_[listener] = fd;
     // Another worker may be faster: accept4() must not wait then.
     const int flags = fcntl(fd, F_GETFL);
     const bool is_ready = flags >= 0 && fcntl(fd, F_SETFL, flags | O_NONBLOCK) == 0;
     // Exclusive: one connection wakes one of the workers that wait for it.
-    if (!is_ready ||
-        !Control(EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLEXCLUSIVE, Token(Source::kListener, listener))) {
+    const bool is_watched = is_ready && (Control(EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLEXCLUSIVE,
+                                                 Token(Source::kListener, listener)) ||
+                                         errno == EEXIST);
+    if (is_watched) {
+      listeners_[listener] = fd;
+    } else {
       refused_listeners_.push_back({listener, errno});
     }
   }
@@ -131,7 +134,7 @@ class EpollLoop final : public Loop {
 
   void LeaveListener(uint32_t listener) {
     if (listeners_[listener] < 0) return;
-    // Fails only where it was refused.
+    // Fails only when the kernel has closed it.
     epoll_ctl(epoll_fd_.get(), EPOLL_CTL_DEL, listeners_[listener], nullptr);
     listeners_[listener] = -1;
   }
