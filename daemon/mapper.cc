@@ -350,10 +350,6 @@ absl::Status Mapper::ReadReservations() {
 }
 
 absl::Status Mapper::TakeListeners() {
-  if (!inherited_.listeners.empty()) {
-    accept_check_ms_ = MonotonicMs() + accept_pause_ms_;
-    accept_check_end_ms_ = MonotonicMs() + kAcceptCheckForMs;
-  }
   if (inherited_.listeners.empty()) {
     if (options_.systemd) {
       return absl::FailedPreconditionError(
@@ -369,6 +365,8 @@ absl::Status Mapper::TakeListeners() {
           "systemd passed ", inherited_.listeners.size(), " sockets, more than ", kListenersMax));
     }
     for (OwnedFd& socket : inherited_.listeners) sockets_.push_back(std::move(socket));
+    accept_check_ms_ = MonotonicMs() + accept_pause_ms_;
+    accept_check_end_ms_ = MonotonicMs() + kAcceptCheckForMs;
   }
   for (const OwnedFd& socket : sockets_) listeners_.push_back(socket.get());
   return absl::OkStatus();

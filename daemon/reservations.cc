@@ -10,7 +10,9 @@
 #include <cerrno>
 #include <charconv>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "daemon/log.h"
 #include "daemon/sock_diag.h"
 #include "registry/registration.h"
@@ -36,11 +38,11 @@ uint32_t UidOf(const std::string& user) {
   return found == nullptr ? kUnknownUid : found->pw_uid;
 }
 
-std::string_view Trimmed(std::string_view text) {
-  constexpr std::string_view kBlanks = " \t\r";
-  const size_t begin = text.find_first_not_of(kBlanks);
-  if (begin == std::string_view::npos) return {};
-  return text.substr(begin, text.find_last_not_of(kBlanks) - begin + 1);
+// Debian's Abseil has a string_view of its own.
+absl::string_view View(std::string_view text) { return {text.data(), text.size()}; }
+
+std::string Trimmed(std::string_view text) {
+  return std::string(absl::StripAsciiWhitespace(View(text)));
 }
 
 absl::Status Invalid(std::string_view source, std::string_view text, std::string_view what) {
@@ -61,9 +63,8 @@ absl::Status Reservations::Read(const std::vector<std::string>& values) {
 absl::Status Reservations::Add(std::string_view source, std::string_view text) {
   // The name of a user has no '=', that of a node may.
   const size_t equals = text.rfind('=');
-  const std::string name(Trimmed(text.substr(0, std::min(equals, text.size()))));
-  const std::string user(equals == std::string_view::npos ? std::string_view()
-                                                          : Trimmed(text.substr(equals + 1)));
+  const std::string name = Trimmed(text.substr(0, std::min(equals, text.size())));
+  const std::string user = equals == std::string_view::npos ? "" : Trimmed(text.substr(equals + 1));
   if (name.empty() || user.empty() || name.size() > kRegistryNameSizeMax) {
     return Invalid(source, text, "is not NAME=USER");
   }
@@ -103,10 +104,8 @@ absl::Status Reservations::AddFile(const std::string& path) {
   if (got < 0) return failed(ErrorText(errno));
   absl::Status first;
   size_t number = 0;
-  for (std::string_view rest = content; !rest.empty();) {
-    const size_t size = std::min(rest.find('\n'), rest.size());
-    const std::string_view line = Trimmed(rest.substr(0, size));
-    rest.remove_prefix(std::min(size + 1, rest.size()));
+  for (const absl::string_view text : absl::StrSplit(content, '\n')) {
+    const std::string line(absl::StripAsciiWhitespace(text));
     ++number;
     if (line.empty() || line[0] == '#') continue;
     first.Update(Add(absl::StrCat(source, ":", number), line));
@@ -116,7 +115,7 @@ absl::Status Reservations::AddFile(const std::string& path) {
 
 const Reservations::Holder* Reservations::HolderOf(std::string_view name) const {
   if (holders_.empty()) return nullptr;
-  const auto found = holders_.find(absl::string_view(name.data(), name.size()));
+  const auto found = holders_.find(View(name));
   return found == holders_.end() ? nullptr : &found->second;
 }
 
