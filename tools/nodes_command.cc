@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "daemon/protocol.h"
 #include "daemon/sock_diag.h"
 #include "registry/reader.h"
 #include "registry/registration.h"
@@ -59,7 +60,7 @@ nlohmann::json ToJson(const Registration& node, const std::map<uint64_t, int>& p
       {"since", TimeOrNull(node.since_unix_ns)},
       {"left", TimeOrNull(node.left_unix_ns)},
       {"state", StateText(node.state)},
-      {"hidden", node.node_type == 72},
+      {"hidden", node.node_type == protocol::kNodeTypeHidden},
       {"highest_version", node.highest_version},
       {"lowest_version", node.lowest_version},
       {"uid", owner.uid.empty() ? unknown : nlohmann::json(node.owner_uid)},

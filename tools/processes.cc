@@ -6,10 +6,10 @@
 #include <algorithm>
 #include <array>
 #include <cstdlib>
-#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <map>
 #include <sstream>
 #include <string_view>
 #include <system_error>
@@ -70,24 +70,20 @@ std::string Link(const fs::path& path) {
   return error ? "" : target.string();
 }
 
-std::vector<ListeningSocket> HeldBy(const fs::path& process,
-                                    const std::vector<ListeningSocket>& sockets) {
-  std::vector<ListeningSocket> held;
+// Calls `visit` with the pid of each process; false from it ends that.
+void ForEachProcess(absl::FunctionRef<bool(pid_t pid)> visit) {
   std::error_code error;
-  fs::directory_iterator fds(process / "fd", error);
-  for (; !error && fds != fs::directory_iterator(); fds.increment(error)) {
-    const std::string target = Link(fds->path());
-    if (!target.starts_with("socket:[")) continue;
-    const uint64_t inode = std::strtoull(target.c_str() + std::strlen("socket:["), nullptr, 10);
-    for (const ListeningSocket& socket : sockets) {
-      if (socket.inode == inode) held.push_back(socket);
-    }
+  fs::directory_iterator entries("/proc", error);
+  for (; !error && entries != fs::directory_iterator(); entries.increment(error)) {
+    const pid_t pid = static_cast<pid_t>(std::atoi(entries->path().filename().c_str()));
+    if (pid > 0 && !visit(pid)) return;
   }
-  return held;
 }
 
+fs::path DirectoryOf(pid_t pid) { return fs::path("/proc") / std::to_string(pid); }
+
 pid_t ParentOf(pid_t pid) {
-  const std::string stat = FirstLine("/proc/" + std::to_string(pid) + "/stat");
+  const std::string stat = FirstLine(DirectoryOf(pid) / "stat");
   // After the program's name in parentheses, with anything in it: state and parent.
   const size_t end = stat.rfind(')');
   if (end == std::string::npos || end + 4 > stat.size()) return 0;
@@ -116,20 +112,41 @@ std::vector<ListeningSocket> SocketsOn(const std::vector<ListeningSocket>& socke
   return there;
 }
 
+void ForEachSocket(absl::FunctionRef<bool(pid_t pid, uint64_t inode)> visit) {
+  constexpr std::string_view kSocket = "socket:[";
+  bool goes_on = true;
+  ForEachProcess([&](pid_t pid) {
+    std::error_code error;
+    fs::directory_iterator fds(DirectoryOf(pid) / "fd", error);
+    for (; goes_on && !error && fds != fs::directory_iterator(); fds.increment(error)) {
+      const std::string target = Link(fds->path());
+      if (!target.starts_with(kSocket)) continue;
+      goes_on = visit(pid, std::strtoull(target.c_str() + kSocket.size(), nullptr, 10));
+    }
+    return goes_on;
+  });
+}
+
 std::vector<Process> ProcessesAt(const std::vector<ListeningSocket>& sockets,
                                  const std::string& name) {
+  std::map<pid_t, std::vector<ListeningSocket>> held;
+  ForEachSocket([&](pid_t pid, uint64_t inode) {
+    for (const ListeningSocket& socket : sockets) {
+      if (socket.inode == inode) held[pid].push_back(socket);
+    }
+    return true;
+  });
   std::vector<Process> processes;
   const std::string own_network = Link("/proc/self/ns/net");
-  std::error_code error;
-  fs::directory_iterator entries("/proc", error);
-  for (; !error && entries != fs::directory_iterator(); entries.increment(error)) {
-    const pid_t pid = static_cast<pid_t>(std::atoi(entries->path().filename().c_str()));
-    if (pid <= 0) continue;
-    Process process{pid, FirstLine(entries->path() / "comm"), HeldBy(entries->path(), sockets)};
-    if (process.listening.empty() && process.name != name) continue;
-    const std::string network = Link(entries->path() / "ns" / "net");
-    if (network.empty() || network == own_network) processes.push_back(std::move(process));
-  }
+  ForEachProcess([&](pid_t pid) {
+    Process process{pid, FirstLine(DirectoryOf(pid) / "comm"), std::move(held[pid])};
+    const std::string network = Link(DirectoryOf(pid) / "ns" / "net");
+    if ((!process.listening.empty() || process.name == name) &&
+        (network.empty() || network == own_network)) {
+      processes.push_back(std::move(process));
+    }
+    return true;
+  });
   std::sort(processes.begin(), processes.end(),
             [](const Process& a, const Process& b) { return a.pid < b.pid; });
   return processes;

@@ -8,7 +8,14 @@
 #include <string>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
+
 namespace evermap {
+
+// Calls `visit` with each socket that each process holds, as far as this user may see that: a
+// number as in "socket:[4711]". Processes that end meanwhile are skipped. False from `visit` ends
+// it.
+void ForEachSocket(absl::FunctionRef<bool(pid_t pid, uint64_t inode)> visit);
 
 struct ListeningSocket {
   std::string address;  // "0.0.0.0", "::1", ...
