@@ -78,6 +78,12 @@ class Kept(Mapper):
                 os.kill(pid, signal.SIGKILL)
         return not family
 
+    def ask_for(self, program, pid=None):
+        """Asks the keeper, or another process, for an upgrade to a program, and does not wait for it."""
+        with open(self.registry + '.upgrade', 'w') as file:
+            file.write(program)
+        os.kill(pid or self.pid, signal.SIGHUP)
+
     def upgraded(self, binary=None):
         """Upgrades and returns epmdctl's CompletedProcess."""
         return epmdctl(self, 'upgrade', *([binary] if binary else []))
@@ -551,10 +557,7 @@ class MigrationTest(CustodyCase):
         with load.Load(mapper.port, nodes) as running:
             os.kill(mapper.pid, signal.SIGHUP)  # the same program and layout
             harness.wait_until(lambda: 'runs' in mapper.log(), 'the first upgrade')
-            request = mapper.registry + '.upgrade'
-            with open(request, 'w') as file:
-                file.write(harness.EPMD)
-            os.kill(mapper.pid, signal.SIGHUP)
+            mapper.ask_for(harness.EPMD)
             harness.wait_until(lambda: mapper.log().count(' runs ') == 2, lambda: f'the migration: {mapper.log()}')
         self.assertEqual(running.failures, [])
         for number in range(load.THREADS):
@@ -586,10 +589,8 @@ class MigrationTest(CustodyCase):
                 pids = mapper.family()
                 faulty = self.copy_of(mapper.directory,
                                       f'#!/bin/sh\nEPMD_FAULTS={point}=kill exec "{EPMD_FAULTS}" "$@"\n')
-                with open(mapper.registry + '.upgrade', 'w') as file:
-                    file.write(faulty)
                 with load.Load(mapper.port, nodes) as running:
-                    os.kill(mapper.pid, signal.SIGHUP)
+                    mapper.ask_for(faulty)
                     harness.wait_until(lambda: 'upgrade failed' in mapper.log(), lambda: f'it fails: {mapper.log()}')
                     # What registers now is not lost either.
                     late, _ = mapper.register(b'late', port=5)
@@ -600,9 +601,7 @@ class MigrationTest(CustodyCase):
                 before[b'late'] = 5
                 self.assertEqual(dict(mapper.names()), before)
                 # The registry is the old one again, also for a mapper that starts from it.
-                with open(mapper.registry + '.upgrade', 'w') as file:
-                    file.write(harness.EPMD)
-                os.kill(mapper.pid, signal.SIGHUP)
+                mapper.ask_for(harness.EPMD)
                 harness.wait_until(lambda: ' runs ' in mapper.log(), lambda: f'it succeeds: {mapper.log()}')
                 self.assertEqual(dict(mapper.names()), before)
                 late.close()
@@ -621,9 +620,7 @@ class MigrationTest(CustodyCase):
                     old = mapper.mapper_pid()
                     faulty = self.copy_of(mapper.directory,
                                           f'#!/bin/sh\nEPMD_FAULTS={point}=stop exec "{EPMD_FAULTS}" "$@"\n')
-                    with open(mapper.registry + '.upgrade', 'w') as file:
-                        file.write(faulty)
-                    os.kill(mapper.pid, signal.SIGHUP)
+                    mapper.ask_for(faulty)
                     new = harness.wait_until(lambda m=mapper: [pid for pid in m.family() if state_of(pid) == 'T'],
                                              lambda m=mapper: f'it stops: {m.log()}')[0]
                     for pid in {'old': [old], 'new': [new], 'both': [old, new]}[victims]:
@@ -659,11 +656,8 @@ class FaultTest(CustodyCase):
 
     def processes(self, mapper):
         """{pid: state letter}"""
-        found = {}
-        for pid in mapper.family():
-            with contextlib.suppress(OSError), open(f'/proc/{pid}/stat') as file:
-                found[pid] = file.read().rsplit(')', 1)[1].split()[0]
-        return found
+        states = {pid: state_of(pid) for pid in mapper.family()}
+        return {pid: state for pid, state in states.items() if state}
 
     def upgrade_until(self, point):
         """A mapper in the middle of an upgrade: (mapper, creations, the pid that stopped at the point)."""
@@ -675,9 +669,7 @@ class FaultTest(CustodyCase):
         harness.wait_until(lambda: status(mapper)['counters']['stored'] >= 20, 'all are stored')
         keeper, old = mapper.pid, mapper.mapper_pid()
         binary = self.copy_of(mapper.directory, source=EPMD_FAULTS) if point == 'keeper:resumed' else EPMD_FAULTS
-        with open(mapper.registry + '.upgrade', 'w') as file:
-            file.write(binary)
-        os.kill(old, signal.SIGHUP)
+        mapper.ask_for(binary, old)
         stopped = harness.wait_until(lambda: [pid for pid, state in self.processes(mapper).items() if state == 'T'],
                                      lambda: f'something stops at {point}: {mapper.log()}')
         return mapper, before, keeper, old, stopped[0]
