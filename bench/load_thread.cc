@@ -133,6 +133,9 @@ absl::Status LoadThread::WaitForEvents(int64_t pause_ns) {
   if (ready < 0 && errno != EINTR) return absl::ErrnoToStatus(errno, "epoll_wait");
   for (int i = 0; i < ready; ++i) {
     const size_t number = events[static_cast<size_t>(i)].data.u64;
+    // A process that is just being started may hold a connection that has ended here: epoll then
+    // goes on to report it.
+    if (!slots_[number].connection.valid()) continue;
     const std::optional<Outcome> outcome = Continue(slots_[number], number);
     if (!outcome.has_value()) continue;
     const int64_t now_ns = MonotonicNs();

@@ -20,8 +20,6 @@
 #ifndef EVERMAP_DAEMON_LOOP_H_
 #define EVERMAP_DAEMON_LOOP_H_
 
-#include <sys/socket.h>
-
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -43,8 +41,8 @@ inline constexpr size_t kReceiveSizeMax = 4096;
 // What a loop tells its worker; called within Run().
 class LoopHandler {
  public:
-  // A connection on a listener. The handler owns `fd`. `peer` is valid during the call.
-  virtual void OnAccepted(int fd, const sockaddr_storage& peer) = 0;
+  // A connection on a listener. The handler owns `fd`.
+  virtual void OnAccepted(int fd) = 0;
   // accept(2) failed with errno `error`. Nothing is accepted from this listener until Accept() is
   // called again. Errors of a single connection are not reported, the loop goes on.
   virtual void OnAcceptFailed(uint32_t listener, int error) = 0;
@@ -62,6 +60,8 @@ class Loop {
  public:
   struct Options {
     uint32_t connections_max = 0;
+    // Other loops accept from the same listeners.
+    bool shares_listeners = true;
   };
 
   // kUnavailable, with the likely cause and the way out, when the kernel refuses it.

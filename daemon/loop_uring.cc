@@ -1,4 +1,5 @@
-// The loop on io_uring.
+// The loop on io_uring, which accepts; a ReadySet watches the connections, and the ring watches
+// that.
 //
 // Accepting is multishot, in turns. A multishot accept keeps its place in the listening socket's
 // wait queue, and the kernel wakes who waits there first: without turns one ring gets every
@@ -12,12 +13,10 @@
 //   multishot                        17.7 us      18.0 us     0 or 1
 //   multishot, turns of 16           19.0 us      18.7 us     0.50
 //
-// Turns of 64 are not better by more than the noise.
+// Turns of 64 are not better by more than the noise. Where there is one worker it takes none.
 #include <fcntl.h>
 #include <liburing.h>
 #include <poll.h>
-#include <sys/eventfd.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -25,61 +24,49 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <cstring>
 #include <memory>
-#include <utility>
-#include <vector>
+#include <string>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
-#include "absl/types/span.h"
 #include "daemon/loop.h"
 #include "daemon/loop_implementations.h"
+#include "daemon/ready_set.h"
 #include "registry/segment.h"
 
 namespace evermap {
 namespace {
 
+// What a turn asks at most: of each listener an accept, the end of one, and the end of its turn.
 constexpr unsigned kSubmissionEntries = 256;
+static_assert(kSubmissionEntries >= 3 * kListenersMax + 2);
 // Beyond this the kernel keeps completions in a list of its own.
 constexpr unsigned kCompletionEntries = 4096;
-// Buffers that the kernel receives into; each is given back before the next completion is looked
-// at. A power of two.
-constexpr unsigned kBuffers = 128;
-constexpr int kBufferGroup = 0;
 // Completions may come in that many portions while all is cancelled.
 constexpr int kStopTurnsMax = 1000;
 
 // Connections that a ring accepts before those of other workers get their turn.
 constexpr uint32_t kAcceptsPerTurn = 16;
 
-enum class Operation : uint8_t {
+enum class Operation : uint32_t {
   kAccept,
   kListenerReadable,
   kCancelAccept,  // or kListenerReadable
-  kReceive,
-  kWritable,
-  kWake,
-  kStop,
-  kEndTurn
+  kEndTurn,
+  kReady,
+  kStop
 };
 
-// What is asked of the kernel; travels in user_data, from the lowest bits on: 4 bits operation, 28
-// bits number of the connection or listener, 32 bits descriptor.
+// What is asked of the kernel; travels in user_data.
 struct Asked {
   Operation operation;
-  uint32_t number;
-  int fd;
+  uint32_t listener = 0;
 };
-constexpr uint32_t kNumberMax = (1u << 28) - 1;
 constexpr uint64_t Pack(const Asked& asked) {
-  return static_cast<uint64_t>(asked.operation) | (uint64_t{asked.number} << 4) |
-         (uint64_t{static_cast<uint32_t>(asked.fd)} << 32);
+  return (uint64_t{static_cast<uint32_t>(asked.operation)} << 32) | asked.listener;
 }
 constexpr Asked Unpack(uint64_t user_data) {
-  return {static_cast<Operation>(user_data & 0xf),
-          static_cast<uint32_t>(user_data >> 4) & kNumberMax,
-          static_cast<int>(static_cast<uint32_t>(user_data >> 32))};
+  return {static_cast<Operation>(user_data >> 32), static_cast<uint32_t>(user_data)};
 }
 
 // Why io_uring_setup(2) failed, in the operator's words.
@@ -105,23 +92,19 @@ std::string SetupProblem(int error) {
 
 class UringLoop final : public Loop {
  public:
-  UringLoop() = default;
+  explicit UringLoop(const Options& options)
+      : takes_turns_(options.shares_listeners), ready_(options.connections_max) {}
 
   ~UringLoop() override {
     if (ring_ready_) io_uring_queue_exit(&ring_);
-    if (buffer_ring_ != nullptr) munmap(buffer_ring_, BufferRingSize());
   }
 
   absl::Status Init() {
+    if (absl::Status status = ready_.Init(); !status.ok()) return status;
     if (const int error = InitRing(); error != 0) {
       return absl::UnavailableError(SetupProblem(error));
     }
-    if (const int error = InitBuffers(); error != 0) {
-      return absl::UnavailableError(SetupProblem(error));
-    }
-    wake_fd_ = OwnedFd(eventfd(0, EFD_CLOEXEC));
-    if (!wake_fd_.valid()) return absl::UnavailableError(SetupProblem(errno));
-    ArmWake();
+    Ask({Operation::kReady});
     return absl::OkStatus();
   }
 
@@ -134,16 +117,15 @@ class UringLoop final : public Loop {
   }
 
   void AcceptAnew() override {
-    for (uint32_t number = 0; number < kListenersMax; ++number) {
-      if (listeners_[number].is_armed) Ask({Operation::kEndTurn, number, listeners_[number].fd});
+    for (uint32_t listener = 0; listener < kListenersMax; ++listener) {
+      if (listeners_[listener].is_armed) Ask({Operation::kEndTurn, listener});
     }
   }
 
   void StopAccepting() override {
     is_stopping_accepts_ = true;
-    for (uint32_t number = 0; number < kListenersMax; ++number) {
-      if (listeners_[number].is_armed)
-        Ask({Operation::kCancelAccept, number, listeners_[number].fd});
+    for (uint32_t listener = 0; listener < kListenersMax; ++listener) {
+      if (listeners_[listener].is_armed) Ask({Operation::kCancelAccept, listener});
     }
   }
 
@@ -152,22 +134,13 @@ class UringLoop final : public Loop {
                        [](const Listener& listener) { return listener.is_armed; });
   }
 
-  void Receive(uint32_t connection, int fd) override { Ask({Operation::kReceive, connection, fd}); }
-
-  void AwaitWritable(uint32_t connection, int fd) override {
-    Ask({Operation::kWritable, connection, fd});
-  }
-
-  void Forget(uint32_t, int) override {}
+  void Receive(uint32_t connection, int fd) override { ready_.Receive(connection, fd); }
+  void AwaitWritable(uint32_t connection, int fd) override { ready_.AwaitWritable(connection, fd); }
+  void Forget(uint32_t connection, int fd) override { ready_.Forget(connection, fd); }
 
   void Run(int timeout_ms, LoopHandler& handler) override {
-    if (!enabled_) {
-      // Ties the ring to this thread. Fails only on a ring that is enabled; liburing 2.3 has a
-      // function for it, but its shared library does not export it.
-      syscall(__NR_io_uring_register, ring_.ring_fd, IORING_REGISTER_ENABLE_RINGS, nullptr, 0);
-      enabled_ = true;
-    }
-    SubmitDelayed();
+    Enable();
+    timeout_ms = ready_.WaitMaxMs(timeout_ms);
     io_uring_cqe* first = nullptr;
     if (timeout_ms < 0) {
       io_uring_submit_and_wait(&ring_, 1);
@@ -180,21 +153,29 @@ class UringLoop final : public Loop {
     // An error of the two (ETIME, EINTR, EBUSY, EAGAIN) says nothing that the queues do not say.
     unsigned head;
     unsigned seen = 0;
+    bool is_ready = ready_.WaitMaxMs(-1) >= 0;
     io_uring_for_each_cqe(&ring_, head, first) {
-      Dispatch(*first, handler);
+      const Asked asked = Unpack(first->user_data);
+      if (asked.operation == Operation::kReady) {
+        is_ready = true;
+        // Looks again at once: what is not reported this time is then.
+        Ask(asked);
+      } else {
+        OnListener(asked, *first, handler);
+      }
       ++seen;
     }
     io_uring_cq_advance(&ring_, seen);
+    // No listener is in it.
+    if (is_ready) ready_.Report(0, handler, [](uint32_t) {});
   }
 
   // The kernel would do the same after the process has ended, but some time after: its port would
   // be taken until then.
   void Stop() override {
-    Ask({Operation::kStop, 0, -1});
+    Ask({Operation::kStop});
     bool stopped = !enabled_;
     for (int i = 0; i < kStopTurnsMax && !stopped; ++i) {
-      // The cancellation may be behind others that did not fit into the queue.
-      SubmitDelayed();
       io_uring_submit_and_wait(&ring_, 1);
       io_uring_cqe* cqe = nullptr;
       unsigned head;
@@ -209,11 +190,7 @@ class UringLoop final : public Loop {
     }
   }
 
-  void Wake() override {
-    const uint64_t one = 1;
-    // Fails only when the counter is full: then a wake-up is on its way.
-    [[maybe_unused]] const ssize_t written = write(wake_fd_.get(), &one, sizeof(one));
-  }
+  void Wake() override { ready_.Wake(); }
 
  private:
   struct Listener {
@@ -221,8 +198,6 @@ class UringLoop final : public Loop {
     bool is_armed = false;  // kAccept or kListenerReadable is pending
     uint32_t accepted = 0;  // in this turn
   };
-
-  static constexpr size_t BufferRingSize() { return kBuffers * sizeof(io_uring_buf); }
 
   // Returns an errno.
   int InitRing() {
@@ -251,116 +226,66 @@ class UringLoop final : public Loop {
     return error;
   }
 
-  int InitBuffers() {
-    buffers_.resize(kBuffers * kReceiveSizeMax);
-    void* memory =
-        mmap(nullptr, BufferRingSize(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (memory == MAP_FAILED) return errno;
-    buffer_ring_ = static_cast<io_uring_buf_ring*>(memory);
-    io_uring_buf_ring_init(buffer_ring_);
-    io_uring_buf_reg registration = {};
-    registration.ring_addr = reinterpret_cast<uint64_t>(memory);
-    registration.ring_entries = kBuffers;
-    registration.bgid = kBufferGroup;
-    if (const int result = io_uring_register_buf_ring(&ring_, &registration, 0); result != 0) {
-      return -result;
-    }
-    for (unsigned i = 0; i < kBuffers; ++i) ReturnBuffer(i);
-    return 0;
-  }
-
-  std::byte* Buffer(unsigned number) { return buffers_.data() + number * kReceiveSizeMax; }
-
-  void ReturnBuffer(unsigned number) {
-    io_uring_buf_ring_add(buffer_ring_, Buffer(number), kReceiveSizeMax,
-                          static_cast<uint16_t>(number), kBuffers - 1, 0);
-    io_uring_buf_ring_advance(buffer_ring_, 1);
+  // Ties the ring to this thread. Fails only on a ring that is enabled; liburing 2.3 has a function
+  // for it, but its shared library does not export it.
+  void Enable() {
+    if (enabled_) return;
+    syscall(__NR_io_uring_register, ring_.ring_fd, IORING_REGISTER_ENABLE_RINGS, nullptr, 0);
+    enabled_ = true;
   }
 
   void ArmAccept(uint32_t listener) {
     listeners_[listener].is_armed = true;
-    Ask({Operation::kAccept, listener, listeners_[listener].fd});
+    Ask({Operation::kAccept, listener});
   }
-  void ArmWake() { Ask({Operation::kWake, 0, wake_fd_.get()}); }
 
-  // Puts an operation into the submission queue, or, while that is full, behind it.
   void Ask(const Asked& asked) {
-    if (!delayed_.empty() || !Prepare(asked)) delayed_.push_back(asked);
-  }
-
-  void SubmitDelayed() {
-    for (const Asked& asked : std::exchange(delayed_, {})) Ask(asked);
-  }
-
-  bool Prepare(const Asked& asked) {
     io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
-    if (sqe == nullptr) {
-      // A ring that its thread has not entered yet cannot submit.
-      if (!enabled_) return false;
-      io_uring_submit(&ring_);
-      sqe = io_uring_get_sqe(&ring_);
-      if (sqe == nullptr) return false;
-    }
+    // Has room for a turn, unless the kernel has had no memory to take what was in it.
+    for (; sqe == nullptr; sqe = io_uring_get_sqe(&ring_)) io_uring_submit(&ring_);
+    const int fd = listeners_[asked.listener].fd;
     switch (asked.operation) {
-      case Operation::kAccept: {
-        io_uring_prep_multishot_accept(sqe, asked.fd, nullptr, nullptr, SOCK_CLOEXEC);
-        break;
-      }
-      case Operation::kReceive:
-        io_uring_prep_recv(sqe, asked.fd, nullptr, kReceiveSizeMax, 0);
-        sqe->flags |= IOSQE_BUFFER_SELECT;
-        sqe->buf_group = kBufferGroup;
+      case Operation::kAccept:
+        io_uring_prep_multishot_accept(sqe, fd, nullptr, nullptr, SOCK_CLOEXEC);
         break;
       case Operation::kListenerReadable:
-        io_uring_prep_poll_add(sqe, asked.fd, POLLIN);
-        break;
-      case Operation::kWritable:
-        io_uring_prep_poll_add(sqe, asked.fd, POLLOUT);
+        io_uring_prep_poll_add(sqe, fd, POLLIN);
         break;
       case Operation::kCancelAccept:
         // All that is pending on a listener is its accept.
-        io_uring_prep_cancel_fd(sqe, asked.fd, IORING_ASYNC_CANCEL_ALL);
+        io_uring_prep_cancel_fd(sqe, fd, IORING_ASYNC_CANCEL_ALL);
+        break;
+      case Operation::kEndTurn:
+        io_uring_prep_cancel64(sqe, Pack({Operation::kAccept, asked.listener}), 0);
+        sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
+        break;
+      case Operation::kReady:
+        io_uring_prep_poll_add(sqe, ready_.fd(), POLLIN);
         break;
       case Operation::kStop:
         io_uring_prep_cancel64(sqe, 0, IORING_ASYNC_CANCEL_ANY | IORING_ASYNC_CANCEL_ALL);
         break;
-      case Operation::kEndTurn:
-        io_uring_prep_cancel64(sqe, Pack({Operation::kAccept, asked.number, asked.fd}), 0);
-        sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
-        break;
-      case Operation::kWake:
-        io_uring_prep_read(sqe, asked.fd, &wake_count_, sizeof(wake_count_), 0);
-        break;
     }
     sqe->user_data = Pack(asked);
-    return true;
   }
 
-  void Dispatch(const io_uring_cqe& cqe, LoopHandler& handler) {
-    const Asked asked = Unpack(cqe.user_data);
+  void OnListener(const Asked& asked, const io_uring_cqe& cqe, LoopHandler& handler) {
+    Listener& listener = listeners_[asked.listener];
     switch (asked.operation) {
       case Operation::kAccept:
-        OnAccept(asked.number, cqe, handler);
+        OnAccept(asked.listener, cqe, handler);
         return;
       case Operation::kListenerReadable:
-        listeners_[asked.number].is_armed = false;
-        if (!is_stopping_accepts_) ArmAccept(asked.number);
-        return;
-      case Operation::kReceive:
-        OnReceive(asked, cqe, handler);
-        return;
-      case Operation::kWritable:
-        handler.OnWritable(asked.number);
-        return;
-      case Operation::kWake:
-        ArmWake();
+        listener.is_armed = false;
+        if (!is_stopping_accepts_) ArmAccept(asked.listener);
         return;
       case Operation::kCancelAccept:
       case Operation::kEndTurn:
         // Only failures are reported: the accept was at work, or had just ended by itself. The turn
         // begins anew.
-        listeners_[asked.number].accepted = 0;
+        listener.accepted = 0;
         return;
+      case Operation::kReady:
       case Operation::kStop:
         return;
     }
@@ -378,21 +303,16 @@ class UringLoop final : public Loop {
         // This one still counts.
       } else if (!goes_on) {
         ArmAccept(number);
-      } else if (++listener.accepted == kAcceptsPerTurn) {
-        Ask({Operation::kEndTurn, number, listener.fd});
+      } else if (takes_turns_ && ++listener.accepted == kAcceptsPerTurn) {
+        Ask({Operation::kEndTurn, number});
       }
-      // A multishot accept cannot bring it. Fails when the peer has reset the connection: the
-      // address then stays that of no family, and the read fails likewise.
-      sockaddr_storage peer = {};
-      socklen_t size = sizeof(peer);
-      getpeername(cqe.res, reinterpret_cast<sockaddr*>(&peer), &size);
-      handler.OnAccepted(cqe.res, peer);
+      handler.OnAccepted(cqe.res);
     } else if (is_stopping_accepts_) {
       // As asked for.
     } else if (cqe.res == -EAGAIN) {
       // The listener is shared with an epoll loop, which needs it non-blocking.
       listener.is_armed = true;
-      Ask({Operation::kListenerReadable, number, listener.fd});
+      Ask({Operation::kListenerReadable, number});
     } else if (cqe.res == -ECANCELED || IsErrorOfOneConnection(-cqe.res)) {
       // Cancelled: the turn has ended. Goes to the end of the queue.
       ArmAccept(number);
@@ -401,42 +321,19 @@ class UringLoop final : public Loop {
     }
   }
 
-  void OnReceive(const Asked& asked, const io_uring_cqe& cqe, LoopHandler& handler) {
-    if (IsShortage(-cqe.res) || cqe.res == -EINTR) {
-      // ENOBUFS: all buffers hold bytes that are further down in the completion queue.
-      Ask(asked);
-      return;
-    }
-    if ((cqe.flags & IORING_CQE_F_BUFFER) == 0) {
-      handler.OnReceived(asked.number, {});
-      return;
-    }
-    const unsigned buffer = cqe.flags >> IORING_CQE_BUFFER_SHIFT;
-    const size_t size = cqe.res > 0 ? static_cast<size_t>(cqe.res) : 0;
-    handler.OnReceived(asked.number, absl::MakeConstSpan(Buffer(buffer), size));
-    ReturnBuffer(buffer);
-  }
-
+  const bool takes_turns_;
+  ReadySet ready_;
   io_uring ring_ = {};
   bool ring_ready_ = false;
   bool enabled_ = false;
   bool is_stopping_accepts_ = false;
-  std::vector<std::byte> buffers_;
-  io_uring_buf_ring* buffer_ring_ = nullptr;
-  OwnedFd wake_fd_;
-  uint64_t wake_count_ = 0;
   std::array<Listener, kListenersMax> listeners_;
-  std::vector<Asked> delayed_;
 };
 
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Loop>> CreateUringLoop(const Loop::Options& options) {
-  if (options.connections_max > kNumberMax) {
-    return absl::UnavailableError(
-        absl::StrCat("more than ", kNumberMax, " connections; lower the limit of open files"));
-  }
-  auto loop = std::make_unique<UringLoop>();
+  auto loop = std::make_unique<UringLoop>(options);
   if (absl::Status status = loop->Init(); !status.ok()) return status;
   return loop;
 }

@@ -48,6 +48,9 @@
 namespace evermap {
 namespace {
 
+// How long new registrations gather until they are looked at: a client that registers in a loop is
+// gone by then, and of many that come at once the store gets as many as a message holds.
+constexpr int64_t kGatherMs = 2;
 // How long a store that cannot take more is left alone, and a dead keeper before the next.
 constexpr int64_t kStorePauseMs = 50;
 constexpr int64_t kKeeperPauseMs = 1000;
@@ -266,10 +269,11 @@ class Mapper final : private Upgrade::Host {
   std::deque<UnknownOwner> unknown_owners_;  // by due_ms
   int64_t search_ms_ = 0;
   int64_t judge_ms_ = 0;
-  int64_t accept_check_ms_ = -1;  // MonotonicMs(); -1: not planned
+  int64_t accept_check_ms_ = -1;  // these: MonotonicMs(); -1: not planned
   int64_t accept_pause_ms_ = kAcceptCheckPauseMinMs;
   int64_t accept_check_end_ms_ = 0;
-  int64_t flush_ms_ = -1;   // MonotonicMs(); -1: not planned
+  int64_t gather_ms_ = -1;
+  int64_t flush_ms_ = -1;
   int64_t keeper_ms_ = -1;  // when to start the next keeper
   Registration found_;
 };
@@ -290,8 +294,9 @@ absl::Status Mapper::Start(absl::FunctionRef<void()> on_ready) {
   }
   g_stop_fd = stop_fd_.get();
   worker_count_ = WorkerCount(options_);
-  auto loops = ChooseLoops(options_.loop, worker_count_, {.connections_max = descriptors_max_},
-                           loop_reason_);
+  auto loops = ChooseLoops(
+      options_.loop, worker_count_,
+      {.connections_max = descriptors_max_, .shares_listeners = worker_count_ > 1}, loop_reason_);
   if (!loops.ok()) return loops.status();
   loops_ = *std::move(loops);
 
@@ -514,6 +519,7 @@ int Mapper::TimeoutMs() const {
   const auto wake_by = [&wake_ms](int64_t deadline_ms) {
     if (deadline_ms >= 0 && (wake_ms < 0 || deadline_ms < wake_ms)) wake_ms = deadline_ms;
   };
+  wake_by(gather_ms_);
   wake_by(accept_check_ms_);
   wake_by(flush_ms_);
   if (store_.waiting().empty()) wake_by(store_queue_.wake_ms());
@@ -532,7 +538,7 @@ void Mapper::Serve() {
   while (true) {
     polled[kSignals] = {signal_fd_.get(), POLLIN, 0};
     polled[kStop] = {stop_fd_.get(), POLLIN, 0};
-    polled[kCustody] = {custody_fd_.get(), POLLIN, 0};
+    polled[kCustody] = {gather_ms_ < 0 ? custody_fd_.get() : -1, POLLIN, 0};
     // A keeper says nothing, but its end is noticed; of systemd there is nothing to notice.
     polled[kStore] = {store_.kind() == Store::Kind::kKeeper ? store_.link() : -1, 0, 0};
     polled[kUpgrade] = {upgrade_->is_under_way() ? upgrade_->link() : -1, POLLIN, 0};
@@ -553,7 +559,7 @@ void Mapper::Serve() {
       return;
     }
     if (polled[kStore].revents != 0) OnStoreLink(polled[kStore].revents);
-    if (polled[kCustody].revents != 0) StoreNew();
+    if (polled[kCustody].revents != 0) gather_ms_ = MonotonicMs() + kGatherMs;
     if (polled[kPredecessor].revents != 0) {
       std::optional<Places> places;
       const bool is_there = succession_->TakeLate([&](OwnedFd connection) {
@@ -596,6 +602,7 @@ void Mapper::OnTimers() {
                        [this](uint32_t slot, uint64_t id) { return StoreConnection(slot, id); });
     FlushStore();
   }
+  if (gather_ms_ >= 0 && now_ms >= gather_ms_) StoreNew();
   if (accept_check_ms_ >= 0 && now_ms >= accept_check_ms_) CheckAccepting(now_ms);
   if (flush_ms_ >= 0 && now_ms >= flush_ms_) FlushStore();
   if (keeper_ms_ >= 0 && now_ms >= keeper_ms_) ReplaceKeeper();
@@ -621,6 +628,7 @@ void Mapper::CheckAccepting(int64_t now_ms) {
 }
 
 void Mapper::StoreNew() {
+  gather_ms_ = -1;
   Empty(custody_fd_.get());
   const int64_t now_ms = MonotonicMs();
   custody_->TakeNew([&](uint32_t slot) {

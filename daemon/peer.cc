@@ -50,15 +50,20 @@ bool IsLoopback(const Plain& plain) {
 
 bool IsLoopback(const sockaddr_storage& address) { return IsLoopback(PlainAddress(address)); }
 
-bool IsLocalPeer(int fd) {
+sockaddr_storage PeerAddress(int fd) {
   sockaddr_storage peer = {};
   socklen_t size = sizeof(peer);
-  if (getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &size) != 0) return false;
-  const Plain from = PlainAddress(peer);
+  // Fails when the peer has reset the connection; the address is left as it is.
+  getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &size);
+  return peer;
+}
+
+bool IsLocalPeer(int fd) {
+  const Plain from = PlainAddress(PeerAddress(fd));
   if (from.size == 0) return false;
   if (IsLoopback(from)) return true;
   sockaddr_storage own = {};
-  size = sizeof(own);
+  socklen_t size = sizeof(own);
   return getsockname(fd, reinterpret_cast<sockaddr*>(&own), &size) == 0 &&
          PlainAddress(own) == from;
 }

@@ -16,6 +16,8 @@
 namespace evermap {
 
 bool IsLoopback(const sockaddr_storage& address);
+// Of a connected socket's other end; of no family (AF_UNSPEC) when that has reset the connection.
+sockaddr_storage PeerAddress(int fd);
 // Whether the peer of a connected socket is on this host: it comes from loopback or from the
 // address that it connected to. False when that cannot be found out.
 bool IsLocalPeer(int fd);

@@ -47,8 +47,8 @@ ssize_t SendNow(int fd, const void* data, size_t size, int flags) {
 }
 
 // Also for lack of memory, which says nothing about the connection.
-bool WouldBlock(ssize_t sent) {
-  return sent < 0 && (errno == EAGAIN || errno == ENOBUFS || errno == ENOMEM);
+bool WouldBlock(ssize_t result) {
+  return result < 0 && (errno == EAGAIN || errno == ENOBUFS || errno == ENOMEM);
 }
 
 }  // namespace
@@ -122,8 +122,7 @@ void Worker::Drain(int64_t drain_ms) {
   while (loop_->IsAccepting() || connections_.first() != kNoConnection) {
     const int64_t left_ms = deadline_ms - MonotonicMs();
     if (left_ms <= 0 && !loop_->IsAccepting()) return;
-    // In steps: a turn may answer the last request before it waits, and knows nothing of that.
-    Turn(std::clamp<int64_t>(left_ms, 1, kDrainStepMs));
+    Turn(std::max<int64_t>(left_ms, 1));
   }
 }
 
@@ -191,13 +190,13 @@ bool Worker::IsDescriptorTableFull(int fd) const {
   return static_cast<uint32_t>(fd) + kDescriptorsSpare >= shared_.descriptors_max;
 }
 
-void Worker::OnAccepted(int fd, const sockaddr_storage& peer) {
+void Worker::OnAccepted(int fd) {
   Count(statistics_.connections_accepted);
-  if (!IsAllowed(fd, peer)) {
+  if (!IsAllowed(fd)) {
     Count(statistics_.closed_malformed);
     LogLimited(shared_.log_not_allowed, Severity::kWarning,
                "a connection from %s is closed: it is in none of the networks that -allow names",
-               AddressText(peer));
+               AddressText(PeerAddress(fd)));
     close(fd);
     return;
   }
@@ -210,41 +209,28 @@ void Worker::OnAccepted(int fd, const sockaddr_storage& peer) {
     // Two for one, so that the spare ones come back.
     Evict(2);
   }
-  SourceBound::Entry source;
-  if (!shared_.sources.Enter(peer, source)) {
-    Count(statistics_.closed_source_bound);
-    LogLimited(
-        shared_.log_source, Severity::kWarning,
-        "%s has %d requests open, more than one source may: its connections are closed; block "
-        "it, or raise kRequestsPerSourceMax",
-        AddressText(peer), kRequestsPerSourceMax);
-    close(fd);
-    return;
-  }
   const uint32_t number = connections_.Take();
   if (number == kNoConnection) {
-    shared_.sources.Leave(source);
     close(fd);
     return;
   }
   statistics_.connections_now.fetch_add(1, std::memory_order_relaxed);
   // Texts are made only for who reads them: nothing is allocated on the path of a request.
   if (IsLogged(Severity::kConnections)) {
-    Log(Severity::kConnections, "fd %d: connection from %s", fd, AddressText(peer));
+    Log(Severity::kConnections, "fd %d: connection from %s", fd, AddressText(PeerAddress(fd)));
   }
   Connection& connection = connections_[number];
   connection.state = Connection::State::kReading;
   connection.fd = fd;
-  connection.source = source;
   Delay(shared_.options.delay_accept);
-  connections_.SetDeadline(number, MonotonicMs() + packet_timeout_ms_);
-  Receive(number);
+  ReceiveFirst(number);
 }
 
-bool Worker::IsAllowed(int fd, const sockaddr_storage& peer) const {
+bool Worker::IsAllowed(int fd) const {
   const std::vector<Network>& allowed = shared_.options.allowed;
-  return allowed.empty() ||
-         std::any_of(allowed.begin(), allowed.end(),
+  if (allowed.empty()) return true;
+  const sockaddr_storage peer = PeerAddress(fd);
+  return std::any_of(allowed.begin(), allowed.end(),
                      [&peer](const Network& network) { return network.Contains(peer); }) ||
          IsLocalPeer(fd);
 }
@@ -275,6 +261,43 @@ void Worker::AskForRoom() {
 void Worker::MakeRoomForOthers() {
   const uint32_t requests = shared_.room_requests.load(std::memory_order_relaxed);
   if (std::exchange(room_requests_seen_, requests) != requests) Evict(kDescriptorsForRequests);
+}
+
+void Worker::ReceiveFirst(uint32_t number) {
+  ssize_t received;
+  do {
+    received =
+        recv(connections_[number].fd, first_bytes_.data(), first_bytes_.size(), MSG_DONTWAIT);
+  } while (received < 0 && errno == EINTR);
+  if (WouldBlock(received)) {
+    AwaitRequest(number);
+    return;
+  }
+  const size_t size = received > 0 ? static_cast<size_t>(received) : 0;
+  OnReceived(number, absl::MakeConstSpan(first_bytes_.data(), size));
+}
+
+void Worker::AwaitRequest(uint32_t number) {
+  Connection& connection = connections_[number];
+  if (connection.state == Connection::State::kReading && !connection.has_deadline) {
+    if (!EnterSource(number)) return;
+    connections_.SetDeadline(number, MonotonicMs() + packet_timeout_ms_);
+  }
+  Receive(number);
+}
+
+bool Worker::EnterSource(uint32_t number) {
+  Connection& connection = connections_[number];
+  if (connection.source != SourceBound::kNotCounted) return true;
+  const sockaddr_storage peer = PeerAddress(connection.fd);
+  if (shared_.sources.Enter(peer, connection.source)) return true;
+  Count(statistics_.closed_source_bound);
+  LogLimited(shared_.log_source, Severity::kWarning,
+             "%s has %d requests open, more than one source may: its connections are closed; block "
+             "it, or raise kRequestsPerSourceMax",
+             AddressText(peer), kRequestsPerSourceMax);
+  Close(number);
+  return false;
 }
 
 void Worker::Receive(uint32_t number) {
@@ -330,7 +353,7 @@ void Worker::OnRequestBytes(uint32_t number, absl::Span<const std::byte> bytes) 
       return;
     case protocol::FrameState::kIncomplete:
       connection.partial.assign(received.begin(), received.end());
-      Receive(number);
+      AwaitRequest(number);
       return;
     case protocol::FrameState::kComplete:
       Answer(number, received.subspan(protocol::kLengthSize));
@@ -705,6 +728,7 @@ void Worker::SendRest(uint32_t number) {
     return;
   }
   connection.sent += sent > 0 ? static_cast<size_t>(sent) : 0;
+  if (!EnterSource(number)) return;
   // A reader that takes something has its time again.
   connection.state = Connection::State::kWriting;
   connection.partial = {};

@@ -352,8 +352,10 @@ class ShortageTest(FaultCase):
             if fate == 'served':
                 # At the edge the memory for a first registration may be what is missing: then it is refused, and that is all,
                 # or the mapper ends of it.
-                node, reply = mapper.connect(), b''
+                reply = b''
                 with contextlib.suppress(OSError):
+                    node = mapper.connect()
+                    self.addCleanup(node.close)
                     node.sendall(harness.frame(harness.alive2_body(b'node', port=4711)))
                     reply = harness.receive_alive2_reply(node)
                 if reply != b'' and harness.alive2_result(reply)[0] == 0:
@@ -361,7 +363,6 @@ class ShortageTest(FaultCase):
                 else:
                     fate = harness.wait_until(lambda m=mapper: InjectedTest.fate(self, m), 'it serves or ends')
                     fates[-1] += f', registration refused, {fate}'
-                node.close()
             if fate == 'ended':
                 self.assertTrue(mapper.log().strip(), 'not a word')
             mapper.close()
