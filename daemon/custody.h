@@ -3,8 +3,8 @@
 // A worker takes a node's connection into custody when it has registered the node, and gives it up
 // after it has unregistered it and before it closes it. In between any worker may look at the
 // connection of a slot, to see whether its node is still there, and the main thread passes a
-// duplicate on to the store (store.h), which keeps it for the next mapper; to systemd's a moment
-// later (store_queue.h).
+// duplicate on to the store (store.h), which keeps it for the next mapper: to the keeper's a few
+// milliseconds later, to systemd's a moment (store_queue.h).
 //
 // The reply to a registration does not wait for the store. A mapper that dies in between loses
 // nothing but that connection: the registration is in the registry, becomes an orphan, and is kept

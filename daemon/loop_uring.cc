@@ -24,11 +24,13 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <cstdlib>
 #include <memory>
 #include <string>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "daemon/log.h"
 #include "daemon/loop.h"
 #include "daemon/loop_implementations.h"
 #include "daemon/ready_set.h"
@@ -154,7 +156,10 @@ class UringLoop final : public Loop {
     unsigned head;
     unsigned seen = 0;
     bool is_ready = ready_.WaitMaxMs(-1) >= 0;
+    // No more than are there now: answering brings more, and others wait, too.
+    const unsigned count = io_uring_cq_ready(&ring_);
     io_uring_for_each_cqe(&ring_, head, first) {
+      if (seen == count) break;
       const Asked asked = Unpack(first->user_data);
       if (asked.operation == Operation::kReady) {
         is_ready = true;
@@ -201,12 +206,12 @@ class UringLoop final : public Loop {
 
   // Returns an errno.
   int InitRing() {
-    // Best first; older kernels refuse what they do not know with EINVAL.
+    // Best first; older kernels refuse what they do not know with EINVAL. Linux 5.19, which knows
+    // the last ones, is the first with multishot accept.
     constexpr unsigned kCommon = IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP | IORING_SETUP_R_DISABLED;
-    constexpr std::array<unsigned, 3> kFlags = {
+    constexpr std::array<unsigned, 2> kFlags = {
         kCommon | IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN,
         kCommon | IORING_SETUP_COOP_TASKRUN,
-        kCommon,
     };
     int error = EINVAL;
     for (const unsigned flags : kFlags) {
@@ -219,18 +224,33 @@ class UringLoop final : public Loop {
         // Without these a timeout would take an operation of its own, and a flood of completions
         // would be lost.
         constexpr unsigned kNeeded = IORING_FEAT_EXT_ARG | IORING_FEAT_NODROP;
-        return (params.features & kNeeded) == kNeeded ? 0 : EINVAL;
+        return (params.features & kNeeded) == kNeeded ? TryRegister() : EINVAL;
       }
       if (error != EINVAL) return error;
     }
     return error;
   }
 
-  // Ties the ring to this thread. Fails only on a ring that is enabled; liburing 2.3 has a function
-  // for it, but its shared library does not export it.
+  // Whether io_uring_register(2), which Enable() needs, is permitted. Returns an errno.
+  int TryRegister() {
+    constexpr unsigned kOperations = 1;
+    alignas(io_uring_probe)
+        std::array<char, sizeof(io_uring_probe) + kOperations * sizeof(io_uring_probe_op)>
+            probe = {};
+    return -io_uring_register_probe(&ring_, reinterpret_cast<io_uring_probe*>(probe.data()),
+                                    kOperations);
+  }
+
+  // Ties the ring to this thread. liburing 2.3 has a function for it, but its shared library does
+  // not export it.
   void Enable() {
     if (enabled_) return;
-    syscall(__NR_io_uring_register, ring_.ring_fd, IORING_REGISTER_ENABLE_RINGS, nullptr, 0);
+    if (syscall(__NR_io_uring_register, ring_.ring_fd, IORING_REGISTER_ENABLE_RINGS, nullptr, 0) !=
+        0) {
+      // Forbidden since TryRegister(): another mapper finds that out, and takes epoll.
+      Log(Severity::kError, "the ring cannot be enabled: %s", ErrorText(errno));
+      std::abort();
+    }
     enabled_ = true;
   }
 

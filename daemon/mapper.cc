@@ -48,7 +48,8 @@
 namespace evermap {
 namespace {
 
-// How long new registrations gather until they are looked at: a client that registers in a loop is
+// How long new registrations gather until they are looked at, and up to two ticks of MonotonicMs()
+// more: a client that registers in a loop is
 // gone by then, and of many that come at once the store gets as many as a message holds.
 constexpr int64_t kGatherMs = 2;
 // How long a store that cannot take more is left alone, and a dead keeper before the next.
@@ -765,6 +766,7 @@ bool Mapper::PauseWorkers() {
 }
 
 bool Mapper::Leave() {
+  StoreNew();
   shared_->has_successor.store(is_succeeded_, std::memory_order_release);
   // Of a registry in another layout there is nothing left to answer from.
   SetPhase(is_succeeded_ && registry_->superseded() ? Phase::kGone : Phase::kLeaving);

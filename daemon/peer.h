@@ -39,12 +39,13 @@ class Network {
   std::array<char, 16> bytes_ = {};
 };
 
-// Requests that one source may have open at a time. Loopback is not counted: all of a host's nodes
-// share it, and the descriptors themselves are bounded (worker.h).
+// Connections of one source that may wait for it, for its request or for it to take its reply.
+// Loopback is not counted: all of a host's nodes share it, and the descriptors themselves are
+// bounded (worker.h).
 inline constexpr uint32_t kRequestsPerSourceMax = 1024;
 
-// Counts the open requests of each source, an IPv4 address or an IPv6 /64, in a table of fixed
-// size; sources that share an entry share its bound.
+// Counts the waiting connections of each source, an IPv4 address or an IPv6 /64, in a table of
+// fixed size; sources that share an entry share its bound.
 class SourceBound {
  public:
   using Entry = uint16_t;

@@ -37,6 +37,8 @@ class PhaseControl {
   // Says that the calling worker touches nothing, and returns when it may again.
   void Pause() {
     std::unique_lock lock(mutex_);
+    // Too late for that pause: not to be counted for the next.
+    if (current() != Phase::kPaused) return;
     ++paused_;
     changed_.notify_all();
     changed_.wait(lock, [this] { return current() != Phase::kPaused; });

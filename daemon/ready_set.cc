@@ -11,6 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
+#include "daemon/log.h"
 #include "daemon/loop_implementations.h"
 
 namespace evermap {
@@ -64,12 +65,12 @@ void ReadySet::RemoveListener(int fd) {
 }
 
 int ReadySet::WaitMaxMs(int timeout_ms) const {
-  return !failed_.empty() && (timeout_ms < 0 || timeout_ms > kRetryMs) ? kRetryMs : timeout_ms;
+  return !refused_.empty() && (timeout_ms < 0 || timeout_ms > kRetryMs) ? kRetryMs : timeout_ms;
 }
 
 void ReadySet::Report(int timeout_ms, LoopHandler& handler,
                       absl::FunctionRef<void(uint32_t listener)> on_listener) {
-  RetryFailed();
+  TryRefused(handler);
   std::array<epoll_event, kEventsMax> events;
   const int count = epoll_wait(epoll_fd_.get(), events.data(), kEventsMax, WaitMaxMs(timeout_ms));
   for (int i = 0; i < count; ++i) {
@@ -108,16 +109,18 @@ void ReadySet::Await(uint32_t connection, int fd, Waiting waiting) {
       0) {
     registered_[connection] = true;
   } else {
-    // No memory, or max_user_watches reached. A node's registration must not end of that.
-    failed_.push_back(connection);
+    refused_.push_back(connection);
   }
 }
 
-void ReadySet::RetryFailed() {
-  if (failed_.empty()) return;
-  for (const uint32_t connection : std::exchange(failed_, {})) {
-    const Waiting waiting = waiting_[connection];
-    if (waiting != Waiting::kNothing) Await(connection, fds_[connection], waiting);
+void ReadySet::TryRefused(LoopHandler& handler) {
+  if (refused_.empty()) return;
+  const int64_t now_ms = MonotonicMs();
+  if (now_ms < try_ms_) return;
+  try_ms_ = now_ms + kRetryMs;
+  // One that has nothing to report is among them again after it.
+  for (const uint32_t connection : std::exchange(refused_, {})) {
+    ReportConnection(connection, handler);
   }
 }
 

@@ -3,7 +3,7 @@
 // The ring has none of it: a node's connection waits for days, and an operation of a ring waits
 // with its process. When an upgrade hands 10,000 nodes over, to ask the kernel for 10,000 reads and
 // to take as many back held up requests for 130 ms, and for 760 ms on a single core; the same in
-// epoll for 17 and for 23 ms (Linux 6.18, `epmd-bench restart`). A request does not wait as a rule:
+// epoll for 18 and for 25 ms (Linux 6.18, `epmd-bench restart`). A request does not wait as a rule:
 // it comes with its connection.
 //
 // Thread safety: all but Wake() belong to the thread of the loop.
@@ -43,17 +43,18 @@ class ReadySet {
   int AddListener(uint32_t listener, int fd);
   void RemoveListener(int fd);
 
-  // How long Report() may be waited for: `timeout_ms`, or less where the kernel had no memory for
-  // what it was asked.
+  // How long Report() may be waited for: `timeout_ms`, or less where the kernel refused to watch a
+  // connection.
   int WaitMaxMs(int timeout_ms) const;
   // Waits until something is ready, but at most `timeout_ms` (< 0: without end), and reports it.
   void Report(int timeout_ms, LoopHandler& handler,
               absl::FunctionRef<void(uint32_t listener)> on_listener);
 
  private:
-  // Events taken from the kernel at once.
-  static constexpr int kEventsMax = 256;
-  // How soon what the kernel had no memory for is tried again.
+  // Events taken from the kernel at once. A listener is one of them: as many others come between
+  // two connections.
+  static constexpr int kEventsMax = 32;
+  // How often what the kernel refuses to watch is tried.
   static constexpr int kRetryMs = 10;
 
   enum class Source : uint32_t { kListener, kConnection, kWake };
@@ -66,16 +67,20 @@ class ReadySet {
   // Returns an errno.
   int Control(int operation, int fd, uint32_t events, uint64_t token) const;
   void Await(uint32_t connection, int fd, Waiting waiting);
-  void RetryFailed();
+  // Tries what refused connections wait for, without waiting: for lack of memory, or of what one
+  // user may watch (fs.epoll.max_user_watches), nobody's connection or registration is to end, and
+  // nobody's to stay for ever.
+  void TryRefused(LoopHandler& handler);
   void ReportConnection(uint32_t connection, LoopHandler& handler);
   void ReceiveNow(uint32_t connection, LoopHandler& handler);
 
   OwnedFd epoll_fd_;
   OwnedFd wake_fd_;
-  std::vector<bool> registered_;  // by connection: known to epoll
-  std::vector<Waiting> waiting_;  // by connection: what for
-  std::vector<int> fds_;          // by connection, of those that wait
-  std::vector<uint32_t> failed_;  // connections that wait for what epoll does not know
+  std::vector<bool> registered_;   // by connection: known to epoll
+  std::vector<Waiting> waiting_;   // by connection: what for
+  std::vector<int> fds_;           // by connection, of those that wait
+  std::vector<uint32_t> refused_;  // connections that wait for what epoll does not know
+  int64_t try_ms_ = 0;             // when those are tried, MonotonicMs()
   std::array<std::byte, kReceiveSizeMax> buffer_;
 };
 

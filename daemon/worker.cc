@@ -280,7 +280,10 @@ void Worker::ReceiveFirst(uint32_t number) {
 void Worker::AwaitRequest(uint32_t number) {
   Connection& connection = connections_[number];
   if (connection.state == Connection::State::kReading && !connection.has_deadline) {
-    if (!EnterSource(number)) return;
+    if (!EnterSource(number)) {
+      Close(number);
+      return;
+    }
     connections_.SetDeadline(number, MonotonicMs() + packet_timeout_ms_);
   }
   Receive(number);
@@ -292,11 +295,11 @@ bool Worker::EnterSource(uint32_t number) {
   const sockaddr_storage peer = PeerAddress(connection.fd);
   if (shared_.sources.Enter(peer, connection.source)) return true;
   Count(statistics_.closed_source_bound);
-  LogLimited(shared_.log_source, Severity::kWarning,
-             "%s has %d requests open, more than one source may: its connections are closed; block "
-             "it, or raise kRequestsPerSourceMax",
-             AddressText(peer), kRequestsPerSourceMax);
-  Close(number);
+  LogLimited(
+      shared_.log_source, Severity::kWarning,
+      "%s has %d requests waiting, more than one source may: its connections are closed; block "
+      "it, or raise kRequestsPerSourceMax",
+      AddressText(peer), kRequestsPerSourceMax);
   return false;
 }
 
@@ -728,7 +731,13 @@ void Worker::SendRest(uint32_t number) {
     return;
   }
   connection.sent += sent > 0 ? static_cast<size_t>(sent) : 0;
-  if (!EnterSource(number)) return;
+  if (!EnterSource(number)) {
+    // A reset: what ends a list of names is the end of the connection, and this is half of one.
+    const linger now = {.l_onoff = 1, .l_linger = 0};
+    setsockopt(connection.fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+    Close(number);
+    return;
+  }
   // A reader that takes something has its time again.
   connection.state = Connection::State::kWriting;
   connection.partial = {};

@@ -151,8 +151,7 @@ class Worker final : private LoopHandler {
   void OnRequestBytes(uint32_t number, absl::Span<const std::byte> bytes);
   // Waits for the rest of a request, as long and as often as one source may.
   void AwaitRequest(uint32_t number);
-  // Counts a connection that waits for its peer; closes it when its source has as many as it may,
-  // and returns false.
+  // Counts a connection that waits for its peer; false when its source has as many as it may.
   bool EnterSource(uint32_t number);
   void Receive(uint32_t number);
 

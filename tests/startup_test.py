@@ -634,6 +634,10 @@ class EndTest(unittest.TestCase):
             mapper.close()
 
 
+# System calls of x86-64; io_uring_enter is between them.
+IO_URING_SETUP, IO_URING_REGISTER = 425, 427
+
+
 class _Filter(ctypes.Structure):
     _fields_ = [('code', ctypes.c_ushort), ('jt', ctypes.c_ubyte), ('jf', ctypes.c_ubyte), ('k', ctypes.c_uint)]
 
@@ -642,15 +646,14 @@ class _Program(ctypes.Structure):
     _fields_ = [('len', ctypes.c_ushort), ('filter', ctypes.POINTER(_Filter))]
 
 
-def refuse_io_uring():
-    """Lets this process's io_uring_setup fail with EPERM, as container runtimes do."""
+def refuse_io_uring(first=IO_URING_SETUP):
+    """Lets this process's io_uring_setup, or what is called after it, fail with EPERM, as container runtimes do."""
     load_number, jump_if_at_least, jump_if_above, answer = 0x20, 0x35, 0x25, 0x06
     allow, fail_with_eperm = 0x7FFF0000, 0x00050000 | 1
-    io_uring_setup, io_uring_register = 425, 427
     filters = (_Filter * 5)(
         _Filter(load_number, 0, 0, 0),
-        _Filter(jump_if_at_least, 0, 2, io_uring_setup),
-        _Filter(jump_if_above, 1, 0, io_uring_register),
+        _Filter(jump_if_at_least, 0, 2, first),
+        _Filter(jump_if_above, 1, 0, IO_URING_REGISTER),
         _Filter(answer, 0, 0, fail_with_eperm),
         _Filter(answer, 0, 0, allow))
     program = _Program(len(filters), filters)
@@ -675,7 +678,26 @@ class LoopTest(unittest.TestCase):
                     self.assertIn(loop, lines[0])
 
     def test_auto_where_io_uring_is_refused(self):
-        with Mapper(loop='auto', before_exec=refuse_io_uring) as mapper:
+        for first in (IO_URING_SETUP, IO_URING_REGISTER):
+            with self.subTest(first=first):
+                self.check_epoll(Mapper(loop='auto', before_exec=lambda f=first: refuse_io_uring(f)))
+
+    @unittest.skipIf(harness.INSTRUMENTED, 'sanitizers want to be loaded first')
+    def test_auto_where_the_kernel_is_too_old(self):
+        """Linux before 5.19 has rings, and no multishot accept."""
+        self.check_epoll(Mapper(loop='auto', env={'LD_PRELOAD': os.environ['OLD_RING'], 'RING_FLAGS_REFUSED': '-1'}))
+
+    @unittest.skipIf(harness.INSTRUMENTED, 'sanitizers want to be loaded first')
+    def test_without_deferred_work(self):
+        """Linux 5.19 and 6.0."""
+        with Mapper(loop='io_uring', env={'LD_PRELOAD': os.environ['OLD_RING']}) as mapper:
+            node, _ = mapper.register(b'node', port=4711)
+            self.assertEqual(mapper.lookup(b'node').port, 4711)
+            node.close()
+            mapper.wait_gone(b'node')
+
+    def check_epoll(self, mapper):
+        with mapper:
             lines = self.lines_about_the_loop(mapper)
             self.assertEqual(len(lines), 1, mapper.log())
             self.assertIn('epoll', lines[0])
