@@ -255,7 +255,7 @@ class UpgradeOfThePackageTest(Story):
                 connection, _ = self.client.register(name, port=port)
                 self.addCleanup(connection.close)
         # Whose they are is known a moment later.
-        wait_until(lambda: all(node['uid'] is not None for node in self.registered()), 'all owners are known')
+        harness.wait_until(lambda: all(node['uid'] is not None for node in self.registered()), 'all owners are known')
         self.before = self.registered()
         self.assertEqual(len(self.before), self.NODES + 1)
         node = self.identity('hare')
