@@ -186,6 +186,27 @@ class InjectedTest(FaultCase):
                     mapper.close()
         print('\ninjected while serving: ' + ', '.join(f'{what} {count}' for what, count in total.items()))
 
+    def test_nothing_can_be_watched(self):
+        """fs.epoll.max_user_watches is reached by others: who waits is served all the same, and whose time is over is ended."""
+        switch = self.switch([('epoll_ctl', errno.ENOSPC, 1000)])
+        mapper = self.serve(Kept, switch, args=['-packet_timeout', '3'])
+        nodes = self.steady(mapper)
+        with switch:
+            leaving, _ = mapper.register(b'leaving', port=4711)
+            slow, silent = mapper.connect(), mapper.connect()
+            request = harness.frame(b'zsteady3')
+            slow.sendall(request[:4])
+            time.sleep(0.1)
+            slow.sendall(request[4:])
+            self.assertEqual(harness.receive_all(slow)[2:4], struct.pack('>H', nodes[b'steady3']))
+            leaving.close()
+            mapper.wait_gone(b'leaving')
+            self.assertEqual(harness.receive_all(silent), b'')
+            slow.close()
+            silent.close()
+            self.assertGreater(switch.injected, 0)
+        harness.wait_until(lambda: status(mapper)['connections'] == STEADY, 'all others are closed')
+
     def test_all_at_once(self):
         plan = [(call, error, 10) for call, errors in SERVING.items() for error in errors if call not in MAY_REFUSE]
         switch = self.switch(plan)
