@@ -1,5 +1,9 @@
 #include "daemon/loop.h"
 
+#include <sys/socket.h>
+
+#include <cerrno>
+
 #include "daemon/loop_implementations.h"
 
 namespace evermap {
@@ -10,6 +14,15 @@ absl::StatusOr<std::unique_ptr<Loop>> Loop::Create(LoopKind kind, const Options&
 
 std::string_view LoopKindName(LoopKind kind) {
   return kind == LoopKind::kIoUring ? "io_uring" : "epoll";
+}
+
+std::optional<absl::Span<const std::byte>> ReceiveNow(int fd, absl::Span<std::byte> buffer) {
+  ssize_t received;
+  do {
+    received = recv(fd, buffer.data(), buffer.size(), MSG_DONTWAIT);
+  } while (received < 0 && errno == EINTR);
+  if (received < 0 && (errno == EAGAIN || IsShortage(errno))) return std::nullopt;
+  return absl::MakeConstSpan(buffer.data(), received > 0 ? static_cast<size_t>(received) : 0);
 }
 
 }  // namespace evermap

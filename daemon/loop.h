@@ -16,13 +16,13 @@
 //   pending
 //      on it and after Forget(). To end a connection early, shutdown(2) it: the pending operation
 //      then completes.
-//   3  Descriptors of connections are in blocking mode (no O_NONBLOCK), as accepted here.
 #ifndef EVERMAP_DAEMON_LOOP_H_
 #define EVERMAP_DAEMON_LOOP_H_
 
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string_view>
 
 #include "absl/status/statusor.h"
@@ -97,6 +97,10 @@ class Loop {
 };
 
 std::string_view LoopKindName(LoopKind kind);
+
+// What has arrived on a connection, in `buffer`. No bytes: its end, or an error. Nothing: none have
+// arrived, or the kernel has no memory for them just now.
+std::optional<absl::Span<const std::byte>> ReceiveNow(int fd, absl::Span<std::byte> buffer);
 
 }  // namespace evermap
 

@@ -13,7 +13,8 @@
 //   multishot                        17.7 us      18.0 us     0 or 1
 //   multishot, turns of 16           19.0 us      18.7 us     0.50
 //
-// Turns of 64 are not better by more than the noise. Where there is one worker it takes none.
+// (When requests were still received through the ring.) Turns of 64 are not better by more than
+// the noise. Where there is one worker it takes none.
 #include <fcntl.h>
 #include <liburing.h>
 #include <poll.h>

@@ -2,7 +2,6 @@
 
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -12,7 +11,6 @@
 #include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
 #include "daemon/log.h"
-#include "daemon/loop_implementations.h"
 
 namespace evermap {
 
@@ -126,29 +124,22 @@ void ReadySet::TryRefused(LoopHandler& handler) {
 
 void ReadySet::ReportConnection(uint32_t connection, LoopHandler& handler) {
   switch (std::exchange(waiting_[connection], Waiting::kNothing)) {
-    case Waiting::kReadable:
-      ReceiveNow(connection, handler);
+    case Waiting::kReadable: {
+      const int fd = fds_[connection];
+      const auto bytes = ReceiveNow(fd, absl::MakeSpan(buffer_));
+      if (bytes.has_value()) {
+        handler.OnReceived(connection, *bytes);
+      } else {
+        Await(connection, fd, Waiting::kReadable);
+      }
       return;
+    }
     case Waiting::kWritable:
       handler.OnWritable(connection);
       return;
     case Waiting::kNothing:
       return;
   }
-}
-
-void ReadySet::ReceiveNow(uint32_t connection, LoopHandler& handler) {
-  const int fd = fds_[connection];
-  ssize_t received;
-  do {
-    received = recv(fd, buffer_.data(), buffer_.size(), MSG_DONTWAIT);
-  } while (received < 0 && errno == EINTR);
-  if (received < 0 && (errno == EAGAIN || IsShortage(errno))) {
-    Await(connection, fd, Waiting::kReadable);
-    return;
-  }
-  const size_t size = received > 0 ? static_cast<size_t>(received) : 0;
-  handler.OnReceived(connection, absl::MakeConstSpan(buffer_.data(), size));
 }
 
 }  // namespace evermap

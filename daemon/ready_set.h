@@ -72,7 +72,6 @@ class ReadySet {
   // nobody's to stay for ever.
   void TryRefused(LoopHandler& handler);
   void ReportConnection(uint32_t connection, LoopHandler& handler);
-  void ReceiveNow(uint32_t connection, LoopHandler& handler);
 
   OwnedFd epoll_fd_;
   OwnedFd wake_fd_;

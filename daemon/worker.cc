@@ -47,8 +47,8 @@ ssize_t SendNow(int fd, const void* data, size_t size, int flags) {
 }
 
 // Also for lack of memory, which says nothing about the connection.
-bool WouldBlock(ssize_t result) {
-  return result < 0 && (errno == EAGAIN || errno == ENOBUFS || errno == ENOMEM);
+bool WouldBlock(ssize_t sent) {
+  return sent < 0 && (errno == EAGAIN || errno == ENOBUFS || errno == ENOMEM);
 }
 
 }  // namespace
@@ -264,17 +264,12 @@ void Worker::MakeRoomForOthers() {
 }
 
 void Worker::ReceiveFirst(uint32_t number) {
-  ssize_t received;
-  do {
-    received =
-        recv(connections_[number].fd, first_bytes_.data(), first_bytes_.size(), MSG_DONTWAIT);
-  } while (received < 0 && errno == EINTR);
-  if (WouldBlock(received)) {
+  const auto bytes = ReceiveNow(connections_[number].fd, absl::MakeSpan(first_bytes_));
+  if (bytes.has_value()) {
+    OnReceived(number, *bytes);
+  } else {
     AwaitRequest(number);
-    return;
   }
-  const size_t size = received > 0 ? static_cast<size_t>(received) : 0;
-  OnReceived(number, absl::MakeConstSpan(first_bytes_.data(), size));
 }
 
 void Worker::AwaitRequest(uint32_t number) {

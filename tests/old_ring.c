@@ -3,8 +3,7 @@
 //
 //   LD_PRELOAD=build-release/tests/libold_ring.so epmd-bench suite ...
 //
-// RING_FLAGS_REFUSED: these flags, a number, -1: any; without it IORING_SETUP_DEFER_TASKRUN
-// (Linux 6.1).
+// RING_FLAGS_REFUSED: these flags, a number; without it IORING_SETUP_DEFER_TASKRUN (Linux 6.1).
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>

@@ -636,6 +636,8 @@ class EndTest(unittest.TestCase):
 
 # System calls of x86-64; io_uring_enter is between them.
 IO_URING_SETUP, IO_URING_REGISTER = 425, 427
+# IORING_SETUP_COOP_TASKRUN, SINGLE_ISSUER and DEFER_TASKRUN: flags of a ring that Linux has since then, or later.
+SINCE_5_19 = 1 << 8 | 1 << 12 | 1 << 13
 
 
 class _Filter(ctypes.Structure):
@@ -685,7 +687,7 @@ class LoopTest(unittest.TestCase):
     @unittest.skipIf(harness.INSTRUMENTED, 'sanitizers want to be loaded first')
     def test_auto_where_the_kernel_is_too_old(self):
         """Linux before 5.19 has rings, and no multishot accept."""
-        self.check_epoll(Mapper(loop='auto', env={'LD_PRELOAD': os.environ['OLD_RING'], 'RING_FLAGS_REFUSED': '-1'}))
+        self.check_epoll(Mapper(loop='auto', env={'LD_PRELOAD': os.environ['OLD_RING'], 'RING_FLAGS_REFUSED': str(SINCE_5_19)}))
 
     @unittest.skipIf(harness.INSTRUMENTED, 'sanitizers want to be loaded first')
     def test_without_deferred_work(self):
