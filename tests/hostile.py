@@ -1,6 +1,6 @@
 """Attacks a mapper in many ways at once, and measures what well-behaved clients notice of it.
 
-usage: hostile.py [--stock] [--seconds N] [--seed N] [--attacks NAME,...] [--capacity N]
+usage: hostile.py [--stock] [--apart] [--seconds N] [--seed N] [--attacks NAME,...] [--capacity N]
 
     EPMD=build-release/daemon/epmd python3 tests/hostile.py --seconds 30          # the mapper under test
     EPMD=build-release/daemon/epmd python3 tests/hostile.py --seconds 30 --stock  # the stock epmd, to compare
@@ -8,6 +8,10 @@ usage: hostile.py [--stock] [--seconds N] [--seed N] [--attacks NAME,...] [--cap
 As root it plays in two network namespaces of its own, and some attacks come from another host; else on loopback, without
 these. Each attack is a process. Ends with exit code 1 when something acknowledged was lost, an answer was wrong, or
 (not with --stock) descriptors or memory did not come back to where they were. Times are printed and judged by nobody.
+
+Attackers and well-behaved clients are other hosts in truth, with cores of their own. --apart comes near to that (as root): the
+mapper has one core, the attackers another, and there the clients run before them, as soon as they have something to do. Without
+it all compete for all cores, and times are above all those of the scheduler.
 """
 
 import argparse
@@ -42,8 +46,10 @@ DESCRIPTORS_GROWTH_MAX = 8
 CHAIN_MAX = 16
 CLIENT_TIMEOUT_S = harness.PATIENCE_S
 
-# What a process is told of the place where the mapper is.
-Arena = collections.namedtuple('Arena', 'port foreign_host server_namespace client_namespace')
+CLIENT_PAUSE_S = 0.001  # between two turns, --apart
+
+# What a process is told of the place where the mapper is. peers_core: of all that are not the mapper (--apart); None: any.
+Arena = collections.namedtuple('Arena', 'port foreign_host server_namespace client_namespace peers_core')
 
 
 def enter(namespace):
@@ -299,6 +305,8 @@ def attack_process(name, arena, seed, ended, results):
     # What one attack may open, it may lack descriptors for: that is part of the attack.
     harness.raise_descriptor_limit()
     kind = ATTACKS[name]
+    if arena.peers_core is not None:
+        os.sched_setaffinity(0, {arena.peers_core})
     enter(arena.client_namespace if kind.from_outside else arena.server_namespace)
     attack = kind(arena, random.Random(f'{name} {seed}'))
     failure = None
@@ -352,6 +360,9 @@ class Attacks:
 def client_process(arena, steady, full_is_fine, ended, results):
     """Looks up, registers, leaves and lists in turn: how long each took, and what was wrong."""
     enter(arena.server_namespace)
+    if arena.peers_core is not None:
+        os.sched_setaffinity(0, {arena.peers_core})
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
     client = harness.Client(arena.port)
     client.connect = lambda: harness.Client.connect(client, timeout_s=CLIENT_TIMEOUT_S)
     rng = random.Random(1)
@@ -372,6 +383,8 @@ def client_process(arena, steady, full_is_fine, ended, results):
 
     while not ended.is_set():
         turn += 1
+        if arena.peers_core is not None:
+            time.sleep(CLIENT_PAUSE_S)
         name = rng.choice(list(steady))
         reply = timed('lookup', lambda n=name: client.request(b'z' + n))
         if reply == b'':
@@ -464,8 +477,9 @@ def descriptors(pid):
 class Play:
     """One mapper, some nodes, and rounds of calm and attack. failures: what must not be."""
 
-    def __init__(self, stock=False, seconds=20.0, seed=1, names=None, capacity=4096, rounds=2):
+    def __init__(self, stock=False, seconds=20.0, seed=1, names=None, capacity=4096, rounds=2, apart=False):
         self.stock = stock
+        self.apart = apart
         self.seconds = seconds
         self.seed = seed
         self.names = names
@@ -486,9 +500,13 @@ class Play:
             stack.callback(mapper.close)
             # nsenter becomes the mapper, so that .pid is the mapper's.
             stack.enter_context(hosts.on_server() if hosts else contextlib.nullcontext())
+            peers_core = None
+            if self.apart:
+                mapper_core, peers_core, *_ = sorted(os.sched_getaffinity(0))
+                os.sched_setaffinity(0, {mapper_core})
             mapper.start()
             namespaces = [f'/proc/{holder.pid}/ns/net' for holder in hosts._holders] if hosts else [None, None]
-            arena = Arena(mapper.port, hosts.server_address if hosts else None, *namespaces)
+            arena = Arena(mapper.port, hosts.server_address if hosts else None, *namespaces, peers_core)
             self._play(mapper, arena)
         return self
 
@@ -579,14 +597,17 @@ class Play:
 def main():
     parser = argparse.ArgumentParser(description='Attacks a mapper, and measures what well-behaved clients notice.')
     parser.add_argument('--stock', action='store_true', help='attack the stock epmd')
+    parser.add_argument('--apart', action='store_true', help='the mapper on a core of its own (as root)')
     parser.add_argument('--seconds', type=float, default=20)
     parser.add_argument('--seed', type=int, default=1)
     parser.add_argument('--attacks', help='comma-separated: ' + ', '.join(ATTACKS))
     parser.add_argument('--capacity', type=int, default=4096, help='names that the registry holds')
     options = parser.parse_args()
+    if options.apart and (os.geteuid() != 0 or len(os.sched_getaffinity(0)) < 2):
+        parser.error('--apart takes root, and two cores')
     harness.raise_descriptor_limit()
     play = Play(options.stock, options.seconds, options.seed, options.attacks and options.attacks.split(','),
-                options.capacity).run()
+                options.capacity, apart=options.apart).run()
     for failure in play.failures[:30]:
         print('FAILED ' + failure)
     print(f'seed {options.seed}: {len(play.failures)} failures')

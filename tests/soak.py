@@ -203,7 +203,7 @@ class Soak:
         os.kill(pid, signal.SIGCONT)
 
     def attack(self):
-        arena = hostile.Arena(self.mapper.port, None, None, None)
+        arena = hostile.Arena(self.mapper.port, None, None, None, None)
         names = self.rng.sample(sorted(hostile.ATTACKS), 4)
         names = [name for name in names if not hostile.ATTACKS[name].from_outside] or ['Resets']
         with hostile.Attacks(arena, self.rng.random(), names):
