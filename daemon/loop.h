@@ -85,8 +85,8 @@ class Loop {
   virtual void Forget(uint32_t connection, int fd) = 0;
 
   // Waits until something is complete, but at most `timeout_ms` (< 0: without end), and reports all
-  // that is.
-  virtual void Run(int timeout_ms, LoopHandler& handler) = 0;
+  // that is. False: nothing was.
+  virtual bool Run(int timeout_ms, LoopHandler& handler) = 0;
 
   // Gives up all that is pending, so that sockets are free as soon as their descriptors are closed.
   // Nothing but Wake() may be called after it.

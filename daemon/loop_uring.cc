@@ -141,7 +141,7 @@ class UringLoop final : public Loop {
   void AwaitWritable(uint32_t connection, int fd) override { ready_.AwaitWritable(connection, fd); }
   void Forget(uint32_t connection, int fd) override { ready_.Forget(connection, fd); }
 
-  void Run(int timeout_ms, LoopHandler& handler) override {
+  bool Run(int timeout_ms, LoopHandler& handler) override {
     Enable();
     timeout_ms = ready_.WaitMaxMs(timeout_ms);
     io_uring_cqe* first = nullptr;
@@ -174,6 +174,7 @@ class UringLoop final : public Loop {
     io_uring_cq_advance(&ring_, seen);
     // No listener is in it.
     if (is_ready) ready_.Report(0, handler, [](uint32_t) {});
+    return seen > 0;
   }
 
   // The kernel would do the same after the process has ended, but some time after: its port would

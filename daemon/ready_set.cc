@@ -66,8 +66,8 @@ int ReadySet::WaitMaxMs(int timeout_ms) const {
   return !refused_.empty() && (timeout_ms < 0 || timeout_ms > kRetryMs) ? kRetryMs : timeout_ms;
 }
 
-void ReadySet::Report(int timeout_ms, LoopHandler& handler,
-                      absl::FunctionRef<void(uint32_t listener)> on_listener) {
+int ReadySet::Report(int timeout_ms, LoopHandler& handler,
+                     absl::FunctionRef<void(uint32_t listener)> on_listener) {
   TryRefused(handler);
   std::array<epoll_event, kEventsMax> events;
   const int count = epoll_wait(epoll_fd_.get(), events.data(), kEventsMax, WaitMaxMs(timeout_ms));
@@ -88,6 +88,7 @@ void ReadySet::Report(int timeout_ms, LoopHandler& handler,
       }
     }
   }
+  return std::max(count, 0);
 }
 
 int ReadySet::Control(int operation, int fd, uint32_t events, uint64_t token) const {

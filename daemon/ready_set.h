@@ -24,6 +24,9 @@ namespace evermap {
 
 class ReadySet {
  public:
+  // Events that one Report() takes from the kernel.
+  static constexpr int kEventsMax = 32;
+
   explicit ReadySet(uint32_t connections_max);
   // kUnavailable when there are no descriptors for it.
   absl::Status Init();
@@ -47,13 +50,11 @@ class ReadySet {
   // connection.
   int WaitMaxMs(int timeout_ms) const;
   // Waits until something is ready, but at most `timeout_ms` (< 0: without end), and reports it.
-  void Report(int timeout_ms, LoopHandler& handler,
-              absl::FunctionRef<void(uint32_t listener)> on_listener);
+  // Returns how much; kEventsMax: there may be more.
+  int Report(int timeout_ms, LoopHandler& handler,
+             absl::FunctionRef<void(uint32_t listener)> on_listener);
 
  private:
-  // Events taken from the kernel at once. A listener is one of them: as many others come between
-  // two connections.
-  static constexpr int kEventsMax = 32;
   // How often what the kernel refuses to watch is tried.
   static constexpr int kRetryMs = 10;
 

@@ -12,6 +12,7 @@
 #include <variant>
 
 #include "absl/time/clock.h"
+#include "daemon/lists.h"
 #include "daemon/orphans.h"
 #include "daemon/sock_diag.h"
 #include "registry/segment.h"
@@ -106,8 +107,9 @@ void Worker::StartAccepting() {
 
 void Worker::Turn(int64_t timeout_ms) {
   turn_bytes_ns_ = 0;
-  loop_->Run(RunTimeoutMs(timeout_ms), *this);
+  const bool is_busy = loop_->Run(RunTimeoutMs(timeout_ms), *this);
   const int64_t now_ms = MonotonicMs();
+  if (!wanted_lists_.empty() && (!is_busy || now_ms >= lists_due_ms_)) AnswerLists();
   EndOverdue(now_ms);
   MakeRoomForOthers();
   ResumeAccepting(now_ms);
@@ -119,7 +121,7 @@ void Worker::Drain(int64_t drain_ms) {
   loop_->StopAccepting();
   const int64_t deadline_ms = MonotonicMs() + drain_ms;
   // A connection that was accepted while accepting was being stopped counts as well.
-  while (loop_->IsAccepting() || connections_.first() != kNoConnection) {
+  while (loop_->IsAccepting() || connections_.first() != kNoConnection || !wanted_lists_.empty()) {
     const int64_t left_ms = deadline_ms - MonotonicMs();
     if (left_ms <= 0 && !loop_->IsAccepting()) return;
     Turn(std::max<int64_t>(left_ms, 1));
@@ -161,6 +163,7 @@ void Worker::TakeGiven() {
 }
 
 int Worker::RunTimeoutMs(int64_t timeout_ms) {
+  if (!wanted_lists_.empty()) return 0;
   int64_t wake_ms = timeout_ms < 0 ? -1 : MonotonicMs() + timeout_ms;
   const auto wake_by = [&wake_ms](int64_t deadline_ms) {
     if (wake_ms < 0 || deadline_ms < wake_ms) wake_ms = deadline_ms;
@@ -371,11 +374,13 @@ void Worker::Answer(uint32_t number, absl::Span<const std::byte> body) {
   }
   Delay(shared_.options.delay_write);
   std::visit([&](const auto& decoded) { Answer(number, decoded); }, *request);
-  CountLatency();
+  // Lists are counted when they are answered.
+  if (wanted_lists_.empty() || wanted_lists_.back().connection != number)
+    CountLatency(turn_bytes_ns_);
 }
 
-void Worker::CountLatency() {
-  const auto latency_ns = static_cast<uint64_t>(MonotonicNs() - turn_bytes_ns_);
+void Worker::CountLatency(int64_t begin_ns) {
+  const auto latency_ns = static_cast<uint64_t>(MonotonicNs() - begin_ns);
   Count(statistics_.latency_buckets[LatencyBucketOf(latency_ns)]);
 }
 
@@ -553,45 +558,24 @@ void Worker::Refuse(uint32_t number, const protocol::Alive2Request& request) {
   SendAndClose(number, absl::MakeConstSpan(reply.data(), size));
 }
 
-namespace {
-
-struct ListedNode {
-  uint64_t order;  // larger: later
-  uint32_t slot;
-  uint16_t port;
-  std::string name;
-};
-
-std::string StartWithPort(uint16_t mapper_port) {
-  std::string text(protocol::kPortHeaderSize, '\0');
-  protocol::EncodePortHeader(
-      mapper_port, absl::MakeSpan(reinterpret_cast<std::byte*>(text.data()), text.size()));
-  return text;
+SharedText Worker::KeepText(std::string text) {
+  text.shrink_to_fit();
+  *texts_size_ += text.size();
+  SharedText kept(new std::string(std::move(text)),
+                  [total = texts_size_](const std::string* ended) {
+                    *total -= ended->size();
+                    delete ended;
+                  });
+  MakeRoomForText();
+  return kept;
 }
-
-}  // namespace
 
 const SharedText& Worker::NamesText() {
   const uint64_t generation = registry_.generation();
-  if (names_text_ != nullptr && names_generation_ == generation) return names_text_;
-  std::vector<ListedNode> nodes;
-  registry_.ForEach([&](const Registration& node) {
-    if (node.state == RegistrationState::kRemembered) return;
-    nodes.push_back({node.id, node.slot, node.port, std::string(node.name())});
-  });
-  std::sort(nodes.begin(), nodes.end(),
-            [](const ListedNode& a, const ListedNode& b) { return a.order > b.order; });
-  std::string text = StartWithPort(shared_.options.port);
-  for (const ListedNode& node : nodes) protocol::AppendNamesLine(node.name, node.port, text);
-  text.shrink_to_fit();
-  *texts_size_ += text.size();
-  names_text_ =
-      SharedText(new std::string(std::move(text)), [total = texts_size_](const std::string* ended) {
-        *total -= ended->size();
-        delete ended;
-      });
-  names_generation_ = generation;
-  MakeRoomForText();
+  if (names_text_ == nullptr || names_generation_ != generation) {
+    names_text_ = KeepText(MakeNamesText(registry_, shared_.options.port));
+    names_generation_ = generation;
+  }
   return names_text_;
 }
 
@@ -613,7 +597,7 @@ void Worker::MakeRoomForText() {
 void Worker::Answer(uint32_t number, const protocol::NamesRequest&) {
   Count(statistics_.names);
   Log(Severity::kRequests, "NAMES");
-  SendTextAndClose(number, NamesText());
+  AnswerLater(number, List::kNames);
 }
 
 void Worker::Answer(uint32_t number, const protocol::DumpRequest&) {
@@ -623,38 +607,32 @@ void Worker::Answer(uint32_t number, const protocol::DumpRequest&) {
   }
   Count(statistics_.dump);
   Log(Severity::kRequests, "DUMP");
-  std::vector<ListedNode> active;
-  std::vector<ListedNode> orphaned;
-  std::vector<ListedNode> old;
-  registry_.ForEach([&](const Registration& node) {
-    if (node.state == RegistrationState::kRemembered) {
-      old.push_back({node.departure, node.slot, node.port, std::string(node.name())});
+  AnswerLater(number, List::kDump);
+}
+
+void Worker::AnswerLater(uint32_t number, List list) {
+  // It is nobody's to end meanwhile.
+  connections_.ClearDeadline(number);
+  if (wanted_lists_.empty()) lists_due_ms_ = MonotonicMs() + kListWaitMs;
+  wanted_lists_.push_back({number, list, turn_bytes_ns_});
+}
+
+void Worker::AnswerLists() {
+  SharedText names;
+  SharedText dump;
+  for (const auto [number, list, begin_ns] : wanted_lists_) {
+    if (list == List::kNames) {
+      if (names == nullptr) names = NamesText();
+      SendTextAndClose(number, names);
     } else {
-      (node.state == RegistrationState::kLive ? active : orphaned)
-          .push_back({node.id, node.slot, node.port, std::string(node.name())});
+      if (dump == nullptr) {
+        dump = KeepText(MakeDumpText(registry_, shared_.custody, shared_.options.port));
+      }
+      SendTextAndClose(number, dump);
     }
-  });
-  const auto newest_first = [](const ListedNode& a, const ListedNode& b) {
-    return a.order > b.order;
-  };
-  std::sort(active.begin(), active.end(), newest_first);
-  std::sort(orphaned.begin(), orphaned.end(), newest_first);
-  std::sort(old.begin(), old.end(), newest_first);
-  if (old.size() > kDumpOldMax) old.resize(kDumpOldMax);
-  // Newest of those that are here first, but oldest of those that have left: as the stock epmd.
-  std::reverse(old.begin(), old.end());
-  std::string text = StartWithPort(shared_.options.port);
-  for (const ListedNode& node : active) {
-    protocol::AppendDumpLineActive(node.name, node.port, shared_.custody.DescriptorOf(node.slot),
-                                   text);
+    CountLatency(begin_ns);
   }
-  for (const ListedNode& node : orphaned) {
-    protocol::AppendDumpLineOrphaned(node.name, node.port, text);
-  }
-  for (const ListedNode& node : old) {
-    protocol::AppendDumpLineOld(node.name, node.port, -1, text);
-  }
-  SendTextAndClose(number, std::make_shared<const std::string>(std::move(text)));
+  wanted_lists_.clear();
 }
 
 void Worker::Answer(uint32_t number, const protocol::KillRequest&) {

@@ -44,11 +44,13 @@ namespace evermap {
 inline constexpr uint32_t kDescriptorsForRequests = 64;
 // Of these, kept back from waiting requests, so that accepting never fails for lack of one.
 inline constexpr uint32_t kDescriptorsSpare = 16;
-// NAMES texts that slow readers keep alive, bytes for each worker.
+// NAMES and DUMP texts that slow readers keep alive, bytes for each worker.
 inline constexpr size_t kSlowTextsSizeMax = size_t{64} << 20;
 // A request that makes no progress for less than this is not ended to make room for others: it is
 // probably on its way. A few ticks of MonotonicMs().
 inline constexpr int64_t kEvictionAgeMinMs = 12;
+// How long who asks for a list waits at most for those who do not.
+inline constexpr int64_t kListWaitMs = 4;
 // How long accepting pauses when it failed and nothing can be done about it.
 inline constexpr int64_t kAcceptPauseMs = 4;
 // How long a worker that pauses for a successor goes on answering what it has accepted; the queue
@@ -60,8 +62,6 @@ inline constexpr int64_t kLeaveDrainMs = 500;
 // node: the successor begins to watch the same at that time. With 10,000 nodes on one core requests
 // waited for 25 ms, without this for 45.
 inline constexpr absl::Duration kSuccessorLead = absl::Milliseconds(200);
-// Forgotten names that DUMP shows, the latest.
-inline constexpr size_t kDumpOldMax = 1000;
 
 class Worker;
 
@@ -163,7 +163,8 @@ class Worker final : private LoopHandler {
   void Answer(uint32_t number, const protocol::DumpRequest& request);
   void Answer(uint32_t number, const protocol::KillRequest& request);
   void Answer(uint32_t number, const protocol::StopRequest& request);
-  void CountLatency();
+  // Of a request whose first bytes were looked at then, MonotonicNs().
+  void CountLatency(int64_t begin_ns);
   // Whether the peer may have the name; says who tried when it may not.
   bool MayHave(int fd, std::string_view name);
   RegisterResult Register(const NodeRecord& node);
@@ -173,7 +174,15 @@ class Worker final : private LoopHandler {
   // Whether registration `id` holds its name; it is then in found_.
   bool IsHeld(uint32_t slot, uint64_t id);
   void Refuse(uint32_t number, const protocol::Alive2Request& request);
+  // NAMES and DUMP take longest, by far with many nodes, and are answered when nothing else is to
+  // be done: a lookup waits for no more than one text of each, however many ask for them, and these
+  // share it.
+  enum class List : uint8_t { kNames, kDump };
+  void AnswerLater(uint32_t number, List list);
+  void AnswerLists();
   const SharedText& NamesText();
+  // Counts the text against kSlowTextsSizeMax for as long as somebody has it.
+  SharedText KeepText(std::string text);
   void MakeRoomForText();
 
   // Writing.
@@ -214,6 +223,13 @@ class Worker final : private LoopHandler {
   int64_t turn_bytes_ns_ = 0;
   uint32_t room_requests_seen_ = 0;
 
+  struct WantedList {
+    uint32_t connection;
+    List list;
+    int64_t begin_ns;
+  };
+  std::vector<WantedList> wanted_lists_;
+  int64_t lists_due_ms_ = 0;  // when these are answered at the latest, MonotonicMs()
   SharedText names_text_;
   uint64_t names_generation_ = 0;
   // Shared with the texts, which take themselves off it.

@@ -5,6 +5,7 @@ import contextlib
 import os
 import random
 import re
+import signal
 import socket
 import struct
 import threading
@@ -130,6 +131,32 @@ class NuisanceTest(unittest.TestCase):
                 time.sleep(0.005)
             self.assertEqual(harness.receive_all(reader)[:4], b'w\x00\x12\x67')
             reader.close()
+            connection.close()
+
+    @harness.ours_only
+    def test_lists_and_others_at_once(self):
+        """Lists are answered after the rest, and all of them whole, with all who were there when they were asked for."""
+        nodes = 300
+        mapper = self.mapper('-workers', '1')
+        connections = [mapper.register(b'listed%d' % number, port=number + 1)[0] for number in range(nodes)]
+        asked = []
+        os.kill(mapper.pid, signal.SIGSTOP)
+        try:
+            for number in range(60):
+                asker = mapper.connect()
+                asker.sendall(frame([b'n', b'd', b'zlisted%d' % number][number % 3]))
+                asked.append(asker)
+        finally:
+            os.kill(mapper.pid, signal.SIGCONT)
+        for number, asker in enumerate(asked):
+            reply = harness.receive_all(asker)
+            if number % 3 == 2:
+                self.assertEqual(reply[:4], struct.pack('>BBH', ord('w'), 0, number + 1))
+            else:
+                self.assertEqual(reply.count(b'at port '), nodes)
+                self.assertTrue(reply.endswith(b'\n' if number % 3 == 0 else b'\n\0'))
+            asker.close()
+        for connection in connections:
             connection.close()
 
     @harness.ours_only
@@ -275,12 +302,12 @@ class SlowReaderTest(unittest.TestCase):
                 for node in nodes:
                     node.close()
 
-    def ask_without_reading(self, mapper):
+    def ask_without_reading(self, mapper, request=b'n'):
         asker = socket.socket()
         asker.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
         asker.settimeout(harness.PATIENCE_S)
         asker.connect((mapper.host, mapper.port))
-        asker.sendall(frame(b'n'))
+        asker.sendall(frame(request))
         self.assertEqual(len(harness.receive_exactly(asker, 4)), 4)
         return asker
 
@@ -299,6 +326,26 @@ class SlowReaderTest(unittest.TestCase):
             for asker in askers:
                 self.assertEqual(harness.receive_all(asker).count(b' at port 1234\n'), self.NODES)
                 asker.close()
+
+    @unittest.skipIf(harness.INSTRUMENTED, 'sanitizers keep freed memory')
+    def test_texts_of_slow_readers_are_bounded(self):
+        """Each reader has another text, as names come meanwhile: those who wait longest are ended (kSlowTextsSizeMax)."""
+        bound_kib = 64 << 10
+        asked = 40
+        with self.mapper_with_nodes() as mapper:
+            text_kib = len(harness.receive_all(self.ask_without_reading(mapper))) >> 10
+            self.assertGreater(asked * text_kib, 2 * bound_kib)
+            for request in (b'n', b'd'):
+                with self.subTest(request=request):
+                    before = harness.resident_kib(mapper.pid)
+                    askers = []
+                    for number in range(asked):
+                        mapper.register(b'meanwhile%d' % number)[0].close()
+                        askers.append(self.ask_without_reading(mapper, request))
+                    # The texts, one that is being made, and what becomes of the nodes.
+                    self.assertLess(harness.resident_kib(mapper.pid) - before, bound_kib + 8 * text_kib)
+                    for asker in askers:
+                        asker.close()
 
     def test_reader_that_takes_too_long_is_closed(self):
         with self.mapper_with_nodes('-packet_timeout', '2') as mapper:
