@@ -284,6 +284,7 @@ int RunSuiteCommand(SuiteOptions options, const OutputSettings& output) {
     const ProgressLine line(output);
     options.on_step = [&line](const std::string& what) { line.Show(what); };
     result = RunSuite(options);
+    options.on_step = nullptr;
   }
   if (!result.ok()) return Fail(result.status());
   Json document = NewDocument("suite");

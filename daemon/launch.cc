@@ -38,8 +38,7 @@ constexpr int kOrphanedAttemptsMax = 5000;
 // take a lock.
 class Plan {
  public:
-  explicit Plan(const Launch& launch) : program_(launch.program) {
-    sources_ = launch.descriptors;
+  explicit Plan(const Launch& launch) : program_(launch.program), sources_(launch.descriptors) {
     for (const auto& [name, fd] : launch.links) {
       environment_.push_back(absl::StrCat(name, "=", kFirst + static_cast<int>(sources_.size())));
       sources_.push_back(fd);

@@ -276,7 +276,7 @@ class Mapper final : private Upgrade::Host {
   int64_t gather_ms_ = -1;
   int64_t flush_ms_ = -1;
   int64_t keeper_ms_ = -1;  // when to start the next keeper
-  Registration found_;
+  Registration found_ = {};
 };
 
 absl::Status Mapper::Start(absl::FunctionRef<void()> on_ready) {

@@ -48,7 +48,7 @@ class Orphans {
   Registry& registry_;
   const absl::Duration grace_;
   std::vector<Orphan> orphans_;
-  Registration found_;
+  Registration found_ = {};
 };
 
 }  // namespace evermap

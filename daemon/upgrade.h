@@ -111,7 +111,7 @@ class Upgrade {
   bool is_prepared_ = false;            // the successor has said so; it is without its watcher then
   std::string reason_;                  // what the successor said
   absl::flat_hash_set<uint64_t> sent_;  // ids of registrations
-  Registration found_;
+  Registration found_ = {};
 };
 
 // The successor's side.

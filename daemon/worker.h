@@ -246,7 +246,7 @@ class Worker final : private LoopHandler {
   std::atomic<bool> accepts_anew_{false};
 
   SocketQuery socket_query_;
-  Registration found_;
+  Registration found_ = {};
   std::array<std::byte, kReceiveSizeMax> first_bytes_;
   // An incomplete request and what follows it.
   std::array<std::byte, protocol::kFrameSizeMax + kReceiveSizeMax> joined_;

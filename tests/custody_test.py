@@ -47,6 +47,21 @@ def state_of(pid):
     return ''
 
 
+def command_line(pid):
+    """Of a process that runs one of our programs, epmdctl apart: its arguments; else nothing."""
+    with contextlib.suppress(OSError):
+        while True:
+            program = os.path.basename(os.readlink(f'/proc/{pid}/exe'))
+            if 'epmd' not in program or 'epmdctl' in program:
+                break
+            with open(f'/proc/{pid}/cmdline', 'rb') as file:
+                arguments = file.read().split(b'\0')
+            # Between execve(2) and its end there are none.
+            if arguments != [b''] or not harness.process_exists(pid):
+                return arguments
+    return []
+
+
 class Kept(Mapper):
     """A mapper with a keeper. .pid is the keeper's; the mapper's is mapper_pid()."""
 
@@ -60,15 +75,8 @@ class Kept(Mapper):
 
     def family(self):
         """All processes that run one of our programs with this mapper's registry."""
-        found = set()
-        for entry in os.listdir('/proc'):
-            with contextlib.suppress(OSError), open(f'/proc/{entry}/cmdline', 'rb') as command:
-                if entry.isdigit() and self.registry.encode() in command.read().split(b'\0') and \
-                        'epmd' in os.path.basename(os.readlink(f'/proc/{entry}/exe')) and \
-                        'epmdctl' not in os.readlink(f'/proc/{entry}/exe'):
-                    if harness.process_exists(int(entry)):
-                        found.add(int(entry))
-        return found
+        return {int(entry) for entry in os.listdir('/proc') if entry.isdigit() and
+                self.registry.encode() in command_line(int(entry)) and harness.process_exists(int(entry))}
 
     def all_killed(self):
         # Who sees another die first starts it again.
@@ -76,7 +84,8 @@ class Kept(Mapper):
         for pid in family:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        return not family
+        # The last one may have started another while it was looked at the others.
+        return not family and not self.family()
 
     def ask_for(self, program, pid=None):
         """Asks the keeper, or another process, for an upgrade to a program, and does not wait for it."""

@@ -57,9 +57,11 @@ std::pair<OwnedFd, OwnedFd> Connect() {
 
 class ScriptedLoop final : public Loop {
  public:
-  ScriptedLoop(Input input, std::optional<Shared>& shared) : input_(input), shared_(shared) {}
+  ScriptedLoop(const Input& input, std::optional<Shared>& shared)
+      : input_(input), shared_(shared) {}
 
   void Accept(uint32_t, int) override { is_accepting_ = true; }
+  void AcceptAnew() override {}
   void StopAccepting() override { is_accepting_ = false; }
   bool IsAccepting() const override { return is_accepting_; }
   void Receive(uint32_t connection, int fd) override { Await(connection, fd, false); }
@@ -71,12 +73,12 @@ class ScriptedLoop final : public Loop {
   void Stop() override {}
   void Wake() override {}
 
-  void Run(int, LoopHandler& handler) override {
+  bool Run(int, LoopHandler& handler) override {
     if (input_.empty()) {
       // The end: of all that is pending, and then of the worker.
       while (!pending_.empty()) Complete(0, {}, handler);
       shared_->phases.Set(Phase::kLeaving);
-      return;
+      return false;
     }
     const auto step = input_.Take<uint8_t>();
     if (step % 4 == 0 && clients_.size() < kConnectionsMax) {
@@ -88,6 +90,7 @@ class ScriptedLoop final : public Loop {
       const size_t size = step % 4 == 1 ? 0 : input_.Take<uint16_t>() % (kReceiveSizeMax + 1);
       Complete(which, input_.Take(size), handler);
     }
+    return step % 8 != 7;
   }
 
  private:
@@ -104,11 +107,12 @@ class ScriptedLoop final : public Loop {
   }
   void AcceptOne(LoopHandler& handler) {
     auto [client, server] = Connect();
-    sockaddr_storage peer = {};
-    socklen_t size = sizeof(peer);
-    getpeername(server.get(), reinterpret_cast<sockaddr*>(&peer), &size);
+    // What comes with a connection.
+    const std::string_view bytes = input_.Take(input_.Take<uint16_t>() % (kReceiveSizeMax + 1));
+    Require(send(client.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL) ==
+            static_cast<ssize_t>(bytes.size()));
     clients_.push_back(std::move(client));
-    handler.OnAccepted(server.Release(), peer);
+    handler.OnAccepted(server.Release());
   }
   void Complete(size_t which, std::string_view bytes, LoopHandler& handler) {
     const Pending pending = pending_[which];

@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -110,7 +111,7 @@ void TryInheritance(Input& input) {
   for (const char* name :
        {"EVERMAP_KEEPER", "EVERMAP_PREDECESSOR", "EVERMAP_MAPPER", "EVERMAP_MAPPER_PID"}) {
     std::string value(input.Take(input.Take<uint8_t>() % 12));
-    value = value.substr(0, value.find('\0'));
+    value.resize(std::min(value.size(), value.find('\0')));
     setenv(name, value.c_str(), 1);
   }
   (void)TakeInheritance();
