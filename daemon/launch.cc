@@ -7,6 +7,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "daemon/fault.h"
+
 // glibc 2.36's header does not say that its functions are C's.
 extern "C" {
 #include <sys/pidfd.h>
@@ -23,6 +25,7 @@ extern "C" {
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "daemon/fault.h"
 
 namespace evermap {
 namespace {
@@ -140,20 +143,26 @@ class Plan {
 
 // The life of a watcher: only what signal-safety(7) allows. Tells the pid of the new process
 // through `link`, and does not take note of its end before the other side is closed: until then it
-// is nobody else's pid.
+// is nobody else's pid. The new process begins when that is told, as it may end its watcher.
 [[noreturn]] void Watch(Plan& plan, int link) {
+  int told[2];
+  if (pipe2(told, O_CLOEXEC) != 0) _exit(kExitNotExecuted);
   plan.SetWatcher(getpid());
+  char nothing;
   const pid_t pid = fork();
   if (pid == 0) {
+    close(told[1]);
+    while (read(told[0], &nothing, sizeof(nothing)) < 0 && errno == EINTR) {
+    }
     plan.TellFirstLink(plan.Execute(true));
     _exit(kExitNotExecuted);
   }
+  FaultPoint("watcher:started");
   if (pid < 0 || write(link, &pid, sizeof(pid)) != sizeof(pid)) _exit(kExitNotExecuted);
-  // Above all the nodes' connections, which would not be closed as long as it has them, and the
-  // links, whose end would not be noticed.
+  // Above all the pipe, whose end says that it is told, the nodes' connections, which would not be
+  // closed as long as it has them, and the links, whose end would not be noticed.
   dup2(link, kFirst);
   close_range(kFirst + 1, ~0u, 0);
-  char nothing;
   while (read(kFirst, &nothing, sizeof(nothing)) < 0 && errno == EINTR) {
   }
   int status = 0;

@@ -73,6 +73,8 @@ int Serve(Options options, std::vector<std::string> arguments) {
   const bool is_keeper = inherited->mapper.valid() || (!is_mapper && WantsKeeper(options));
   const bool is_detached = is_mapper || inherited->mapper.valid();
   const auto run = [&](absl::FunctionRef<void()> ready) {
+    // What it starts, mappers and keepers, is never more than it is itself. Fails nowhere.
+    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
     const auto on_ready = [&] {
       ready();
       if (!options.daemon) return;

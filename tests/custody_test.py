@@ -336,6 +336,21 @@ class CrashTest(CustodyCase):
         for name, port in nodes.items():
             self.assertEqual(mapper.lookup(name).port, port)
 
+    def test_nobody_can_gain_privileges(self):
+        """Mapper and keeper, also those that come after, execute nothing with more rights than they have."""
+        mapper = self.kept()
+        for change in (lambda: None, lambda: self.assertEqual(mapper.upgraded().returncode, 0),
+                       lambda: os.kill(mapper.mapper_pid(), signal.SIGKILL)):
+            change()
+            harness.wait_until(lambda: len(mapper.family()) == 2 and status(mapper)['running'], 'mapper and keeper')
+            for pid in mapper.family():
+                # One that has only just been started may not be that far.
+                harness.wait_until(lambda p=pid: self.has_given_up_privileges(p), 'no_new_privs')
+
+    def has_given_up_privileges(self, pid):
+        with open(f'/proc/{pid}/status') as file:
+            return 'NoNewPrivs:\t1\n' in file.read()
+
     def test_keeper_dies(self):
         """The mapper starts another keeper, which then keeps."""
         mapper = self.kept()
@@ -728,6 +743,15 @@ class FaultTest(CustodyCase):
                         os.kill(stopped, signal.SIGCONT)
                     self.heals(mapper, before, f'{point}: {victim}')
                 mapper.close()
+
+    def test_watcher_that_is_slow(self):
+        """The new program does not get ahead of the one that tells who it is, and whom it ends."""
+        mapper, before, _, old, watcher = self.upgrade_until('watcher:started')
+        time.sleep(0.5)  # in which nothing happens
+        self.assertEqual(state_of(watcher), 'T', mapper.log())
+        os.kill(watcher, signal.SIGCONT)
+        harness.wait_until(lambda: status(mapper)['pid'] not in (0, old), lambda: f'upgraded: {mapper.log()}')
+        self.heals(mapper, before, 'a slow watcher')
 
     def test_commit_at_the_moment_it_is_given_up(self):
         """The predecessor's patience ends, and the successor commits, before it is killed for that."""
