@@ -31,6 +31,7 @@ namespace {
 
 constexpr uint32_t kDescriptorsMax = 512;
 constexpr uint32_t kConnectionsMax = 8;
+constexpr uint32_t kSources = 60'000;
 constexpr int kListener = 0;  // is never accepted from: the script does
 
 // Two ends of a TCP connection over loopback.
@@ -51,6 +52,12 @@ std::pair<OwnedFd, OwnedFd> Connect() {
   // Closing resets, so that no port waits in TIME_WAIT.
   const linger reset = {1, 0};
   setsockopt(client.get(), SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+  // Where the worker closes first, it does: each comes from another address, 127.1.0.1 and on.
+  static uint32_t connections = 0;
+  sockaddr_in source = {};
+  source.sin_family = AF_INET;
+  source.sin_addr.s_addr = htonl(0x7f010001 + connections++ % kSources);
+  Require(bind(client.get(), reinterpret_cast<const sockaddr*>(&source), sizeof(source)) == 0);
   Require(connect(client.get(), reinterpret_cast<const sockaddr*>(&address), size) == 0);
   return {std::move(client), OwnedFd(accept4(listener, nullptr, nullptr, SOCK_CLOEXEC))};
 }
