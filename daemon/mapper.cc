@@ -191,7 +191,7 @@ class Mapper final : private Upgrade::Host {
   absl::Status OpenRegistry(bool is_prepared_only);
   // Of a successor that does not come to serve.
   void GiveBackRegistry();
-  absl::Status MakeCustody();
+  absl::Status MakeCustody(size_t handed_over);
   void MakeWorkers();
   // Gives the connections to the workers; what has none becomes an orphan.
   void TakeConnections(std::vector<OwnedFd> connections);
@@ -311,7 +311,7 @@ absl::Status Mapper::Start(absl::FunctionRef<void()> on_ready) {
     if (absl::Status status = OpenRegistry(false); !status.ok()) return status;
     FaultPoint("successor:migrated");
   }
-  if (absl::Status status = MakeCustody(); !status.ok()) return status;
+  if (absl::Status status = MakeCustody(connections.size()); !status.ok()) return status;
   MakeWorkers();
   TakeConnections(std::move(connections));
   if (succession_.has_value()) {
@@ -416,13 +416,12 @@ void Mapper::GiveBackRegistry() {
   if (!status.ok()) Log(Severity::kError, "%s", status.message());
 }
 
-absl::Status Mapper::MakeCustody() {
+absl::Status Mapper::MakeCustody(size_t handed_over) {
   // The lowest free number tells how many are in use; connections handed over count as nodes.
   const OwnedFd lowest_free(dup(stop_fd_.get()));
-  const auto handed_over = static_cast<uint32_t>(inherited_.connections.size());
-  const uint32_t in_use = lowest_free.valid()
-                              ? static_cast<uint32_t>(lowest_free.get()) - handed_over
-                              : descriptors_max_;
+  const uint32_t in_use = lowest_free.valid() ? static_cast<uint32_t>(lowest_free.get()) -
+                                                    static_cast<uint32_t>(handed_over)
+                                              : descriptors_max_;
   if (in_use + kDescriptorsForRequests >= descriptors_max_) {
     return absl::FailedPreconditionError(
         absl::StrCat("the limit of ", descriptors_max_,

@@ -188,6 +188,20 @@ class UpgradeTest(CustodyCase):
             self.check_kept(mapper, before)
         self.assertEqual(len(nodes), 300)
 
+    def test_nodes_handed_over_are_counted_once(self):
+        """As many nodes have room after an upgrade and after a crash as before: more than half of what the limit allows."""
+        mapper = self.kept(descriptors=512)
+        self.register(mapper, 300)
+        before = creations(mapper)
+        for number in range(2):
+            self.assertEqual(mapper.upgraded().returncode, 0, mapper.log())
+            self.register(mapper, 5, b'upgraded%d-' % number)
+        pid = mapper.mapper_pid()
+        os.kill(pid, signal.SIGKILL)
+        harness.wait_until(lambda: status(mapper)['running'] and mapper.mapper_pid() != pid, 'another mapper')
+        self.register(mapper, 5, b'restarted')
+        self.check_kept(mapper, before)
+
     def test_broken_programs_are_rolled_back(self):
         mapper = self.kept()
         nodes = self.register(mapper, 50)

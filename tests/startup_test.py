@@ -1,10 +1,13 @@
 """How a mapper starts, refuses to start, detaches, takes sockets from systemd and ends."""
 
+import contextlib
 import ctypes
+import errno
 import glob
 import hashlib
 import os
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -351,6 +354,38 @@ class ListeningTest(unittest.TestCase):
                     mapper.close()
 
 
+    @harness.ours_only
+    def test_port_of_a_socket_that_nobody_serves(self):
+        """As that of a mapper that has just died (listeners.cc): it is waited for, and is not a second mapper's."""
+        for address in ('127.0.0.1', None):
+            with self.subTest(address=address), socket.socket() as taken:
+                mapper = Mapper(address=address)
+                self.addCleanup(mapper.close)
+                taken.bind(('127.0.0.1', mapper.port))
+                mapper.start(answering=False)
+                # It holds no port, and waits for one.
+                harness.wait_until(lambda m=mapper: self.sleeps(m.pid), 'it waits')
+                taken.close()
+                harness.wait_until(lambda m=mapper: self.listens(m, harness.HOST), lambda m=mapper: f'it answers: {m.log()}')
+                mapper.close()
+
+    def sleeps(self, pid):
+        with contextlib.suppress(OSError), open(f'/proc/{pid}/wchan') as file, open(f'/proc/{pid}/comm') as comm:
+            where = file.read()
+            return comm.read() == 'epmd\n' and ('nanosleep' in where or where == '0')  # 0: the kernel does not tell
+        return False
+
+    @harness.ours_only
+    def test_port_that_stays_taken(self):
+        with socket.socket() as taken:
+            mapper = Mapper(args=['-d'])
+            self.addCleanup(mapper.close)
+            taken.bind((harness.HOST, mapper.port))
+            mapper.start(answering=False)
+            self.assertEqual(mapper.wait(), 0)
+            self.assertIn('already', mapper.log())
+
+
 class DaemonTest(TemporaryDirectoryTest):
 
     def start_daemon(self, *args, env=None):
@@ -425,6 +460,34 @@ class DaemonTest(TemporaryDirectoryTest):
             self.fail('the daemon keeps a descriptor of whoever started it')
         finally:
             os.close(read_end)
+            self.end(port)
+
+    @harness.ours_only
+    def test_debugging_daemon(self):
+        port = self.start_daemon('-d', '-d', '-d')
+        try:
+            client = harness.Client(port)
+            node, _ = client.register(b'node')
+            self.assertIsNotNone(client.lookup(b'node'))
+            node.close()
+            client.wait_gone(b'node')
+        finally:
+            self.end(port)
+
+    @harness.ours_only
+    def test_without_standard_streams(self):
+        """None of the mapper's sockets gets the number of one."""
+        port = harness.free_port()
+        done = harness.run_epmd('-c', 'exec "$0" "$@" <&- >&- 2>&-', harness.EPMD, '-daemon', '-port', str(port), '-address',
+                                '127.0.0.1', '-loop', harness.LOOP, '-registry', self.registry, binary='/bin/sh')
+        try:
+            self.assertEqual(done.returncode, 0, done)
+            self.assertEqual(harness.Client(port).names(), [])
+            for pid in harness.listeners(port):
+                for descriptor in (0, 1, 2):
+                    harness.wait_until(lambda p=pid, d=descriptor: os.readlink(f'/proc/{p}/fd/{d}') == '/dev/null',
+                                       'is no socket')
+        finally:
             self.end(port)
 
     def test_second_daemon(self):
@@ -580,6 +643,27 @@ class SystemdTest(TemporaryDirectoryTest):
         self.assertIn('systemd', self.start_in_vain('-systemd'))
 
     @harness.ours_only
+    def test_more_sockets_than_it_takes(self):
+        port = harness.free_port()
+        line = self.last_line(self.run_with_sockets([self.listen(f'127.0.0.{1 + i}', port) for i in range(65)], port))
+        self.assertIn('65 sockets', line)
+
+    @harness.ours_only
+    def test_number_of_sockets_that_is_none(self):
+        code = 'import os, sys; os.environ["LISTEN_PID"] = str(os.getpid()); os.execv(sys.argv[1], sys.argv[1:])'
+        done = harness.run_epmd('-c', code, harness.EPMD, '-port', str(harness.free_port()), '-address', '127.0.0.1', '-registry',
+                                self.registry, binary=sys.executable, env={'LISTEN_FDS': '-3'})
+        self.assertEqual(done.returncode, 1, done)
+        self.assertIn('LISTEN_FDS', one_line(done))
+
+    def last_line(self, process):
+        self.assertEqual(process.wait(harness.PATIENCE_S), 1)
+        self.log.seek(0)
+        line = self.log.read().decode()
+        self.assertRegex(line, r'^[^\n]+\n$')
+        return line
+
+    @harness.ours_only
     def test_descriptor_that_is_no_listening_socket(self):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagram, open('/dev/null') as file:
             for wrong in (datagram, file):
@@ -588,6 +672,85 @@ class SystemdTest(TemporaryDirectoryTest):
                     self.assertEqual(process.wait(harness.PATIENCE_S), 1)
                     self.log.seek(0)
                     self.assertRegex(self.log.read().decode(), r'^[^\n]+\n$')
+
+
+@harness.ours_only
+class PlaceTest(TemporaryDirectoryTest):
+    """Machines that lack something: the mapper does without it, or says what it needs."""
+
+    def test_few_descriptors(self):
+        """A soft limit is raised; a hard one that leaves nothing for nodes is said."""
+        with Mapper(before_exec=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (64, 1024))) as mapper:
+            with open(f'/proc/{mapper.pid}/limits') as limits:
+                self.assertRegex(limits.read(), r'Max open files +1024 +1024 ')
+        mapper = Mapper(descriptors=40, args=['-workers', '1'])
+        self.addCleanup(mapper.close)
+        mapper.start(answering=False)
+        self.assertEqual(mapper.wait(), 1)
+        self.assertIn('LimitNOFILE', mapper.log())
+        self.assertEqual(len(mapper.log().splitlines()), 1, mapper.log())
+
+    def in_namespace(self, script):
+        """What runs a command in mounts of its own, after a script."""
+        prefix = ['unshare', '--mount', 'sh', '-c', f'{script} && exec "$@"', '-']
+        done = subprocess.run([*prefix, 'true'], capture_output=True, check=False)
+        if done.returncode != 0:
+            self.skipTest(f'no mounts here: {done}')
+        return prefix
+
+    @harness.as_root_only
+    @unittest.skipIf(harness.INSTRUMENTED, 'sanitizers need /proc')
+    def test_without_proc(self):
+        """The registry is made, filled, and found again by the next mapper."""
+        prefix = self.in_namespace('umount -l /proc')
+        creation = None
+        for _ in range(2):
+            with Mapper(directory=self.directory, registry=self.registry, prefix=prefix) as mapper:
+                node, another = mapper.register(b'node', port=4711)
+                self.assertEqual(mapper.lookup(b'node').port, 4711)
+                self.assertEqual(creation or another - 1, another - 1)
+                creation = another
+                node.close()
+                mapper.wait_gone(b'node')
+        self.assertEqual([name for name in os.listdir(self.directory) if name.startswith('.')], [])
+
+    @harness.as_root_only
+    def test_file_system_that_is_full(self):
+        prefix = self.in_namespace(f'mount -t tmpfs -o size=4k tmpfs {self.directory}')
+        for registry in (self.registry, os.path.join(self.directory, 'directory', 'registry')):
+            os.makedirs(os.path.dirname(registry), exist_ok=True)
+            done = harness.run_epmd(*prefix[1:], harness.EPMD, '-port', str(harness.free_port()), '-address', '127.0.0.1',
+                                    '-no_keeper', '-registry', self.registry, binary=prefix[0])
+            self.assertEqual(done.returncode, 1, done)
+            self.assertIn('make room there', one_line(done))
+
+    @harness.as_root_only
+    def test_file_system_that_becomes_full(self):
+        """Who is registered stays, whoever comes is refused, and may come when there is room."""
+        prefix = self.in_namespace(f'mount -t tmpfs -o size=1m tmpfs {self.directory}')
+        mapper = Mapper(prefix=prefix, registry=self.registry, args=['-capacity', '2048', '-workers', '1'])
+        self.addCleanup(mapper.close)
+        mapper.start()
+        nodes = {}
+        refused = None
+        for number in range(2048):
+            name = b'node%d' % number
+            connection, reply = mapper.alive2(name, port=number + 1, extra=b'x' * 1000)
+            self.addCleanup(connection.close)
+            if harness.alive2_result(reply)[0] != 0:
+                refused = name
+                break
+            nodes[name] = connection
+        self.assertIsNotNone(refused, 'all have room')
+        for name in nodes:
+            self.assertEqual(mapper.lookup(name).port, int(name[4:]) + 1)
+        self.assertEqual(len(mapper.names()), len(nodes))
+        self.assertIn('capacity', mapper.log())
+        nodes.pop(b'node0').close()
+        mapper.wait_gone(b'node0')
+        again, _ = mapper.register(b'node0', port=7)
+        self.assertEqual(mapper.lookup(b'node0').port, 7)
+        again.close()
 
 
 class EndTest(unittest.TestCase):
@@ -648,15 +811,15 @@ class _Program(ctypes.Structure):
     _fields_ = [('len', ctypes.c_ushort), ('filter', ctypes.POINTER(_Filter))]
 
 
-def refuse_io_uring(first=IO_URING_SETUP):
-    """Lets this process's io_uring_setup, or what is called after it, fail with EPERM, as container runtimes do."""
+def refuse_io_uring(first=IO_URING_SETUP, error=errno.EPERM):
+    """Lets this process's io_uring_setup, or what is called after it, fail, with EPERM as container runtimes do."""
     load_number, jump_if_at_least, jump_if_above, answer = 0x20, 0x35, 0x25, 0x06
-    allow, fail_with_eperm = 0x7FFF0000, 0x00050000 | 1
+    allow, fail = 0x7FFF0000, 0x00050000 | error
     filters = (_Filter * 5)(
         _Filter(load_number, 0, 0, 0),
         _Filter(jump_if_at_least, 0, 2, first),
         _Filter(jump_if_above, 1, 0, IO_URING_REGISTER),
-        _Filter(answer, 0, 0, fail_with_eperm),
+        _Filter(answer, 0, 0, fail),
         _Filter(answer, 0, 0, allow))
     program = _Program(len(filters), filters)
     libc = ctypes.CDLL(None, use_errno=True)
@@ -683,6 +846,14 @@ class LoopTest(unittest.TestCase):
         for first in (IO_URING_SETUP, IO_URING_REGISTER):
             with self.subTest(first=first):
                 self.check_epoll(Mapper(loop='auto', before_exec=lambda f=first: refuse_io_uring(f)))
+
+    def test_auto_says_why_it_is_not_io_uring(self):
+        for error, why in ((errno.ENOSYS, 'has no io_uring'), (errno.EACCES, 'forbidden'), (errno.ENOMEM, 'RLIMIT_MEMLOCK'),
+                           (errno.EMFILE, 'ulimit -n'), (errno.EINVAL, 'Linux 5.19'), (errno.EIO, os.strerror(errno.EIO))):
+            with self.subTest(why=why), Mapper(loop='auto', before_exec=lambda e=error: refuse_io_uring(error=e)) as mapper:
+                line, = self.lines_about_the_loop(mapper)
+                self.assertIn('epoll, because', line)
+                self.assertIn(why, line)
 
     @unittest.skipIf(harness.INSTRUMENTED, 'sanitizers want to be loaded first')
     def test_auto_where_the_kernel_is_too_old(self):

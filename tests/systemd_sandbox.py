@@ -6,7 +6,8 @@
 
 systemd is process 1 of process, mount, control-group, network, IPC and host-name namespaces of its own. Its root is an
 overlay of this machine's: what is written stays in memory and goes with the sandbox. Its network is a loopback interface.
-Units are only those that a command starts: nothing of this machine's own is.
+Units are only those that a command starts: nothing of this machine's own is. What is written to the directory
+$SANDBOX_SHARED, if there is one, is written to the machine's (tools/coverage).
 """
 
 import contextlib
@@ -27,6 +28,7 @@ cd /mnt/root
 mount --rbind /dev dev
 mount --rbind /sys sys
 mount -t proc proc proc
+[ -z "$SANDBOX_SHARED" ] || mount --bind "$SANDBOX_SHARED" "/mnt/root$SANDBOX_SHARED"
 mount -t tmpfs -o mode=755 tmpfs run
 mkdir -p run/systemd/system run/lock
 # The host may keep packages from starting services; here they are to do it.

@@ -204,6 +204,8 @@ class SystemdTest(unittest.TestCase):
         loop = ['-loop', harness.LOOP]
         if not has_user('epmd'):
             drop_in.append(f'User={NO_USER}\nGroup={NO_USER}\n')
+        if 'SANDBOX_SHARED' in os.environ:
+            drop_in.append(f'BindPaths={os.environ["SANDBOX_SHARED"]}\n')
         start = ' '.join([f'{BIN}/epmd', *(['-systemd'] if has_socket else []), *loop])
         drop_in.append(f'ExecStart=\nExecStart={start}\n')
         units = {
