@@ -14,6 +14,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdlib>
+#include <cstring>
 #include <fstream>
 #include <iterator>
 #include <memory>
@@ -28,7 +29,10 @@
 #include "registry/layout.h"
 #include "registry/reader.h"
 #include "registry/registry_testing.h"
+#include "registry/segment.h"
+#include "registry/siphash.h"
 #include "registry/status.h"
+#include "registry/writer_slot.h"
 
 namespace evermap {
 namespace {
@@ -789,6 +793,206 @@ TEST_F(RegistryTest, Inv6AndInv7RefusedSegmentsAreLeftAlone) {
   EXPECT_FALSE(Registry::Open({.path = path_}).ok());
   chmod(path_.c_str(), 0644);
   EXPECT_NE(Open(), nullptr);
+}
+
+// The checksum keeps accidents out; whoever writes a file with a right one is not trusted either.
+TEST_F(RegistryTest, Inv6SizesThatDoNotFitAreRefused) {
+  Open(16);
+  const std::string intact = ReadFile(path_);
+  const auto with = [&](size_t offset, uint64_t value) {
+    std::string content = intact;
+    memcpy(content.data() + offset, &value, sizeof(value));
+    const uint64_t fingerprint =
+        SipHash<2, 4>({0x6576657267726565, 0x6e2d6d6170706572},
+                      {content.data(), layout::kFingerprintWords * sizeof(uint64_t)});
+    memcpy(content.data() + offsetof(layout::Header, fingerprint), &fingerprint,
+           sizeof(fingerprint));
+    return content;
+  };
+  const auto refused = [&](const std::string& content, const std::string& reason) {
+    WriteFile(path_, content);
+    const auto registry = Registry::Open({.path = path_});
+    EXPECT_EQ(registry.status().code(), absl::StatusCode::kFailedPrecondition) << reason;
+    const std::string message(registry.status().message());
+    EXPECT_NE(message.find(reason), std::string::npos) << message;
+    std::string error;
+    EXPECT_EQ(Reader::Open(path_, error), nullptr);
+    EXPECT_EQ(error, message);
+  };
+  constexpr size_t kCapacity = offsetof(layout::Header, capacity_and_buckets);
+  refused(with(kCapacity, layout::Halves(0, 64)), "impossible capacity");
+  refused(with(kCapacity, layout::Halves(kRegistryCapacityMax + 1, 64)), "impossible capacity");
+  for (const size_t word :
+       {offsetof(layout::Header, file_size), kCapacity,
+        offsetof(layout::Header, record_and_overflow_size),
+        offsetof(layout::Header, statistics_offset), offsetof(layout::Header, buckets_offset),
+        offsetof(layout::Header, records_offset), offsetof(layout::Header, overflow_offset)}) {
+    uint64_t value = 0;
+    memcpy(&value, intact.data() + word, sizeof(value));
+    // Of the two halves of the capacity, the buckets.
+    refused(with(word, value + (uint64_t{1} << 32)), "do not fit together");
+  }
+  constexpr size_t kVersion = offsetof(layout::Header, version_and_header_size);
+  refused(with(kVersion, layout::Halves(layout::kLayoutVersion, 1)), "do not fit together");
+  WriteFile(path_, intact);
+  EXPECT_NE(Open(), nullptr);
+}
+
+TEST_F(RegistryTest, Inv6AReaderAsksWhoseTheFileIs) {
+  if (geteuid() != 0) GTEST_SKIP() << "needs root";
+  constexpr uid_t kAlice = 64101;
+  Open(16);
+  std::string error;
+  const auto is_read = [&] { return Reader::Open(path_, error) != nullptr; };
+  EXPECT_TRUE(is_read()) << error;
+  ASSERT_EQ(chown(path_.c_str(), kAlice, kAlice), 0);
+  EXPECT_FALSE(is_read());
+  EXPECT_NE(error.find("belongs to user 64101"), std::string::npos) << error;
+  // Alice's, in a directory that is all hers.
+  ASSERT_EQ(chown(directory_, kAlice, kAlice), 0);
+  ASSERT_EQ(chmod(directory_, 0755), 0);
+  EXPECT_TRUE(is_read()) << error;
+  ASSERT_EQ(chmod(directory_, 0775), 0);
+  EXPECT_FALSE(is_read());
+  ASSERT_EQ(chmod(directory_, 0777), 0);
+  EXPECT_FALSE(is_read());
+}
+
+TEST_F(RegistryTest, ALockThatOthersMayOpenIsRefused) {
+  Open(16);
+  const std::string lock = path_ + ".lock";
+  const auto refused = [&](const std::string& reason) {
+    const auto registry = Registry::Open({.path = path_});
+    EXPECT_EQ(registry.status().code(), absl::StatusCode::kFailedPrecondition);
+    const std::string message(registry.status().message());
+    EXPECT_NE(message.find(reason), std::string::npos) << message;
+    EXPECT_NE(message.find(lock), std::string::npos) << message;
+  };
+  for (const mode_t mode : {0660, 0606, 0644}) {
+    ASSERT_EQ(chmod(lock.c_str(), mode), 0);
+    refused("may open");
+  }
+  if (geteuid() == 0) {
+    ASSERT_EQ(chmod(lock.c_str(), 0600), 0);
+    ASSERT_EQ(chown(lock.c_str(), 64101, 64101), 0);
+    refused("may open");
+  }
+  unlink(lock.c_str());
+  ASSERT_EQ(symlink("/dev/null", lock.c_str()), 0);
+  refused("cannot be opened");
+  unlink(lock.c_str());
+  ASSERT_EQ(mkfifo(lock.c_str(), 0600), 0);
+  refused("may open");
+  unlink(lock.c_str());
+  EXPECT_NE(Open(), nullptr);
+}
+
+TEST_F(RegistryTest, WritersHaveAPlaceEach) {
+  std::vector<std::unique_ptr<Registry>> writers;
+  for (uint32_t i = 0; i < kWritersMax; ++i) writers.push_back(Open(16));
+  const auto one_more = Registry::Open({.path = path_});
+  EXPECT_TRUE(absl::IsUnavailable(one_more.status())) << one_more.status();
+  writers.pop_back();
+  EXPECT_NE(Open(), nullptr);
+}
+
+TEST_F(RegistryTest, WhoOpensWaitsForAnotherThatDoes) {
+  Open(16);
+  const OwnedFd lock(open((path_ + ".lock").c_str(), O_RDWR | O_CLOEXEC));
+  struct flock opening = {};
+  opening.l_type = F_WRLCK;
+  opening.l_whence = SEEK_SET;
+  opening.l_len = 1;
+  ASSERT_EQ(fcntl(lock.get(), F_OFD_SETLK, &opening), 0);
+  const auto registry = Registry::Open({.path = path_});
+  EXPECT_TRUE(absl::IsUnavailable(registry.status())) << registry.status();
+  EXPECT_NE(std::string(registry.status().message()).find("lslocks"), std::string::npos);
+}
+
+TEST_F(RegistryTest, WhatCannotBeOpened) {
+  for (const uint32_t capacity : {0u, kRegistryCapacityMax + 1}) {
+    EXPECT_TRUE(
+        absl::IsInvalidArgument(Registry::Open({.path = path_, .capacity = capacity}).status()));
+  }
+  const auto nowhere = Registry::Open({.path = "/nonexistent/registry"});
+  EXPECT_NE(std::string(nowhere.status().message()).find("/nonexistent"), std::string::npos);
+  std::string error;
+  EXPECT_EQ(Reader::Open(path_ + "/registry", error), nullptr);
+  EXPECT_EQ(Reader::Open(std::string(1 << 14, 'x'), error), nullptr);
+  EXPECT_EQ(Reader::Open("/" + std::string(300, 'x'), error), nullptr);
+  EXPECT_EQ(Reader::Open(directory_, error), nullptr);
+}
+
+// By default, by port, in a directory of the user's that nobody else may write to.
+TEST_F(RegistryTest, WhereARegistryIs) {
+  const auto in_child = [](auto check) {
+    const pid_t child = fork();
+    if (child == 0) _exit(check() ? 0 : 1);
+    int status = -1;
+    EXPECT_EQ(waitpid(child, &status, 0), child);
+    return status == 0;
+  };
+  EXPECT_TRUE(in_child([] {
+    setenv("RUNTIME_DIRECTORY", "/run/one:/run/two", 1);
+    return DefaultRegistryPath(4369) == "/run/one/registry.4369";
+  }));
+  if (geteuid() == 0) {
+    EXPECT_TRUE(in_child([] {
+      setenv("RUNTIME_DIRECTORY", "", 1);
+      return DefaultRegistryPath(4369) == "/run/epmd/registry.4369";
+    }));
+    ASSERT_EQ(chown(directory_, 64101, 64101), 0);
+    EXPECT_TRUE(in_child([&] {
+      unsetenv("RUNTIME_DIRECTORY");
+      if (setuid(64101) != 0) return false;
+      setenv("XDG_RUNTIME_DIR", directory_, 1);
+      if (DefaultRegistryPath(1) != absl::StrCat(directory_, "/epmd/registry.1")) return false;
+      // Not one that is somebody else's, or relative.
+      for (const char* other : {"/run", "relative", ""}) {
+        setenv("XDG_RUNTIME_DIR", other, 1);
+        if (DefaultRegistryPath(1) != "/dev/shm/epmd-64101/registry.1") return false;
+      }
+      unsetenv("XDG_RUNTIME_DIR");
+      return DefaultRegistryPath(1) == "/dev/shm/epmd-64101/registry.1";
+    }));
+    ASSERT_EQ(chown(directory_, 0, 0), 0);
+  }
+  const std::string directory = absl::StrCat(directory_, "/new");
+  const mode_t before = umask(077);
+  EXPECT_TRUE(MakeRegistryDirectory(directory + "/registry").ok());
+  umask(before);
+  struct stat made;
+  ASSERT_EQ(stat(directory.c_str(), &made), 0);
+  EXPECT_EQ(made.st_mode & 0777, 0755u);
+  EXPECT_TRUE(MakeRegistryDirectory(directory + "/registry").ok());
+  const auto refused = [](const std::string& path, const std::string& reason) {
+    const absl::Status status = MakeRegistryDirectory(path);
+    EXPECT_TRUE(absl::IsFailedPrecondition(status)) << status;
+    EXPECT_NE(std::string(status.message()).find(reason), std::string::npos) << status;
+  };
+  ASSERT_EQ(chmod(directory.c_str(), 0777), 0);
+  refused(directory + "/registry", "may be written by other users");
+  if (geteuid() == 0) {
+    ASSERT_EQ(chmod(directory.c_str(), 0755), 0);
+    ASSERT_EQ(chown(directory.c_str(), 64101, 64101), 0);
+    refused(directory + "/registry", "belongs to user 64101");
+  }
+  rmdir(directory.c_str());
+  ASSERT_EQ(symlink("/tmp", directory.c_str()), 0);
+  refused(directory + "/registry", "is a symbolic link");
+  unlink(directory.c_str());
+  Open(16);
+  refused(path_ + "/registry", "is not a directory");
+  refused("/nonexistent/directory/registry", "cannot be made");
+  EXPECT_NE(DirectoryComplaint("/nonexistent", 0).find("cannot be examined"), std::string::npos);
+}
+
+TEST(PathTest, Parts) {
+  EXPECT_EQ(DirectoryOf("/a/b/c"), "/a/b");
+  EXPECT_EQ(DirectoryOf("/a"), "/");
+  EXPECT_EQ(DirectoryOf("a"), ".");
+  EXPECT_EQ(BaseNameOf("/a/b/c"), "c");
+  EXPECT_EQ(BaseNameOf("a"), "a");
 }
 
 TEST_F(RegistryTest, ARebootTurnsLiveNodesIntoRememberedOnes) {

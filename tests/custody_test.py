@@ -274,6 +274,61 @@ class UpgradeTest(CustodyCase):
         self.check_kept(mapper, before)
         self.assertEqual(os.readlink(f'/proc/{mapper.mapper_pid()}/exe'), new)
 
+    def test_program_that_is_not_believed(self):
+        """A file that others may write, that is no file, or names no whole path: the upgrade is to the own program."""
+        mapper = self.kept()
+        self.register(mapper, 5)
+        before = creations(mapper)
+        own = os.readlink(f'/proc/{mapper.mapper_pid()}/exe')
+        request = mapper.registry + '.upgrade'
+        broken = self.copy_of(mapper.directory, '#!/bin/sh\nexit 3\n')
+
+        def write(text, mode=0o644):
+            with open(request, 'w') as file:
+                file.write(text)
+            os.chmod(request, mode)
+        ways = [lambda: write(broken, 0o666), lambda: write(broken, 0o620), lambda: write(''), lambda: write('epmd-new\n'),
+                lambda: os.mkfifo(request), lambda: os.symlink(broken, request)]
+        if os.geteuid() == 0:
+            ways.append(lambda: write(broken) or os.chown(request, 64101, 64101))
+        for number, way in enumerate(ways):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(request)
+            with self.subTest(number=number):
+                way()
+                pid = mapper.mapper_pid()
+                os.kill(pid, signal.SIGHUP)
+                harness.wait_until(lambda p=pid: status(mapper)['running'] and mapper.mapper_pid() != p,
+                                   lambda: f'another mapper: {mapper.log()}')
+                self.assertEqual(os.readlink(f'/proc/{mapper.mapper_pid()}/exe'), own)
+                self.check_kept(mapper, before)
+        self.assertIn('not believed', mapper.log())
+
+    def test_program_that_cannot_take_over(self):
+        """It may have fewer descriptors than there are nodes: it says so, and the mapper serves on."""
+        mapper = self.kept()
+        self.register(mapper, 100)
+        before = creations(mapper)
+        pid = mapper.mapper_pid()
+        few = self.copy_of(mapper.directory, f'#!/bin/sh\nulimit -n 64\nexec "{harness.EPMD}" "$@"\n')
+        done = mapper.upgraded(few)
+        self.assertEqual(done.returncode, 1, done)
+        self.assertIn('the limit of 64 open files', done.stdout + done.stderr)
+        self.assertEqual(mapper.mapper_pid(), pid)
+        self.check_kept(mapper, before)
+        self.assertEqual(mapper.upgraded().returncode, 0, mapper.log())
+        self.check_kept(mapper, before)
+
+    def test_end_while_an_upgrade_is_under_way(self):
+        mapper = self.kept()
+        self.register(mapper, 5)
+        mapper.ask_for(self.copy_of(mapper.directory, '#!/bin/sh\nexec sleep 1000\n'), mapper.mapper_pid())
+        harness.wait_until(lambda: 'upgrade: starts' in mapper.log(), 'the upgrade begins')
+        os.kill(mapper.pid, signal.SIGTERM)
+        self.assertEqual(mapper.wait(), 0)
+        self.assertIn('was told to end', mapper.log())
+        self.assertEqual(mapper.family(), set())
+
     def test_without_a_store_there_is_no_upgrade(self):
         mapper = Mapper()
         self.addCleanup(mapper.close)
@@ -383,6 +438,47 @@ class CrashTest(CustodyCase):
         self.check_kept(mapper, before)
         os.kill(new_keeper, signal.SIGTERM)
         harness.wait_until(lambda: not mapper.family(), 'all ended')
+
+    def without_registry(self, mapper):
+        """Kills the mapper, and the next ones cannot start: there is a directory in the place of the registry."""
+        pid = mapper.mapper_pid()
+        os.kill(mapper.pid, signal.SIGSTOP)
+        os.kill(pid, signal.SIGKILL)
+        os.rename(mapper.registry, mapper.registry + '.kept')
+        os.mkdir(mapper.registry)
+        os.kill(mapper.pid, signal.SIGCONT)
+        harness.wait_until(lambda: mapper.log().count('is not a regular file') >= 2, lambda: f'it tries twice: {mapper.log()}')
+
+    def test_mapper_that_cannot_start_again_is_tried_until_it_can(self):
+        mapper = self.kept()
+        self.register(mapper, 20)
+        before = creations(mapper)
+        harness.wait_until(lambda: status(mapper)['counters']['stored'] >= 20, 'all are stored')
+        self.without_registry(mapper)
+        os.rmdir(mapper.registry)
+        os.rename(mapper.registry + '.kept', mapper.registry)
+        harness.wait_until(mapper._answers, lambda: f'it serves again: {mapper.log()}')
+        self.check_kept(mapper, before)
+        self.assertEqual(status(mapper)['orphaned'], 0)
+
+    def test_keeper_ends_when_asked_to_while_no_mapper_can_start(self):
+        mapper = self.kept()
+        self.register(mapper, 1)
+        self.without_registry(mapper)
+        os.kill(mapper.pid, signal.SIGTERM)
+        mapper.wait()
+        self.assertEqual(mapper.family(), set())
+        self.assertEqual(harness.listeners(mapper.port), set())
+
+    @unittest.skipIf(harness.LOOP == 'epoll', 'takes long, and is the same with both event loops')
+    def test_mapper_that_does_not_end_is_killed(self):
+        mapper = self.kept()
+        pid = mapper.mapper_pid()
+        os.kill(pid, signal.SIGSTOP)
+        os.kill(mapper.pid, signal.SIGTERM)
+        self.assertEqual(mapper.wait(60), 1)
+        self.assertIn('does not end', mapper.log())
+        self.assertEqual(mapper.family(), set())
 
     def test_nodes_that_leave_while_no_mapper_runs(self):
         mapper = self.kept()
@@ -766,6 +862,20 @@ class FaultTest(CustodyCase):
         os.kill(watcher, signal.SIGCONT)
         harness.wait_until(lambda: status(mapper)['pid'] not in (0, old), lambda: f'upgraded: {mapper.log()}')
         self.heals(mapper, before, 'a slow watcher')
+
+    @unittest.skipIf(harness.LOOP == 'epoll', 'takes long, and is the same with both event loops')
+    def test_predecessor_that_hands_nothing_over(self):
+        """The successor's patience ends; the predecessor that goes on then serves on."""
+        mapper, before, keeper, old, stopped = self.upgrade_until('predecessor:prepared')
+        self.assertEqual(stopped, old)
+        harness.wait_until(lambda: set(self.processes(mapper)) <= {keeper, old} or
+                           all(state_of(pid) == 'Z' for pid in set(self.processes(mapper)) - {keeper, old}),
+                           lambda: f'the successor ends: {self.processes(mapper)}', 60)
+        self.assertIn('hands nothing over', mapper.log())
+        os.kill(old, signal.SIGCONT)
+        harness.wait_until(lambda: 'the upgrade failed' in mapper.log(), lambda: f'it is rolled back: {mapper.log()}')
+        self.assertEqual(status(mapper)['pid'], old)
+        self.heals(mapper, before, 'nothing was handed over')
 
     def test_commit_at_the_moment_it_is_given_up(self):
         """The predecessor's patience ends, and the successor commits, before it is killed for that."""

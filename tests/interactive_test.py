@@ -1,6 +1,8 @@
 """The mapper's program as a command, beside the stock one: the same output and exit codes, byte for byte."""
 
+import socket
 import subprocess
+import threading
 import unittest
 
 import harness
@@ -14,12 +16,16 @@ def ask(program, port, *args):
     return done.returncode, done.stdout, done.stderr
 
 
-class SameAsStockTest(unittest.TestCase):
+class Case(unittest.TestCase):
+
     def assert_same(self, port, *args):
         theirs = ask(harness.STOCK_EPMD, port, *args)
         ours = ask(harness.EPMD, port, *args)
         self.assertEqual(ours, theirs, args)
         return ours
+
+
+class SameAsStockTest(Case):
 
     def test_names_and_dump(self):
         with Mapper() as mapper:
@@ -61,6 +67,62 @@ class SameAsStockTest(unittest.TestCase):
         harness.wait_until(lambda: not harness.listeners(port), 'the port is free')
         for args in (['-names'], ['-started'], ['-dump'], ['-kill'], ['-stop', 'hare']):
             self.assert_same(port, *args)
+
+
+class NoMapper:
+    """Answers on a port, to every request the same, and is no mapper."""
+
+    def __init__(self, answer, host='127.0.0.1'):
+        self.port = harness.free_port()
+        self._answer = answer
+        self._listener = socket.create_server((host, self.port), family=socket.AF_INET6 if ':' in host else socket.AF_INET)
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def _serve(self):
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            with connection:
+                connection.recv(4096)
+                connection.sendall(self._answer)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        self._listener.close()
+
+
+class NoMapperTest(Case):
+    """What answers is none, or says nothing."""
+
+    def test_no_answer(self):
+        with NoMapper(b'') as other:
+            for args in (['-names'], ['-dump'], ['-started'], ['-kill'], ['-stop', 'hare']):
+                code, _, errors = ask(harness.EPMD, other.port, *args)
+                self.assertEqual((code, errors), (1, b''), args)
+            self.assertIn(b'no response', ask(harness.EPMD, other.port, '-names')[1])
+            self.assertIn(b'responded with <>', ask(harness.EPMD, other.port, '-kill')[1])
+
+    def test_another_answer(self):
+        with NoMapper(b'O') as other:
+            self.assertEqual(ask(harness.EPMD, other.port, '-kill')[:2], (1, b'epmd: local epmd responded with <>\n'))
+
+    def test_long_name(self):
+        with Mapper(args=['-relaxed_command_check']) as mapper:
+            self.assert_same(mapper.port, '-stop', 'x' * 1001)
+            self.assert_same(mapper.port, '-stop', 'x' * 1000)
+
+    @unittest.skipUnless(socket.has_ipv6, 'no IPv6 here')
+    def test_only_on_ipv6(self):
+        with NoMapper(b'\0\0\1\0name hare at port 1\n', '::1') as other:
+            code, output, _ = ask(harness.EPMD, other.port, '-names')
+            self.assertEqual((code, output), (0, b'epmd: up and running on port 256 with data:\nname hare at port 1\n'))
 
 
 class OursTest(unittest.TestCase):
