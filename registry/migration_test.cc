@@ -4,8 +4,10 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -576,6 +578,92 @@ TEST_F(MigrationTest, WithoutRoomTheOldFileStays) {
   EXPECT_EQ(status, 0);
   EXPECT_EQ(ReadFile(path_), content);
   EXPECT_EQ(Names(), (std::set<std::string>{"registry", "registry.lock"}));
+}
+
+// In a file system of its own, with a little more room each time, until there is enough.
+TEST_F(MigrationTest, WithoutMemoryTheOldFileStays) {
+  if (geteuid() != 0) GTEST_SKIP() << "needs root";
+  StartOld()->Tell("fill");
+  const std::string content = ReadFile(path_);
+  unlink(absl::StrCat(path_, ".lock").c_str());
+  constexpr int kNoMounts = 77;
+  constexpr int kFailuresMin = 3;  // the start of the file, the records, the long names
+  const pid_t child = fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    if (unshare(CLONE_NEWNS) != 0 || mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr)) {
+      _exit(kNoMounts);
+    }
+    const auto check = [&](const std::string& options, bool& opened) {
+      if (mount("tmpfs", directory_, "tmpfs", 0, options.c_str()) != 0) _exit(kNoMounts);
+      WriteFile(path_, content);
+      const ino_t inode = Inode(path_);
+      const auto registry = Registry::Open({.path = path_});
+      opened = registry.ok();
+      if (opened) return true;
+      const bool is_kept = Inode(path_) == inode && !Names().contains("registry.migrating") &&
+                           !Names().contains("registry.previous");
+      umount(directory_);
+      return is_kept && absl::IsResourceExhausted(registry.status());
+    };
+    bool opened = false;
+    // Names for the directory and the file; for the lock, too; and for the new file.
+    for (const int names : {2, 3}) {
+      if (!check(absl::StrCat("nr_inodes=", names), opened) || opened) _exit(1);
+    }
+    const size_t needed_kib = content.size() / 1024;
+    constexpr size_t kStepKib = 32;
+    int failures = 0;
+    for (size_t more_kib = 0; !opened; more_kib += kStepKib) {
+      if (!check(absl::StrCat("size=", needed_kib + more_kib, "k"), opened)) _exit(2);
+      failures += opened ? 0 : 1;
+    }
+    _exit(failures >= kFailuresMin ? 0 : 3);
+  }
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  if (WIFEXITED(status) && WEXITSTATUS(status) == kNoMounts) GTEST_SKIP() << "no mounts here";
+  EXPECT_EQ(status, 0);
+}
+
+// What is in the way of a step, as nobody else should put it there.
+std::string g_in_the_way;
+
+TEST_F(MigrationTest, StepsThatFail) {
+  auto old = StartOld();
+  ASSERT_EQ(old->Tell("fill"), "ok");
+  const std::string content = ReadFile(path_);
+  // The old file cannot get its second name.
+  g_in_the_way = path_ + ".previous";
+  SetMigrationHookForTests([](int step) {
+    if (step == 6) mkdir(g_in_the_way.c_str(), 0755);
+  });
+  const auto unnamed = Registry::Open({.path = path_});
+  EXPECT_NE(std::string(unnamed.status().message()).find("cannot be named"), std::string::npos)
+      << unnamed.status();
+  rmdir(g_in_the_way.c_str());
+  EXPECT_TRUE(ReadFile(path_) == content);
+  // The new file is not there any more.
+  g_in_the_way = path_ + ".migrating";
+  SetMigrationHookForTests([](int step) {
+    if (step == 7) unlink(g_in_the_way.c_str());
+  });
+  const auto gone = Registry::Open({.path = path_});
+  EXPECT_NE(std::string(gone.status().message()).find("cannot take its place"), std::string::npos)
+      << gone.status();
+  EXPECT_TRUE(ReadFile(path_) == content);
+  EXPECT_EQ(Names(), (std::set<std::string>{"registry", "registry.lock"}));
+  SetMigrationHookForTests(nullptr);
+  // Taken back while there is another file of the name that the newer one should get.
+  auto fresh = Open();
+  ASSERT_NE(fresh, nullptr);
+  SetMigrationHookForTests([](int step) {
+    if (step == 1) WriteFile(g_in_the_way, "");
+  });
+  EXPECT_TRUE(fresh->GiveBack().ok());
+  SetMigrationHookForTests(nullptr);
+  EXPECT_EQ(VersionOfFile(ReadFile(path_)), 1u);
+  EXPECT_EQ(old->Tell("superseded"), "no");
 }
 
 TEST_F(MigrationTest, AfterARebootNamesAreRemembered) {
