@@ -358,6 +358,63 @@ class SlowReaderTest(unittest.TestCase):
                 asker.close()
 
 
+    def test_lists_that_are_kept_for_readers_are_bounded(self):
+        """Each waits for a list of its own, of more than 4 MiB: the first are ended, the last get theirs."""
+        with self.mapper_with_nodes() as mapper:
+            askers = []
+            others = []
+            for number in range(20):
+                askers.append(self.ask_without_reading(mapper))
+                others.append(mapper.register(b'other%d' % number)[0])
+            counts = []
+            for asker in askers:
+                counts.append(harness.receive_all(asker).count(b' at port 1234\n'))
+                asker.close()
+            self.assertLess(counts[0], self.NODES)
+            self.assertEqual(counts[-1], self.NODES + 19)
+            self.assertIn('readers that do not take their replies', mapper.log())
+            self.assertEqual(mapper.lookup(b'7-' + self.NAME_TAIL).port, 1234)
+            for other in others:
+                other.close()
+
+    @harness.as_root_only
+    def test_reader_elsewhere_for_whom_there_is_no_place(self):
+        """Of one source 1,024 may wait. One more is reset in the middle of a list, which would else seem whole, and served at once
+        when there is nothing to wait for."""
+        with harness.TwoHosts() as hosts, contextlib.ExitStack() as stack:
+            mapper = Mapper(args=['-workers', '1'], address=hosts.server_address, host=hosts.server_address,
+                            prefix=hosts.server_prefix)
+            stack.callback(mapper.close)
+            with hosts.on_server():
+                mapper.start()
+                for number in range(self.NODES):
+                    stack.callback(mapper.register(b'%d-' % number + self.NAME_TAIL)[0].close)
+            with hosts.on_client():
+                waiting = [mapper.connect() for _ in range(1024)]
+                for connection in waiting:
+                    stack.callback(connection.close)
+                    connection.sendall(b'\0')
+                with mapper.connect() as one_more:
+                    self.assertTrue(harness.sees_close(one_more))
+                # What is there when the connection is taken needs no place.
+                os.kill(mapper.pid, signal.SIGSTOP)
+                lookup = mapper.connect()
+                stack.callback(lookup.close)
+                lookup.sendall(frame(b'z7-' + self.NAME_TAIL))
+                asker = socket.socket()
+                stack.callback(asker.close)
+                asker.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+                asker.settimeout(harness.PATIENCE_S)
+                asker.connect((mapper.host, mapper.port))
+                asker.sendall(frame(b'n'))
+                os.kill(mapper.pid, signal.SIGCONT)
+                self.assertEqual(harness.receive_all(lookup)[:2], b'w\0')
+                with self.assertRaises(ConnectionResetError):
+                    while asker.recv(65536):
+                        pass
+                self.assertIn('raise kRequestsPerSourceMax', mapper.log())
+
+
 @harness.ours_only
 class LimitTest(unittest.TestCase):
 
