@@ -115,12 +115,21 @@ class Keeper {
     close(fd);
   }
 
+  // In ascending order, in which each has a number that is free where it is to be: in another, many
+  // would have to be moved above all for a moment, where there is no room when there are as many as
+  // the limit allows.
+  std::vector<int> Held() const {
+    std::vector<int> held(held_.begin(), held_.end());
+    std::sort(held.begin(), held.end());
+    return held;
+  }
+
   void StartMapper() {
     auto ends = NotifyPair();
     Launch launch{.program = kOwnProgram,
                   .arguments = arguments_,
                   .environment = {absl::StrCat("EVERMAP_BINARY=", OwnProgram())},
-                  .descriptors = {held_.begin(), held_.end()},
+                  .descriptors = Held(),
                   .links = {}};
     has_served_ = false;
     if (ends.ok()) launch.links.emplace_back("EVERMAP_KEEPER", ends->second.get());
@@ -296,7 +305,7 @@ class Keeper {
     Launch launch{.program = program,
                   .arguments = arguments_,
                   .environment = {absl::StrCat("EVERMAP_MAPPER_PID=", pid)},
-                  .descriptors = {held_.begin(), held_.end()},
+                  .descriptors = Held(),
                   .links = {{"EVERMAP_MAPPER", link_.get()}}};
     const absl::Status failed = Replace(launch);
     Log(Severity::kError, "the keeper cannot be replaced: %s", failed.message());

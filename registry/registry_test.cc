@@ -919,7 +919,7 @@ TEST_F(RegistryTest, WhatCannotBeOpened) {
   std::string error;
   EXPECT_EQ(Reader::Open(path_ + "/registry", error), nullptr);
   EXPECT_EQ(Reader::Open(std::string(1 << 14, 'x'), error), nullptr);
-  EXPECT_EQ(Reader::Open("/" + std::string(300, 'x'), error), nullptr);
+  EXPECT_EQ(Reader::Open(absl::StrCat("/", std::string(300, 'x')), error), nullptr);
   EXPECT_EQ(Reader::Open(directory_, error), nullptr);
 }
 

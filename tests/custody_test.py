@@ -202,6 +202,31 @@ class UpgradeTest(CustodyCase):
         self.register(mapper, 5, b'restarted')
         self.check_kept(mapper, before)
 
+    def test_as_many_nodes_as_descriptors_allow(self):
+        """Through upgrades and crashes, in which the same descriptors are passed on."""
+        mapper = self.kept(descriptors=512)
+        for number in range(512):
+            connection, reply = mapper.alive2(b'node%d' % number, port=1 + number)
+            self.addCleanup(connection.close)
+            if harness.alive2_result(reply)[0] != 0:
+                break
+        before = creations(mapper)
+        self.assertIn(len(before), range(350, 512))
+        harness.wait_until(lambda: status(mapper)['counters']['stored'] >= len(before), 'all are stored')
+        for kill in (True, False, True, False, True):
+            pid = mapper.mapper_pid()
+            if kill:
+                os.kill(pid, signal.SIGKILL)
+            else:
+                self.assertEqual(mapper.upgraded().returncode, 0, mapper.log())
+            harness.wait_until(lambda p=pid: status(mapper)['running'] and mapper.mapper_pid() != p,
+                               lambda: f'another mapper: {mapper.log()}')
+            self.check_kept(mapper, before)
+            self.assertEqual(status(mapper)['orphaned'], 0)
+            connection, reply = mapper.alive2(b'one-more', port=1)
+            connection.close()
+            self.assertEqual(harness.alive2_result(reply)[0], 1)
+
     def test_broken_programs_are_rolled_back(self):
         mapper = self.kept()
         nodes = self.register(mapper, 50)
