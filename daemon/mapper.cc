@@ -503,8 +503,17 @@ void Mapper::RecordStatus() {
                               .loop = loop_reason_.substr(0, loop_reason_.find(',')),
                               .custody = std::string(store_.name()),
                               .descriptors_max = descriptors_max_});
-  if (!succession_.has_value()) return;
   UpgradeStatus upgrade = registry_->upgrade_status();
+  if (!succession_.has_value()) {
+    if (upgrade.outcome != UpgradeStatus::Outcome::kRunning) return;
+    // Who would have said how it went is dead, and somebody may wait for it.
+    upgrade.unix_ns = absl::ToUnixNanos(absl::Now());
+    upgrade.outcome = UpgradeStatus::Outcome::kFailed;
+    upgrade.text = absl::StrCat("a mapper died in the middle of it; process ", getpid(), " runs ",
+                                OwnProgram(), ", version ", EVERMAP_VERSION, ", instead");
+    registry_->SetUpgradeStatus(upgrade);
+    return;
+  }
   const absl::Duration took = absl::Now() - absl::FromUnixNanos(upgrade.unix_ns);
   upgrade.unix_ns = absl::ToUnixNanos(absl::Now());
   upgrade.outcome = UpgradeStatus::Outcome::kSucceeded;

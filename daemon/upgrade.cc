@@ -37,6 +37,9 @@ constexpr std::string_view kServing = "EVERMAP=serving";
 constexpr std::string_view kConnections = "FDSTORE=1";
 // How long a predecessor may take to hand over what it promised.
 constexpr absl::Duration kHandOverTimeout = absl::Seconds(15);
+// How long a successor that has closed its end of the link may take to end by itself: then it is
+// known how it ended.
+constexpr absl::Duration kEndPatience = absl::Milliseconds(200);
 
 // The program that REGISTRY.upgrade names; empty: there is none. Who may write to the registry's
 // directory is the mapper's own user (MakeRegistryDirectory()), but a file of somebody else's is
@@ -128,7 +131,7 @@ bool Upgrade::Continue() {
       }
       return false;
     case Received::kClosed:
-      Fail(HowItEnded());
+      Fail(End(kEndPatience));
       return false;
     case Received::kMessage:
       break;
@@ -145,7 +148,7 @@ bool Upgrade::Continue() {
   FaultPoint("predecessor:prepared");
   if (const absl::Status status = HandOver(); !status.ok()) {
     FaultPoint("predecessor:failed");
-    if (is_under_way()) HowItEnded();
+    if (is_under_way()) End(absl::ZeroDuration());
     if (HasCommitted()) {
       // Just when it was given up. The store may have been told, and starts another mapper.
       Log(Severity::kError, "the new mapper has committed too late and was ended: %s",
@@ -190,7 +193,7 @@ absl::Status Upgrade::HandOver() {
         return absl::DeadlineExceededError(absl::StrCat("the new program did not take over within ",
                                                         absl::FormatDuration(kCommitTimeout)));
       case Received::kClosed:
-        return absl::AbortedError(HowItEnded());
+        return absl::AbortedError(End(kEndPatience));
     }
   }
 }
@@ -236,14 +239,15 @@ bool Upgrade::HasCommitted() {
   return false;
 }
 
-std::string Upgrade::HowItEnded() {
+std::string Upgrade::End(absl::Duration patience) {
   int status = 0;
-  // Its end of the link is closed, so it is about to end if it has not.
+  pollfd ended = {successor_.process.get(), POLLIN, 0};
+  // When it fails the successor is killed a little early.
+  poll(&ended, 1, static_cast<int>(absl::ToInt64Milliseconds(patience)));
   pidfd_send_signal(successor_.process.get(), SIGKILL, nullptr, 0);
   while (waitpid(successor_.watcher, &status, 0) < 0 && errno == EINTR) {
   }
   // It may be without its watcher: then it is waited for here.
-  pollfd ended = {successor_.process.get(), POLLIN, 0};
   while (poll(&ended, 1, -1) < 0 && errno == EINTR) {
   }
   successor_ = Watched();
@@ -256,7 +260,7 @@ std::string Upgrade::HowItEnded() {
 }
 
 void Upgrade::Cancel(const std::string& reason) {
-  if (is_under_way()) HowItEnded();
+  if (is_under_way()) End(absl::ZeroDuration());
   Fail(reason);
 }
 
@@ -287,11 +291,15 @@ bool Upgrade::AwaitServing() {
   return false;
 }
 
+absl::Status Succession::Say(std::string_view text) {
+  const int error = SendNotificationPatiently(link_.get(), text, {}, kCommitTimeout);
+  return error == 0 ? absl::OkStatus()
+                    : absl::ErrnoToStatus(error, "the mapper to take over from does not listen");
+}
+
 absl::StatusOr<std::vector<OwnedFd>> Succession::TakeOver() {
   FaultPoint("successor:prepared");
-  if (SendNotification(link_.get(), kPrepared) != 0) {
-    return absl::AbortedError("the mapper to take over from is gone");
-  }
+  if (absl::Status status = Say(kPrepared); !status.ok()) return status;
   std::vector<OwnedFd> connections;
   Notification message;
   const absl::Time deadline = absl::Now() + kHandOverTimeout;
@@ -313,9 +321,7 @@ absl::StatusOr<std::vector<OwnedFd>> Succession::TakeOver() {
 
 absl::Status Succession::Commit() {
   FaultPoint("successor:commit");
-  if (SendNotification(link_.get(), "READY=1") != 0) {
-    return absl::AbortedError("the mapper to take over from is gone");
-  }
+  if (absl::Status status = Say("READY=1"); !status.ok()) return status;
   FaultPoint("successor:committed");
   return absl::OkStatus();
 }
@@ -323,7 +329,7 @@ absl::Status Succession::Commit() {
 void Succession::SayServing() {
   FaultPoint("successor:serving");
   // It ends without, too: after kCommitTimeout.
-  SendNotification(link_.get(), kServing);
+  SendNotificationPatiently(link_.get(), kServing, {}, kCommitTimeout);
 }
 
 void Succession::SayFailure(std::string_view reason) {

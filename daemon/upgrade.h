@@ -28,6 +28,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/container/flat_hash_set.h"
@@ -93,7 +94,8 @@ class Upgrade {
   absl::Status HandOver();
   absl::Status SendConnections();
   void Fail(const std::string& reason);
-  std::string HowItEnded();
+  // Waits for the successor's end, kills it after `patience`, and returns how it ended.
+  std::string End(absl::Duration patience);
   // Whether the successor, which has ended, had said so, and nobody had listened yet.
   bool HasCommitted();
 
@@ -130,6 +132,8 @@ class Succession {
   bool TakeLate(absl::FunctionRef<void(OwnedFd)> take);
 
  private:
+  absl::Status Say(std::string_view text);
+
   OwnedFd link_;
 };
 

@@ -856,6 +856,8 @@ class FaultTest(CustodyCase):
         self.check_kept(mapper, before)
         states = {node['state'] for node in json.loads(epmdctl(mapper, '--json', 'list').stdout)}
         self.assertEqual(states, {'live'}, what)
+        # Also when all have died who knew: somebody waits for it.
+        self.assertIn(status(mapper)['last_upgrade']['outcome'], ('succeeded', 'failed'), what)
 
     def test_who_stops_is_killed(self):
         for point in self.POINTS:
