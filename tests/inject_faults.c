@@ -1,10 +1,22 @@
-// Preloaded into a mapper (LD_PRELOAD), lets its system calls fail. For machine_faults_test.py.
+// Preloaded into a mapper (LD_PRELOAD), lets its system calls fail. For machine_faults_test.py and
+// faults_compare.py.
 //
-//   FAULTS         a plan: "CALL=ERRNO/PER_MILLE;..." with ERRNO a number; one call may be there
-//   several times FAULTS_SEED    a number; the same seed and order of calls give the same faults
-//   FAULTS_SWITCH  a file: 4 bytes whether faults are injected now, 4 for nothing, 8 with how many
-//   were, 8 with the
-//                  seconds by which the wall clock is wrong
+//   FAULTS
+//     a plan: "CALL=ERRNO/PER_MILLE;..." with ERRNO a number; one call may be there several times
+//   FAULTS_SEED
+//     a number; the same seed and order of calls give the same faults
+//   FAULTS_SWITCH
+//     a file: 4 bytes whether faults are injected now, 4 for nothing, 8 with how many were, 8 with
+//     the seconds by which the wall clock is wrong
+//
+// Operations of a ring do not pass the C library, but liburing's functions that ask for them do:
+//
+//   ring_init, ring_probe   the ring is refused
+//   ring_enter              io_uring_enter(2) fails, and nothing was submitted
+//   ring_accept, ring_poll  an accept, or a poll, that is pending ends with the error. The kernel
+//   is
+//                           told to cancel it, and its last completion says something else: so it
+//                           is in truth not pending any more, as after an error of the kernel's.
 //
 // What is not in the plan, and all while the switch is off, is as it was. Processes that the mapper
 // starts inherit it.
@@ -14,6 +26,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <liburing.h>
 #include <poll.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -25,10 +38,11 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { kFaultsMax = 64, kNameMax = 24 };
+enum { kFaultsMax = 64, kNameMax = 24, kAskedMax = 64 };
 
 struct Fault {
   char call[kNameMax];
@@ -102,6 +116,11 @@ static int (*real_open64)(const char*, int, ...);
 static int (*real_openat64)(int, const char*, int, ...);
 static int (*real_pidfd_open)(pid_t, unsigned);
 static int (*real_signalfd)(int, const void*, int);
+REAL(io_uring_queue_init_params);
+REAL(io_uring_register_probe);
+REAL(io_uring_submit);
+REAL(io_uring_submit_and_wait);
+REAL(io_uring_submit_and_wait_timeout);
 
 static void* Find(const char* name) {
   void* found = dlsym(RTLD_NEXT, name);
@@ -111,6 +130,13 @@ static void* Find(const char* name) {
 
 __attribute__((constructor)) static void Start(void) {
 #define FIND(name) real_##name = (__typeof__(real_##name))Find(#name)
+// Not every program has a ring.
+#define FIND_RING(name) real_##name = (__typeof__(real_##name))dlsym(RTLD_NEXT, #name)
+  FIND_RING(io_uring_queue_init_params);
+  FIND_RING(io_uring_register_probe);
+  FIND_RING(io_uring_submit);
+  FIND_RING(io_uring_submit_and_wait);
+  FIND_RING(io_uring_submit_and_wait_timeout);
   FIND(accept4);
   FIND(bind);
   FIND(clock_gettime);
@@ -235,5 +261,103 @@ int clock_gettime(clockid_t clock, struct timespec* now) {
   if (result == 0 && clock == CLOCK_REALTIME) {
     now->tv_sec += atomic_load_explicit(&shared->clock_offset_s, memory_order_relaxed);
   }
+  return result;
+}
+
+// What a thread has asked its ring for. A ring belongs to one thread here.
+struct Asked {
+  uint64_t user_data;
+  const char* call;
+  int error;  // that its end is to say; 0: the truth
+};
+static _Thread_local struct Asked asked[kAskedMax];
+static _Thread_local int asked_count;
+
+static const char* CallOf(const struct io_uring_sqe* sqe) {
+  switch (sqe->opcode) {
+    case IORING_OP_ACCEPT:
+      return "ring_accept";
+    case IORING_OP_POLL_ADD:
+      return "ring_poll";
+    default:
+      return NULL;
+  }
+}
+
+static void NoteAsked(const struct io_uring_sqe* sqe) {
+  const char* call = CallOf(sqe);
+  if (call == NULL) return;
+  for (int i = 0; i < asked_count; ++i) {
+    if (asked[i].user_data == sqe->user_data) return;
+  }
+  if (asked_count == kAskedMax) abort();
+  asked[asked_count++] = (struct Asked){sqe->user_data, call, 0};
+}
+
+// Before the ring is entered: ends some of what was asked for before.
+static void EndSome(struct io_uring* ring) {
+  for (int i = 0; i < asked_count; ++i) {
+    if (asked[i].error != 0 || !Fails(asked[i].call)) continue;
+    const int error = errno;
+    struct io_uring_sync_cancel_reg what = {
+        .addr = asked[i].user_data, .fd = -1, .timeout = {.tv_sec = -1, .tv_nsec = -1}};
+    // Nothing, when it is not pending now.
+    if (syscall(__NR_io_uring_register, ring->ring_fd, IORING_REGISTER_SYNC_CANCEL, &what, 1) < 0) {
+      atomic_fetch_sub(&shared->injected, 1);
+    } else {
+      asked[i].error = error;
+    }
+  }
+  for (unsigned at = ring->sq.sqe_head; at != ring->sq.sqe_tail; ++at) {
+    NoteAsked(&ring->sq.sqes[at & ring->sq.ring_mask]);
+  }
+}
+
+static void TellLies(struct io_uring* ring) {
+  struct io_uring_cqe* cqe;
+  unsigned head;
+  io_uring_for_each_cqe(ring, head, cqe) {
+    for (int i = 0; i < asked_count; ++i) {
+      if (asked[i].error == 0 || asked[i].user_data != cqe->user_data) continue;
+      // It may have had something to say before.
+      if (cqe->res != -ECANCELED) continue;
+      cqe->res = -asked[i].error;
+      asked[i].error = 0;
+    }
+  }
+}
+
+int io_uring_queue_init_params(unsigned entries, struct io_uring* ring,
+                               struct io_uring_params* params) {
+  return Fails("ring_init") ? -errno : real_io_uring_queue_init_params(entries, ring, params);
+}
+
+int io_uring_register_probe(struct io_uring* ring, struct io_uring_probe* probe, unsigned count) {
+  return Fails("ring_probe") ? -errno : real_io_uring_register_probe(ring, probe, count);
+}
+
+int io_uring_submit(struct io_uring* ring) {
+  if (Fails("ring_enter")) return -errno;
+  EndSome(ring);
+  const int result = real_io_uring_submit(ring);
+  TellLies(ring);
+  return result;
+}
+
+int io_uring_submit_and_wait(struct io_uring* ring, unsigned count) {
+  if (Fails("ring_enter")) return -errno;
+  EndSome(ring);
+  const int result = real_io_uring_submit_and_wait(ring, count);
+  TellLies(ring);
+  return result;
+}
+
+int io_uring_submit_and_wait_timeout(struct io_uring* ring, struct io_uring_cqe** first,
+                                     unsigned count, struct __kernel_timespec* timeout,
+                                     sigset_t* mask) {
+  if (Fails("ring_enter")) return -errno;
+  EndSome(ring);
+  const int result = real_io_uring_submit_and_wait_timeout(ring, first, count, timeout, mask);
+  TellLies(ring);
   return result;
 }

@@ -1,7 +1,7 @@
 """The machine fails: system calls return errors, descriptors and memory run out, processes stand still, the clock jumps.
 
-The mapper either goes on serving right, or ends with one clear line; nodes that are registered stay (P5). On the epoll loop,
-whose calls go through the C library, errors are injected by tests/inject_faults.c.
+The mapper either goes on serving right, or ends with one clear line; nodes that are registered stay (P5). Errors of system calls and
+of operations of a ring are injected by tests/inject_faults.c.
 """
 
 import contextlib
@@ -45,8 +45,20 @@ SERVING = {
 }
 # What may make a request be closed without its reply, or a registration be refused; nothing may make an answer wrong.
 MAY_REFUSE = {'fallocate64', 'getsockopt', 'fcntl64', 'dup'}
-ALWAYS_CALLED = {'accept4', 'recv', 'send', 'epoll_ctl', 'epoll_wait', 'poll'}
 MAY_CLOSE = {('getsockopt', errno.ENOBUFS)}
+
+# The same for a ring, which asks for errors of accept4 and of its own.
+RING_SERVING = {
+    'ring_accept': (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EINTR, errno.ECONNABORTED, errno.EPERM,
+                    errno.ECANCELED),
+    'ring_poll': (errno.ENOMEM, errno.ECANCELED),
+    'ring_enter': (errno.EINTR, errno.EAGAIN, errno.EBUSY, errno.ENOMEM),
+}
+ALWAYS_CALLED = {'accept4', 'recv', 'send', 'epoll_ctl', 'epoll_wait', 'poll', *RING_SERVING}
+RING_STARTING = {
+    'ring_init': (errno.ENOSYS, errno.EPERM, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EINVAL, errno.EAGAIN),
+    'ring_probe': (errno.EPERM, errno.EINVAL, errno.ENOMEM),
+}
 
 STARTING = {
     'socket': (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.EACCES),
@@ -113,8 +125,8 @@ class FaultCase(unittest.TestCase):
         self.addCleanup(switch.close)
         return switch
 
-    def serve(self, mapper_type=Mapper, switch=None, args=(), **options):
-        mapper = mapper_type(loop='epoll', args=['-workers', '2', *args], env=switch.environment if switch else {}, **options)
+    def serve(self, mapper_type=Mapper, switch=None, args=(), loop='epoll', **options):
+        mapper = mapper_type(loop=loop, args=['-workers', '2', *args], env=switch.environment if switch else {}, **options)
         self.addCleanup(mapper.close)
         return mapper.start()
 
@@ -175,12 +187,18 @@ class InjectedTest(FaultCase):
         self.assertTrue(os.path.exists(INJECT), INJECT)
 
     def test_while_serving(self):
+        self.check_serving('epoll', SERVING)
+
+    def test_ring_while_serving(self):
+        self.check_serving('io_uring', RING_SERVING)
+
+    def check_serving(self, loop, calls):
         total = {}
-        for call, errors in SERVING.items():
+        for call, errors in calls.items():
             for error in errors:
                 with self.subTest(call=call, error=errno.errorcode[error]):
                     switch = self.switch([(call, error, 150)])
-                    mapper = self.serve(Kept, switch, directory=None)
+                    mapper = self.serve(Kept, switch, loop=loop)
                     nodes = self.steady(mapper)
                     before = creations(mapper)
                     family = mapper.family()
@@ -222,16 +240,19 @@ class InjectedTest(FaultCase):
         harness.wait_until(lambda: status(mapper)['connections'] == STEADY, 'all others are closed')
 
     def test_all_at_once(self):
-        plan = [(call, error, 10) for call, errors in SERVING.items() for error in errors if call not in MAY_REFUSE]
-        switch = self.switch(plan)
-        mapper = self.serve(Kept, switch)
-        nodes = self.steady(mapper)
-        before = creations(mapper)
-        with switch:
-            wrong = list(clients(mapper, nodes, random.Random(SEED), 5 * ROUNDS, may_not_acknowledge=True))
-        self.assertEqual(wrong, [])
-        self.check_kept(mapper, before)
-        print(f'\n{switch.injected} errors of all kinds')
+        for loop, calls in (('epoll', SERVING), ('io_uring', {**SERVING, **RING_SERVING})):
+            with self.subTest(loop=loop):
+                plan = [(call, error, 10) for call, errors in calls.items() for error in errors if call not in MAY_REFUSE]
+                switch = self.switch(plan)
+                mapper = self.serve(Kept, switch, loop=loop)
+                nodes = self.steady(mapper)
+                before = creations(mapper)
+                with switch:
+                    wrong = list(clients(mapper, nodes, random.Random(SEED), 5 * ROUNDS, may_not_acknowledge=True))
+                self.assertEqual(wrong, [])
+                self.check_kept(mapper, before)
+                mapper.close()
+                print(f'\n{loop}: {switch.injected} errors of all kinds')
 
     def test_while_starting(self):
         """It starts and serves, or ends with code 1 and one line that says what is wrong."""
@@ -263,6 +284,54 @@ class InjectedTest(FaultCase):
                             self.assertTrue(taken or lines, 'not a word')
                         mapper.close()
         print(f'\nstarts under errors: {counts}')
+
+    def test_ring_that_is_refused(self):
+        """Any of the workers' rings: it serves through epoll, or, where a ring is demanded, ends with one line."""
+        for call, errors in RING_STARTING.items():
+            for error in errors:
+                for loop in ('auto', 'io_uring'):
+                    for number in range(STARTS):
+                        with self.subTest(call=call, error=errno.errorcode[error], loop=loop, number=number):
+                            switch = self.switch([(call, error, 1000 if number == 0 else 300)], SEED + number)
+                            mapper = Mapper(loop=loop, args=['-workers', '4'], env=switch.environment)
+                            self.addCleanup(mapper.close)
+                            with switch:
+                                mapper.start(answering=False)
+                                ended = harness.wait_until(lambda m=mapper: self.fate(m), 'it serves or ends')
+                            lines = mapper.log().splitlines()
+                            self.assertEqual(len(lines), 1, lines)
+                            if loop == 'auto':
+                                self.assertEqual(ended, 'served', lines)
+                            if ended == 'ended':
+                                self.assertEqual(mapper.wait(), 1, lines)
+                            # A single EINVAL, from a kernel that does not know a flag, is no refusal.
+                            elif switch.injected > 0 and error != errno.EINVAL:
+                                self.assertIn('epoll, because', lines[0])
+                            mapper.close()
+
+    def test_ring_upgrades(self):
+        """Upgrades and deaths while rings fail, or are refused to the next mapper: nobody is lost."""
+        plan = [('ring_accept', errno.EMFILE, 100), ('ring_poll', errno.ENOMEM, 100), ('ring_enter', errno.EAGAIN, 100),
+                ('ring_init', errno.ENOMEM, 300)]
+        switch = self.switch(plan)
+        mapper = self.serve(Kept, switch, loop='auto')
+        nodes = self.steady(mapper)
+        before = creations(mapper)
+        harness.wait_until(lambda: status(mapper)['counters']['stored'] >= STEADY, 'all are stored')
+        loops = set()
+        with switch:
+            for number in range(12):
+                pid = mapper.mapper_pid()
+                if number % 3 == 2:
+                    os.kill(pid, signal.SIGKILL)
+                    harness.wait_until(lambda p=pid: status(mapper)['running'] and mapper.mapper_pid() != p, 'another mapper')
+                else:
+                    self.assertEqual(mapper.upgraded().returncode, 0, mapper.log())
+                loops.add(status(mapper)['loop'])
+                self.assertEqual([*clients(mapper, nodes, random.Random(SEED), 20)], [], mapper.log())
+                self.check_kept(mapper, before)
+        harness.wait_until(lambda: len(mapper.family()) == 2, lambda: f'{mapper.family()} {mapper.log()}')
+        print(f'\nupgrades and deaths through {loops}, {switch.injected} errors')
 
     def test_upgrades(self):
         """An upgrade succeeds, or is rolled back and says why; nobody is lost."""
@@ -394,6 +463,36 @@ class ShortageTest(FaultCase):
                 self.assertTrue(mapper.log().strip(), 'not a word')
             mapper.close()
         print('\n' + ', '.join(fates))
+
+    def test_no_descriptor_at_all(self):
+        """Its limit is lowered below what it has open: accepting fails for real, and who waits is answered later."""
+        for loop in ('epoll', 'io_uring'):
+            with self.subTest(loop=loop):
+                mapper = self.serve(Kept, loop=loop)
+                self.steady(mapper)
+                before = creations(mapper)
+                pid = mapper.mapper_pid()
+                limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+                resource.prlimit(pid, resource.RLIMIT_NOFILE, (STEADY, limits[1]))
+                waiting = []
+
+                def fails(m=mapper, clients=waiting):
+                    # An accept that is pending has the limit of when it was asked for.
+                    clients.append(m.connect())
+                    clients[-1].sendall(harness.frame(b'zsteady3'))
+                    return 'cannot be accepted: Too many open files' in m.log()
+                harness.wait_until(fails, 'accepting fails')
+                done = mapper.upgraded()
+                self.assertEqual(done.returncode, 1, done)
+                self.assertIn('Too many open files', done.stderr)
+                resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+                for connection in waiting:
+                    self.assertEqual(harness.receive_all(connection)[2:4], struct.pack('>H', 5003))
+                    connection.close()
+                self.check_kept(mapper, before)
+                self.assertEqual(mapper.upgraded().returncode, 0, mapper.log())
+                self.check_kept(mapper, before)
+                mapper.close()
 
     def test_descriptors_run_out(self):
         """As many connections as there are descriptors, while the keeper holds its own: nobody is lost."""
