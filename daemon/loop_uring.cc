@@ -226,15 +226,20 @@ class UringLoop final : public Loop {
         // Without these a timeout would take an operation of its own, and a flood of completions
         // would be lost.
         constexpr unsigned kNeeded = IORING_FEAT_EXT_ARG | IORING_FEAT_NODROP;
-        return (params.features & kNeeded) == kNeeded ? TryRegister() : EINVAL;
+        return (params.features & kNeeded) == kNeeded ? TryCalls() : EINVAL;
       }
       if (error != EINVAL) return error;
     }
     return error;
   }
 
-  // Whether io_uring_register(2), which Enable() needs, is permitted. Returns an errno.
-  int TryRegister() {
+  // Whether io_uring_enter(2), and io_uring_register(2), which Enable() needs, are permitted, too.
+  // Returns an errno.
+  int TryCalls() {
+    // Nothing is asked for; and a ring that is not enabled says EBADFD.
+    if (syscall(__NR_io_uring_enter, ring_.ring_fd, 0, 0, 0, nullptr, 0) < 0 && errno != EBADFD) {
+      return errno;
+    }
     constexpr unsigned kOperations = 1;
     alignas(io_uring_probe)
         std::array<char, sizeof(io_uring_probe) + kOperations * sizeof(io_uring_probe_op)>
@@ -249,7 +254,7 @@ class UringLoop final : public Loop {
     if (enabled_) return;
     if (syscall(__NR_io_uring_register, ring_.ring_fd, IORING_REGISTER_ENABLE_RINGS, nullptr, 0) !=
         0) {
-      // Forbidden since TryRegister(): another mapper finds that out, and takes epoll.
+      // Forbidden since TryCalls(): another mapper finds that out, and takes epoll.
       Log(Severity::kError, "the ring cannot be enabled: %s", ErrorText(errno));
       std::abort();
     }

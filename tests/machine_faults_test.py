@@ -13,10 +13,13 @@ import resource
 import signal
 import socket
 import struct
+import sys
 import time
 import unittest
 
 import harness
+import load
+import startup_test
 from custody_test import Kept, creations, status
 from harness import Mapper
 
@@ -508,6 +511,65 @@ class ShortageTest(FaultCase):
             for connection in idle:
                 connection.close()
         self.check_kept(mapper, before)
+
+
+@harness.ours_only
+class SandboxTest(FaultCase):
+    """Rings are refused to a mapper after they were not to the one before, and the other way round: nobody is lost, nor a lookup."""
+
+    def setUp(self):
+        self.mapper = self.serve(Kept, loop='auto')
+        nodes = self.steady(self.mapper)
+        self.before = creations(self.mapper)
+        if self.loop() != 'io_uring':
+            self.skipTest('no io_uring here')
+        self.load = load.Load(self.mapper.port, nodes)
+
+    def loop(self):
+        return status(self.mapper)['loop'].split()[0]
+
+    def strict(self, first, last):
+        """A program that the mapper starts instead of its own, and that becomes the mapper in a stricter sandbox."""
+        path = os.path.join(self.mapper.directory, f'strict-{first}-{last}')
+        with open(path, 'w') as file:
+            file.write(f'#!{sys.executable} -B\nimport os, sys\nsys.path.insert(0, {os.path.dirname(__file__)!r})\n'
+                       f'import startup_test\nstartup_test.refuse_io_uring({first}, {last})\n'
+                       f'os.execv({harness.EPMD!r}, [{harness.EPMD!r}, *sys.argv[1:]])\n')
+        os.chmod(path, 0o755)
+        return path
+
+    def killed(self, pid):
+        """Waits for the mapper that serves after this process was killed."""
+        own = self.mapper.mapper_pid()
+        os.kill(pid, signal.SIGKILL)
+        harness.wait_until(lambda: len(self.mapper.family() - {pid}) == 2 and status(self.mapper)['running'] and
+                           (pid != own or self.mapper.mapper_pid() != own), lambda: self.mapper.log())
+        self.check_kept(self.mapper, self.before)
+
+    def test_upgrades_and_deaths(self):
+        for first, last in ((startup_test.IO_URING_SETUP, startup_test.IO_URING_REGISTER),
+                            (startup_test.IO_URING_ENTER, startup_test.IO_URING_ENTER)):
+            with self.subTest(first=first), self.load as running:
+                done = self.mapper.upgraded(self.strict(first, last))
+                self.assertEqual(done.returncode, 0, done.stderr + self.mapper.log())
+                self.assertEqual(self.loop(), 'epoll')
+                self.check_kept(self.mapper, self.before)
+                # What it starts has its sandbox.
+                self.assertEqual(self.mapper.upgraded(harness.EPMD).returncode, 0, self.mapper.log())
+                self.assertEqual(self.loop(), 'epoll')
+                self.check_kept(self.mapper, self.before)
+            self.assertEqual(running.failures, [])
+            # The keeper is not in that sandbox.
+            self.killed(self.mapper.mapper_pid())
+            self.assertEqual(self.loop(), 'io_uring')
+
+    def test_keeper_in_the_sandbox(self):
+        self.assertEqual(self.mapper.upgraded(self.strict(startup_test.IO_URING_SETUP, startup_test.IO_URING_REGISTER)).returncode, 0)
+        harness.wait_until(lambda: len(self.mapper.family()) == 2, 'the predecessor has ended')
+        # The mapper starts the next keeper, and that one the next mapper.
+        self.killed(self.mapper.pid)
+        self.killed(self.mapper.mapper_pid())
+        self.assertEqual(self.loop(), 'epoll')
 
 
 if __name__ == '__main__':

@@ -797,8 +797,8 @@ class EndTest(unittest.TestCase):
             mapper.close()
 
 
-# System calls of x86-64; io_uring_enter is between them.
-IO_URING_SETUP, IO_URING_REGISTER = 425, 427
+# System calls of x86-64.
+IO_URING_SETUP, IO_URING_ENTER, IO_URING_REGISTER = 425, 426, 427
 # IORING_SETUP_COOP_TASKRUN, SINGLE_ISSUER and DEFER_TASKRUN: flags of a ring that Linux has since then, or later.
 SINCE_5_19 = 1 << 8 | 1 << 12 | 1 << 13
 
@@ -811,14 +811,14 @@ class _Program(ctypes.Structure):
     _fields_ = [('len', ctypes.c_ushort), ('filter', ctypes.POINTER(_Filter))]
 
 
-def refuse_io_uring(first=IO_URING_SETUP, error=errno.EPERM):
-    """Lets this process's io_uring_setup, or what is called after it, fail, with EPERM as container runtimes do."""
+def refuse_io_uring(first=IO_URING_SETUP, last=IO_URING_REGISTER, error=errno.EPERM):
+    """Lets this process's calls for rings, from the first to the last, fail, with EPERM as container runtimes do with all."""
     load_number, jump_if_at_least, jump_if_above, answer = 0x20, 0x35, 0x25, 0x06
     allow, fail = 0x7FFF0000, 0x00050000 | error
     filters = (_Filter * 5)(
         _Filter(load_number, 0, 0, 0),
         _Filter(jump_if_at_least, 0, 2, first),
-        _Filter(jump_if_above, 1, 0, IO_URING_REGISTER),
+        _Filter(jump_if_above, 1, 0, last),
         _Filter(answer, 0, 0, fail),
         _Filter(answer, 0, 0, allow))
     program = _Program(len(filters), filters)
@@ -843,9 +843,10 @@ class LoopTest(unittest.TestCase):
                     self.assertIn(loop, lines[0])
 
     def test_auto_where_io_uring_is_refused(self):
-        for first in (IO_URING_SETUP, IO_URING_REGISTER):
-            with self.subTest(first=first):
-                self.check_epoll(Mapper(loop='auto', before_exec=lambda f=first: refuse_io_uring(f)))
+        for first, last in ((IO_URING_SETUP, IO_URING_REGISTER), (IO_URING_ENTER, IO_URING_ENTER),
+                            (IO_URING_REGISTER, IO_URING_REGISTER)):
+            with self.subTest(first=first, last=last):
+                self.check_epoll(Mapper(loop='auto', before_exec=lambda f=first, n=last: refuse_io_uring(f, n)))
 
     def test_auto_says_why_it_is_not_io_uring(self):
         for error, why in ((errno.ENOSYS, 'has no io_uring'), (errno.EACCES, 'forbidden'), (errno.ENOMEM, 'RLIMIT_MEMLOCK'),
