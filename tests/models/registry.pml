@@ -8,7 +8,7 @@
  *   here             there
  *   Search           ChainWalk<Segment>, Registry::Impl::Find       chain.h, registry.cc
  *   Register         Registry::Impl::Register, Fill, MakeLive       registry.cc
- *   Claim            ClaimRecord, ClaimFree, Retire                 registry.cc
+ *   Claim            ClaimRecord, FindCandidates, ClaimFree, Retire registry.cc
  *   TakeOff, OnChain TakeOffChain, FindOnChain                      chain.cc
  *   End              Unregister                                     registry.cc
  *   Orphan, Adopt    the same, with TakeUp and EndAmendment         registry.cc, recovery.cc
@@ -16,19 +16,21 @@
  *   Reader           ChainWalk<const Segment>, Lookup, CopyRecord   reader.cc
  *   Opener           Registry::Open, SettleAll                      registry.cc, recovery.cc
  *
- * Left out: amending (as adopting, but from live), departures, overflow blocks (as text).
+ * Left out: amending (as adopting, but from live), departures, overflow blocks (as text), and the
+ * bounds of all loops (kRestartsMax), which are for damaged segments.
  *
- * Checked:
+ * Checked, as assertions:
  *   INV-1  a lookup returns one registration whole, and finds what is live all the while
  *   INV-2  one registration for each name
  *   INV-3  after a crash and recovery all is settled, and names can be registered
  *   INV-4  an operation on an id touches no other registration
  *   INV-5  creations of a name grow
+ * and as formulas, at the end of this file, that all comes to an end.
  *
  * Two records, which hold names 1 and 2 in any states to begin with; name 3 takes one over. Sizes
- * (tools/model): OPS_1 and OPS_2 of the two writers, READERS, CRASH, and ACTS, a mask of what writers
- * do. Seeded bugs, which must be found: BUG_VERSION, BUG_MARK, BUG_FLOOR, BUG_HEAD,
- * BUG_STATE_CHECK, BUG_SETTLE, BUG_SETTLE_ONCE.
+ * (tools/model): OPS_1 and OPS_2 of the two writers, READERS, CRASH, STALL, and ACTS, a mask of what
+ * writers do. Seeded bugs, which must be found: BUG_VERSION, BUG_MARK, BUG_FLOOR, BUG_HEAD,
+ * BUG_STATE_CHECK, BUG_SETTLE, BUG_SETTLE_ONCE; and those that only a formula finds.
  */
 #define RECORDS 2
 #define NAMES 3
@@ -44,6 +46,10 @@
 #endif
 #ifndef CRASH
 #define CRASH 1
+#endif
+/* The writer that may stop for ever, alive, after each of its changes: a stopped process. 0: none */
+#ifndef STALL
+#define STALL 0
 #endif
 /* 1 register, 2 unregister, 4 orphan, 8 adopt */
 #ifndef ACTS
@@ -93,6 +99,7 @@ byte creation_floor = 1;
 #define PLACES (WRITERS + 2)
 bool dead[PLACES];
 byte writers_done;
+bool is_done[PLACES];
 
 /* What is true, for the checks only: changed in the same step as what makes it true. */
 byte live_id[NAMES + 1];
@@ -100,7 +107,11 @@ byte epoch[NAMES + 1];
 byte creation_last[NAMES + 1];
 
 /* Where a writer may die. */
+#if STALL
+#define DIE if :: is_mortal -> goto dying :: may_stall -> goto end_stalled :: true fi
+#else
 #define DIE if :: is_mortal -> goto dying :: true fi
+#endif
 /* One compare-and-swap, and one store. */
 #define CAS(word, old, new, ok) \
   d_step { if :: word == (old) -> word = (new); ok = 1 :: else -> ok = 0 fi }; \
@@ -124,7 +135,7 @@ inline BecameEnded(i, wanted) {
 
 /* Variables of a writer. */
 #define WRITER_LOCALS                                                                    \
-  bool is_mortal;                                                                        \
+  bool is_mortal, may_stall;                                                             \
   byte result, at_name, seen_id, want_id, slot;                                          \
   byte anchor, i, fresh, target, settling, wanted_cre;                                   \
   short av, hv, at, nx, st, owned, old;                                                  \
@@ -282,7 +293,11 @@ inline Search() {
                     :: KIND(st) == CLAIMED && link[anchor] == av ->
                        if
                        :: dead[OWNER(st)] -> settling = slot; Settle(); result = CHANGED
+#ifdef BUG_WAIT
+                       :: else -> result = CHANGED
+#else
                        :: else -> result = TAKEN
+#endif
                        fi
                     :: KIND(st) == FREE && link[anchor] == av -> result = CHANGED
                     fi
@@ -367,7 +382,11 @@ inline Register() {
      :: result == ABSENT && fresh == RECORDS ->
         Claim();
         if
+#ifdef BUG_FULL_WAITS
+        :: fresh == RECORDS -> skip
+#else
         :: fresh == RECORDS -> result = 0; break
+#endif
         :: else ->
            /* hash and name */
            STORE(name[fresh], at_name);
@@ -504,7 +523,7 @@ inline Act() {
 proctype Writer(byte me) {
   WRITER_LOCALS;
   byte ops;
-  is_mortal = CRASH && me == 1;
+  d_step { is_mortal = CRASH && me == 1; may_stall = STALL == me };
   do
   :: ops < (me == 1 -> OPS_1 : OPS_2) -> Act(); ops++
   :: else -> break
@@ -514,7 +533,11 @@ dying:
   /* The kernel gives its place back. */
   dead[me] = 1;
 over:
-  writers_done++
+  atomic { is_done[me] = 1; writers_done++; goto gone };
+end_stalled:
+  false;
+gone:
+  skip
 }
 
 #define AllFound() (IS_FOUND(KIND(state[0])) && IS_FOUND(KIND(state[1])))
@@ -560,6 +583,9 @@ inline SettleAll() {
      /* And look again: others may have moved it on before. */
      :: IS_OWNED(KIND(st)) && dead[OWNER(st)] -> Settle()
 #endif
+#ifdef BUG_OPEN_WAITS
+     :: IS_OWNED(KIND(st)) && !dead[OWNER(st)] -> skip
+#endif
      :: else -> settling++
      fi
   od;
@@ -571,8 +597,10 @@ inline SettleAll() {
 proctype Opener() {
   WRITER_LOCALS;
   byte me = WRITERS + 1;
+end:
   dead[1] || writers_done == WRITERS;
   SettleAll();
+end_settled:
   writers_done == WRITERS;
   CheckSettled();
   if :: at_name = 1 :: at_name = 2 :: at_name = 3 fi;
@@ -580,8 +608,10 @@ proctype Opener() {
   /* INV-3: none is lost, none is stuck. */
   assert(live_id[at_name] != 0 || AllFound());
   CheckSettled();
+  is_done[me] = 1;
   goto over;
 dying:
+end_stalled:
   assert(false);
 over:
   skip
@@ -666,3 +696,19 @@ init {
     do :: n == READERS -> break :: else -> run Reader(); n++ od
   }
 }
+
+/* Whoever is able to go on does so at some time (weak fairness); who has stopped is not, and who is
+   dead. */
+#define IS_OF_DEAD(i) (IS_OWNED(KIND(state[i])) && dead[OWNER(state[i])])
+
+/* INV-3: nobody waits for another one. The operations of writer 2 end, wherever writer 1 has died
+   or stopped. BUG_WAIT: a record that somebody is at is looked at again until it is settled. */
+ltl lockfree { <> is_done[2] }
+
+/* INV-3: what a dead writer was at is settled by whoever opens the registry, even when another
+   writer has stopped. BUG_OPEN_WAITS: who opens it waits for those that live. */
+ltl settled { [] (dead[1] -> <> [] (!IS_OF_DEAD(0) && !IS_OF_DEAD(1))) }
+
+/* INV-3: after a death and a recovery a name is registered, or refused because all records are
+   taken. BUG_FULL_WAITS: who finds none looks again. */
+ltl recovers { [] (dead[1] -> <> is_done[WRITERS + 1]) }

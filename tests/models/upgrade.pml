@@ -1,30 +1,34 @@
 /*
  * The conversation of an upgrade (daemon/upgrade.h), with the keeper as the store (daemon/keeper.cc):
- * OLD hands over to NEW, which it has started; any of the three may die at any step, at most DEATHS
- * of them. A keeper that loses its mapper starts NEXT.
+ * OLD hands over to NEW, which it has started; any of them may die at any step, at most DEATHS of
+ * them, and NEW may hang until it has told the keeper. A keeper that loses its mapper starts NEXT,
+ * and a mapper that loses its keeper starts another.
  *
  *   here      there
- *   Old       Upgrade::Begin, Continue, HandOver, Cancel; Mapper::Serve, Leave
+ *   Old       Upgrade::Begin, Continue, HandOver, Cancel; Mapper::Serve, Leave, StoreNew
  *   New       Succession; Mapper::Start; Store::TakeOver
- *   Keeper    Keeper::OnLink, OnMessage, OnMapperEnd, StartMapper
+ *   Keeper    Keeper::OnLink, OnMessage, OnMapperEnd, StartMapper; Mapper::OnStoreLink, ReplaceKeeper
  *   messages  upgrade.h; READY to OLD is the commit, MAINPID the one to the keeper
  *
  * A message is not lost, but nothing can be sent to who is dead. Who waits learns that the other
  * one is dead after all that it said; a timeout may come at any time. Connection C was registered
- * before; L registers with a request that OLD has accepted, after the commit.
+ * before, perhaps so lately that it is not stored yet (kGatherMs); L registers with a request that
+ * OLD has accepted, after the commit. Their nodes stay.
  *
- * Checked:
+ * Checked, as assertions:
  *   INV-8   as long as one of them lives, one that lives has the listening sockets open
  *   INV-10  OLD gives nothing up before the commit: when there is none, it serves again, with all;
- *           nothing is left behind after it: who serves in the end has C and, if it is NEW, L
+ *           nothing is left behind after it: who serves in the end has C, if it was stored, and, if
+ *           it is NEW, L
  *   alone   OLD writes to the registry neither while NEW may (it may be migrating it), nor beside
  *           a mapper that the keeper has started
  *   end     as long as the keeper lives, or OLD and NEW both do, somebody serves in the end
+ * and as formulas, at the end of this file, what goes on for ever.
  *
  * Seeded bugs, which must be found: BUG_EARLY_CLOSE (OLD closes its sockets before the commit),
  * BUG_RESUME (OLD serves on after a commit), BUG_NO_KILL (OLD serves again while NEW lives),
  * BUG_UNHEARD (a commit said just when time was up is not listened to), BUG_NOT_TOLD (NEW serves
- * though the keeper starts another).
+ * though the keeper starts another); and those that only a formula finds.
  */
 #ifndef DEATHS
 #define DEATHS 2
@@ -42,16 +46,20 @@ chan to_old = [4] of { mtype };
 chan to_new = [4] of { mtype };
 chan to_keeper = [2] of { mtype };
 bool is_link_open = 1;    /* OLD's end of the one to NEW */
-bool keeper_reads = 1;    /* of the link to the mapper */
+bool keeper_reads = 1;    /* of the link to the mapper, which OLD and NEW share */
+bool keeper_has_died;     /* the one at that link */
 bool is_too_late;         /* the keeper has said so there */
 
 bool alive[4];
-byte deaths;
+byte deaths_left;
+bool nobody_dies;         /* but of the upgrade itself */
 bool listens[4];          /* has the listening sockets open */
 bool serves[4];           /* accepts from them, and writes to the registry */
 bool owns_registry;       /* NEW does: OLD has said so */
 bool has_c[4];            /* holds connection C */
 bool has_l[4];
+bool c_was_stored;
+bool l_is_registered;
 bool l_is_passed;
 byte followed = OLD;      /* whom the keeper takes for the mapper */
 
@@ -66,7 +74,7 @@ inline Die(who) {
 #define STEP(who)                                                          \
   if                                                                       \
   :: !alive[who] -> goto gone                                              \
-  :: d_step { alive[who] && deaths < DEATHS -> deaths++ }; Die(who); goto gone \
+  :: d_step { alive[who] && deaths_left > 0 -> deaths_left-- }; Die(who); goto gone \
   :: alive[who]                                                            \
   fi
 #define SEND(from, to, channel, message, otherwise)                        \
@@ -76,13 +84,30 @@ inline Die(who) {
   :: !alive[from] -> goto gone                                             \
   fi
 
+#define MAY_DIE() if :: true :: d_step { deaths_left > 0 -> deaths_left-- }; goto gone fi
+/* StoreNew, of OLD. */
+#define STORE_C()                                                                  \
+  d_step {                                                                         \
+    if                                                                             \
+    :: alive[OLD] && alive[KEEPER] && keeper_reads -> has_c[KEEPER] = 1; c_was_stored = 1 \
+    :: else                                                                        \
+    fi                                                                             \
+  }
+/* NEW goes on, or does nothing more. */
+#define OR_HANG() if :: true :: true -> goto end_hung fi
+
 proctype Old() {
   mtype said;
-  /* Continue: waits for PREPARED. */
+  /* Continue: waits for PREPARED, and serves. */
   do
   :: to_old ? said -> break
   :: !alive[NEW] && empty(to_old) -> goto failed
+#ifdef BUG_UNPREPARED
+  :: true -> skip
+#else
   :: true -> goto failed
+#endif
+  :: alive[OLD] && !c_was_stored && keeper_reads -> STORE_C()
   od;
   STEP(OLD);
   /* HandOver. */
@@ -98,7 +123,11 @@ proctype Old() {
   do
   :: to_old ? said -> if :: said == READY -> goto leave :: else fi
   :: !alive[NEW] && empty(to_old) -> goto failed
+#ifdef BUG_PATIENT
+  :: true -> skip
+#else
   :: true -> goto failed
+#endif
   od;
 
 failed:
@@ -109,9 +138,9 @@ failed:
 #endif
   STEP(OLD);
 #ifndef BUG_UNHEARD
-  /* What it had said before counts. */
+  /* What it had said before counts. The keeper may have heard of it and listen to NEXT only. */
   do
-  :: to_old ? said -> if :: said == READY -> goto leave :: else fi
+  :: to_old ? said -> if :: said == READY -> nobody_dies = 0; goto leave :: else fi
   :: empty(to_old) -> break
   od;
 #endif
@@ -119,31 +148,43 @@ failed:
   /* Restore, ResumeWorkers. */
   assert(listens[OLD] && has_c[OLD]); /* INV-10 */
   d_step { is_link_open = 0; serves[OLD] = 1 };
-  goto gone;
+  STEP(OLD);
+  STORE_C();
+  /* For as long as it lives. */
+end:
+  if
+  :: !alive[OLD] -> goto gone
+  :: d_step { alive[OLD] && deaths_left > 0 -> deaths_left-- }; Die(OLD); goto gone
+  fi;
 
 leave:
   STEP(OLD);
 #ifdef BUG_RESUME
   serves[OLD] = 1;
 #endif
-  /* Drain: what was accepted is still answered. StoreNew: Pass() and the store. */
-  has_l[OLD] = 1;
+  STORE_C();
   STEP(OLD);
-  if :: alive[KEEPER] && keeper_reads -> has_l[KEEPER] = 1 :: else fi;
-  /* Had it died before, L would be an orphan (custody.h). */
+  /* AwaitServing, while the workers drain: what was accepted is still answered. */
+  do
+  :: to_old ? said -> if :: said == SERVING -> break :: else fi
+  :: !alive[NEW] && empty(to_old) -> break
+  :: true -> break
+  od;
+  STEP(OLD);
+  d_step { has_l[OLD] = 1; l_is_registered = 1 };
+  STEP(OLD);
+#ifndef BUG_FORGOTTEN
+  /* StoreNew, when the workers have ended: Pass() and the store. Had it died before, L would be an
+     orphan (custody.h). */
   if
   :: atomic { alive[OLD] && alive[NEW] -> to_new ! LATE; l_is_passed = 1 }
   :: !alive[NEW]
   :: !alive[OLD] -> goto gone
   fi;
   STEP(OLD);
-  /* AwaitServing. */
-  do
-  :: to_old ? said -> if :: said == SERVING -> break :: else fi
-  :: !alive[NEW] && empty(to_old) -> break
-  :: true -> break
-  od;
-  skip;
+  d_step { if :: alive[OLD] && alive[KEEPER] && keeper_reads -> has_l[KEEPER] = 1 :: else fi };
+  STEP(OLD);
+#endif
   Die(OLD);
 gone:
   skip
@@ -151,6 +192,7 @@ gone:
 
 proctype New() {
   mtype said;
+  OR_HANG();
   STEP(NEW);
   SEND(NEW, OLD, to_old, PREPARED, goto ends);
   do
@@ -166,19 +208,21 @@ proctype New() {
   STEP(NEW);
   /* Opens the registry, and migrates it. */
   d_step { if :: alive[NEW] -> owns_registry = 1 :: else fi };
+  OR_HANG();
   STEP(NEW);
   /* Succession::Commit. */
   SEND(NEW, OLD, to_old, READY, goto ends);
+  OR_HANG();
   STEP(NEW);
   /* Store::TakeOver. */
   if
-  :: atomic { alive[NEW] && alive[KEEPER] && keeper_reads -> to_keeper ! MAINPID }
+  :: atomic { alive[NEW] && keeper_reads -> to_keeper ! MAINPID }
 #ifdef BUG_NOT_TOLD
   :: alive[NEW] && !keeper_reads
 #else
   :: alive[NEW] && !keeper_reads && is_too_late -> goto ends
 #endif
-  :: alive[NEW] && !alive[KEEPER] && !is_too_late
+  :: alive[NEW] && keeper_has_died && !is_too_late
   :: !alive[NEW] -> goto gone
   fi;
   STEP(NEW);
@@ -190,6 +234,9 @@ proctype New() {
   :: to_new ? said -> d_step { if :: said == LATE && alive[NEW] -> has_l[NEW] = 1 :: else fi }
   :: (!alive[OLD] || !alive[NEW]) && empty(to_new) -> goto gone
   od;
+end_hung:
+  !alive[NEW];
+  goto gone;
 ends:
   Die(NEW);
 gone:
@@ -201,26 +248,57 @@ proctype Keeper() {
 end:
   do
   :: to_keeper ? said -> followed = NEW
-  :: d_step { alive[KEEPER] && deaths < DEATHS -> deaths++ }; Die(KEEPER); goto gone
+  :: d_step { alive[KEEPER] && deaths_left > 0 -> deaths_left-- }; goto gone
   :: followed != NOBODY && !alive[followed] && empty(to_keeper) ->
      /* OnMapperEnd. Whoever has not said by now that it is the mapper is told that it is too late. */
      keeper_reads = 0;
-     STEP(KEEPER);
+     MAY_DIE();
      if
      :: to_keeper ? said -> Die(NEW)
      :: empty(to_keeper)
      fi;
-     STEP(KEEPER);
+     MAY_DIE();
      is_too_late = 1;
-     STEP(KEEPER);
+     MAY_DIE();
      /* StartMapper. NEXT has what the keeper holds from its first moment on. */
      d_step {
-       followed = NOBODY;
-       alive[NEXT] = 1; listens[NEXT] = 1; has_c[NEXT] = has_c[KEEPER]; serves[NEXT] = 1
+       followed = NEXT;
+       alive[NEXT] = 1; listens[NEXT] = 1; has_c[NEXT] = has_c[KEEPER]; has_l[NEXT] = has_l[KEEPER];
+       serves[NEXT] = 1
      }
   od;
 gone:
-  skip
+  skip;
+  d_step {
+    alive[KEEPER] = 0; listens[KEEPER] = 0; has_c[KEEPER] = 0; has_l[KEEPER] = 0;
+    keeper_reads = 0; keeper_has_died = 1;
+    do :: nempty(to_keeper) -> to_keeper ? said :: empty(to_keeper) -> break od
+  };
+  /* OnStoreLink, ReplaceKeeper: a mapper that serves starts another, and has it hold all. OLD gives
+     an upgrade up that is under way. */
+end_without:
+  if
+  :: d_step { serves[OLD] && !is_link_open -> followed = OLD }
+  :: d_step { serves[NEW] -> followed = NEW }
+  :: d_step { serves[NEXT] -> followed = NEXT }
+  fi;
+  d_step {
+    if
+    :: alive[followed] ->
+       alive[KEEPER] = 1; listens[KEEPER] = 1;
+       has_c[KEEPER] = has_c[followed]; has_l[KEEPER] = has_l[followed]
+    :: else
+    fi
+  };
+  if :: alive[KEEPER] -> goto end :: else -> goto end_without fi
+}
+
+/* NEXT serves for as long as it lives. */
+proctype Fate() {
+end:
+  do
+  :: d_step { alive[NEXT] && deaths_left > 0 -> deaths_left-- }; Die(NEXT)
+  od
 }
 
 /* At any moment. */
@@ -246,14 +324,41 @@ proctype End() {
   fi;
   assert(!serves[OLD] || has_c[OLD]);
   assert(!serves[NEW] || (has_c[NEW] && (has_l[NEW] || !l_is_passed)));
-  assert(!serves[NEXT] || has_c[NEXT])
+  assert(!serves[NEXT] || has_c[NEXT] || !c_was_stored)
 }
 
 init {
   d_step {
     alive[OLD] = 1; listens[OLD] = 1; serves[OLD] = 1; has_c[OLD] = 1;
     alive[NEW] = 1; listens[NEW] = 1;
-    alive[KEEPER] = 1; listens[KEEPER] = 1; has_c[KEEPER] = 1
+    alive[KEEPER] = 1; listens[KEEPER] = 1
   };
-  atomic { run Old(); run New(); run Keeper(); run Watch(); run End() }
+  if
+  :: d_step { has_c[KEEPER] = 1; c_was_stored = 1 }
+  :: true
+  fi;
+  do :: deaths_left < DEATHS -> deaths_left++ :: break od;
+  nobody_dies = (deaths_left == 0);
+  atomic { run Old(); run New(); run Keeper(); run Fate(); run Watch(); run End() }
+}
+
+/* Whoever is able to go on does so at some time (weak fairness); a hung process is not. */
+#define SOMEBODY_SERVES (serves[OLD] || serves[NEW] || serves[NEXT])
+#define HELD(has) (has[OLD] || has[NEW] || has[NEXT] || has[KEEPER])
+
+/* P3: requests never wait for ever, whoever dies or hangs, unless all die who could help.
+   BUG_PATIENT: OLD, whose workers pause, waits for the commit as long as NEW lives. */
+ltl serving { [] <> (SOMEBODY_SERVES || !(alive[OLD] || alive[KEEPER])) }
+
+/* An upgrade ends: OLD is gone, or it serves and another may begin. BUG_UNPREPARED: the same wait
+   for PREPARED, while OLD serves. */
+ltl over { <> [] (!alive[OLD] || (serves[OLD] && !is_link_open)) }
+
+/* When nobody dies but NEW before it has committed, each registered connection is held by somebody
+   at any moment, and by the store in the end. BUG_FORGOTTEN: OLD stores no more when its workers
+   have ended. */
+ltl kept {
+  [] (nobody_dies ->
+      HELD(has_c) && (!l_is_registered || HELD(has_l)) &&
+      <> (!nobody_dies || (has_c[KEEPER] && (!l_is_registered || has_l[KEEPER]))))
 }
