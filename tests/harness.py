@@ -101,9 +101,9 @@ def clean_environment(**changes):
            if not key.startswith(('ERL_', 'ERTS_', 'RELEASE_', 'ELIXIR_ERL', 'LISTEN_')) and
            key not in ('NOTIFY_SOCKET', 'RUNTIME_DIRECTORY', 'JOURNAL_STREAM')}
     env.update({key: str(value) for key, value in changes.items()})
-    # What is preloaded into all (allow_list.py) is, with what a test wants of its own.
+    # What is preloaded into all (allow_list.py) is, and starts after what a test wants of its own.
     if 'LD_PRELOAD' in changes and 'LD_PRELOAD' in os.environ:
-        env['LD_PRELOAD'] += ':' + os.environ['LD_PRELOAD']
+        env['LD_PRELOAD'] = os.environ['LD_PRELOAD'] + ':' + env['LD_PRELOAD']
     return env
 
 
