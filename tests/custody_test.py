@@ -857,7 +857,9 @@ class FaultTest(CustodyCase):
         states = {node['state'] for node in json.loads(epmdctl(mapper, '--json', 'list').stdout)}
         self.assertEqual(states, {'live'}, what)
         # Also when all have died who knew: somebody waits for it.
-        self.assertIn(status(mapper)['last_upgrade']['outcome'], ('succeeded', 'failed'), what)
+        # Nothing is read while it is being written.
+        outcome = harness.wait_until(lambda: (status(mapper)['last_upgrade'] or {}).get('outcome'), f'{what}: an outcome')
+        self.assertIn(outcome, ('succeeded', 'failed'), what)
 
     def test_who_stops_is_killed(self):
         for point in self.POINTS:
