@@ -183,6 +183,14 @@ TEST(ClientTest, NobodyListens) {
   EXPECT_EQ(ErrnoOf(absl::UnknownError("of no system call")), 0);
 }
 
+TEST(ClientTest, WhereNobodyCanBe) {
+  EXPECT_TRUE(absl::IsInvalidArgument(Client("", 1).Lookup("hare").status()));
+  // An address of all hosts is none of a connection.
+  const absl::Status status = Client("255.255.255.255", 1).Lookup("hare").status();
+  EXPECT_TRUE(absl::IsUnavailable(status)) << status;
+  EXPECT_NE(ErrnoOf(status), 0);
+}
+
 TEST(ClientTest, Resets) {
   const OtherSide other("", OtherSide::End::kReset);
   const absl::Status status = other.client().Lookup("hare").status();

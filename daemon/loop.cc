@@ -12,10 +12,6 @@ absl::StatusOr<std::unique_ptr<Loop>> Loop::Create(LoopKind kind, const Options&
   return kind == LoopKind::kIoUring ? CreateUringLoop(options) : CreateEpollLoop(options);
 }
 
-std::string_view LoopKindName(LoopKind kind) {
-  return kind == LoopKind::kIoUring ? "io_uring" : "epoll";
-}
-
 std::optional<absl::Span<const std::byte>> ReceiveNow(int fd, absl::Span<std::byte> buffer) {
   ssize_t received;
   do {

@@ -23,7 +23,6 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
-#include <string_view>
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
@@ -95,8 +94,6 @@ class Loop {
   // Makes a Run() that waits, or else the next one, return. From any thread.
   virtual void Wake() = 0;
 };
-
-std::string_view LoopKindName(LoopKind kind);
 
 // What has arrived on a connection, in `buffer`. No bytes: its end, or an error. Nothing: none have
 // arrived, or the kernel has no memory for them just now.

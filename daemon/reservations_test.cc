@@ -78,6 +78,15 @@ TEST(ReservationsTest, GoesOnAfterAnError) {
   EXPECT_EQ(UidFor(reservations, "rabbit"), 1u);
 }
 
+TEST(ReservationsTest, OneMoreThanThereIsRoomFor) {
+  std::vector<std::string> values;
+  for (size_t i = 0; i < kReservationsMax; ++i) values.push_back(absl::StrCat("node", i, "=1"));
+  Reservations reservations;
+  ASSERT_TRUE(reservations.Read(values).ok());
+  values.emplace_back("hare=1");
+  EXPECT_THAT(ErrorOf(values), HasSubstr("one more than"));
+}
+
 TEST_F(FileTest, HasOneALine) {
   Reservations reservations;
   const absl::Status status =

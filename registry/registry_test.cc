@@ -858,6 +858,25 @@ TEST_F(RegistryTest, Inv6AReaderAsksWhoseTheFileIs) {
   EXPECT_FALSE(is_read());
 }
 
+TEST_F(RegistryTest, AReaderMayPassThroughADirectoryThatItMayNotList) {
+  if (geteuid() != 0) GTEST_SKIP() << "needs root";
+  Open(16);
+  const auto is_read_by_alice = [&] {
+    const pid_t child = fork();
+    if (child == 0) {
+      std::string error;
+      _exit(setuid(64101) == 0 && Reader::Open(path_, error) != nullptr ? 0 : 1);
+    }
+    int status = -1;
+    EXPECT_EQ(waitpid(child, &status, 0), child);
+    return status == 0;
+  };
+  ASSERT_EQ(chmod(directory_, 0711), 0);
+  EXPECT_TRUE(is_read_by_alice());
+  ASSERT_EQ(chmod(directory_, 0700), 0);
+  EXPECT_FALSE(is_read_by_alice());
+}
+
 TEST_F(RegistryTest, ALockThatOthersMayOpenIsRefused) {
   Open(16);
   const std::string lock = path_ + ".lock";

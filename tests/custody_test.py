@@ -227,6 +227,25 @@ class UpgradeTest(CustodyCase):
             connection.close()
             self.assertEqual(harness.alive2_result(reply)[0], 1)
 
+    @unittest.skipIf(harness.LOOP == 'epoll', 'starts with a ring')
+    def test_to_another_loop_and_back(self):
+        """The loops want listening sockets of different kinds, and both mappers have the same ones for a moment."""
+        mapper = self.kept(args=['-workers', '2'])
+        nodes = self.register(mapper, 20)
+        before = creations(mapper)
+        with load.Load(mapper.port, nodes) as running:
+            for loop in ('epoll', 'io_uring') * 3:
+                other = self.copy_of(mapper.directory, f'#!/bin/sh\nexec "{harness.EPMD}" "$@" -loop {loop}\n')
+                done = mapper.upgraded(other)
+                self.assertEqual(done.returncode, 0, done.stdout + done.stderr + mapper.log())
+                self.assertEqual(status(mapper)['loop'], loop)
+            # And one that does not come to serve leaves the sockets as it wants them.
+            done = mapper.upgraded(self.copy_of(
+                mapper.directory, f'#!/bin/sh\nulimit -n 50\nexec "{harness.EPMD}" "$@" -loop epoll\n'))
+            self.assertEqual(done.returncode, 1, done)
+        self.assertEqual(running.failures, [])
+        self.check_kept(mapper, before)
+
     def test_broken_programs_are_rolled_back(self):
         mapper = self.kept()
         nodes = self.register(mapper, 50)

@@ -469,6 +469,9 @@ class DaemonTest(TemporaryDirectoryTest):
             client = harness.Client(port)
             node, _ = client.register(b'node')
             self.assertIsNotNone(client.lookup(b'node'))
+            refused, reply = client.alive2(b'node')
+            refused.close()
+            self.assertEqual(harness.alive2_result(reply)[0], 1)
             node.close()
             client.wait_gone(b'node')
         finally:
