@@ -887,7 +887,7 @@ TEST_F(RegistryTest, ALockThatOthersMayOpenIsRefused) {
     EXPECT_NE(message.find(reason), std::string::npos) << message;
     EXPECT_NE(message.find(lock), std::string::npos) << message;
   };
-  for (const mode_t mode : {0660, 0606, 0644}) {
+  for (const mode_t mode : {0660U, 0606U, 0644U}) {
     ASSERT_EQ(chmod(lock.c_str(), mode), 0);
     refused("may open");
   }
