@@ -5,8 +5,8 @@
 //   launch.links.emplace_back("EVERMAP_KEEPER", link_fd);
 //   absl::StatusOr<pid_t> pid = Start(launch);
 //
-// Where there are many, pass them in ascending order: then none has to be moved out of another's way,
-// which takes a free number above all of them for each that is.
+// Where there are many, pass them in ascending order: then none has to be moved out of another's
+// way, which takes a free number above all of them for each that is.
 //
 // Links are further descriptors, put behind the others and counted in LISTEN_FDS; the variable of
 // that name says which number one has.
