@@ -92,7 +92,8 @@ void Worker::Serve() {
 void Worker::Stop() {
   if (shared_.has_successor.load(std::memory_order_acquire)) {
     absl::SleepFor(kSuccessorLead);
-    // Of this thread; fails nowhere, and would only cost others a little time.
+    // Of this thread. Where it is not permitted, as in the systemd unit, it costs others a little
+    // time.
     setpriority(PRIO_PROCESS, 0, kLeavingNice);
   }
   loop_->Stop();
