@@ -7,8 +7,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "daemon/fault.h"
-
 // glibc 2.36's header does not say that its functions are C's.
 extern "C" {
 #include <sys/pidfd.h>

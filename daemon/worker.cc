@@ -124,7 +124,10 @@ void Worker::Drain(int64_t drain_ms) {
   // A connection that was accepted while accepting was being stopped counts as well.
   while (loop_->IsAccepting() || connections_.first() != kNoConnection || !wanted_lists_.empty()) {
     const int64_t left_ms = deadline_ms - MonotonicMs();
-    if (left_ms <= 0 && !loop_->IsAccepting()) return;
+    if (left_ms <= 0 && !loop_->IsAccepting()) {
+      AnswerLists();
+      return;
+    }
     Turn(std::max<int64_t>(left_ms, 1));
   }
 }
@@ -616,6 +619,8 @@ void Worker::AnswerLater(uint32_t number, List list) {
   connections_.ClearDeadline(number);
   if (wanted_lists_.empty()) lists_due_ms_ = MonotonicMs() + kListWaitMs;
   wanted_lists_.push_back({number, list, turn_bytes_ns_});
+  // These could not be ended to make room for others.
+  if (IsDescriptorTableFull(connections_[number].fd)) lists_due_ms_ = 0;
 }
 
 void Worker::AnswerLists() {

@@ -175,8 +175,8 @@ class Worker final : private LoopHandler {
   bool IsHeld(uint32_t slot, uint64_t id);
   void Refuse(uint32_t number, const protocol::Alive2Request& request);
   // NAMES and DUMP take longest, by far with many nodes, and are answered when nothing else is to
-  // be done: a lookup waits for no more than one text of each, however many ask for them, and these
-  // share it.
+  // be done. A lookup waits for no more than one text of each to be made, however many ask for
+  // them, and for these to be sent it.
   enum class List : uint8_t { kNames, kDump };
   void AnswerLater(uint32_t number, List list);
   void AnswerLists();
