@@ -2,6 +2,7 @@
 // loop is a script; the sockets are real ones of loopback, so that the worker's own calls do what
 // they do. At the end every connection is closed and every registration ended.
 #include <netinet/in.h>
+#include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -31,7 +32,6 @@ namespace {
 
 constexpr uint32_t kDescriptorsMax = 512;
 constexpr uint32_t kConnectionsMax = 8;
-constexpr uint32_t kSources = 60'000;
 constexpr int kListener = 0;  // is never accepted from: the script does
 
 // Two ends of a TCP connection over loopback.
@@ -48,18 +48,22 @@ std::pair<OwnedFd, OwnedFd> Connect() {
   sockaddr_storage address = {};
   socklen_t size = sizeof(address);
   getsockname(listener, reinterpret_cast<sockaddr*>(&address), &size);
+  // Without the fuzzer's alarm, which says that an input takes too long: a connect(2) that it
+  // interrupts would have to be awaited.
+  sigset_t alarm;
+  sigemptyset(&alarm);
+  sigaddset(&alarm, SIGALRM);
+  sigprocmask(SIG_BLOCK, &alarm, nullptr);
   OwnedFd client(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  // Closing resets, so that no port waits in TIME_WAIT.
-  const linger reset = {1, 0};
-  setsockopt(client.get(), SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
-  // Where the worker closes first, it does: each comes from another address, 127.1.0.1 and on.
-  static uint32_t connections = 0;
-  sockaddr_in source = {};
-  source.sin_family = AF_INET;
-  source.sin_addr.s_addr = htonl(0x7f010001 + connections++ % kSources);
-  Require(bind(client.get(), reinterpret_cast<const sockaddr*>(&source), sizeof(source)) == 0);
   Require(connect(client.get(), reinterpret_cast<const sockaddr*>(&address), size) == 0);
-  return {std::move(client), OwnedFd(accept4(listener, nullptr, nullptr, SOCK_CLOEXEC))};
+  sigprocmask(SIG_UNBLOCK, &alarm, nullptr);
+  OwnedFd server(accept4(listener, nullptr, nullptr, SOCK_CLOEXEC));
+  // Closing resets, whoever does it first, so that no port waits in TIME_WAIT.
+  const linger reset = {1, 0};
+  for (const OwnedFd* end : {&client, &server}) {
+    Require(setsockopt(end->get(), SOL_SOCKET, SO_LINGER, &reset, sizeof(reset)) == 0);
+  }
+  return {std::move(client), std::move(server)};
 }
 
 class ScriptedLoop final : public Loop {
