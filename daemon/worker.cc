@@ -377,10 +377,10 @@ void Worker::Answer(uint32_t number, absl::Span<const std::byte> body) {
     return;
   }
   Delay(shared_.options.delay_write);
+  const size_t put_off = wanted_lists_.size();
   std::visit([&](const auto& decoded) { Answer(number, decoded); }, *request);
-  // Lists are counted when they are answered.
-  if (wanted_lists_.empty() || wanted_lists_.back().connection != number)
-    CountLatency(turn_bytes_ns_);
+  // A list is counted when it is answered.
+  if (wanted_lists_.size() == put_off) CountLatency(turn_bytes_ns_);
 }
 
 void Worker::CountLatency(int64_t begin_ns) {
