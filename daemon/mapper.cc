@@ -55,11 +55,16 @@ constexpr int64_t kGatherMs = 2;
 // How long a store that cannot take more is left alone, and a dead keeper before the next.
 constexpr int64_t kStorePauseMs = 50;
 constexpr int64_t kKeeperPauseMs = 1000;
-// How often, and how long, a mapper with sockets of an earlier one looks whether connections wait
-// in vain: first after a short pause, which then doubles up to the long one.
+// How long a mapper with sockets of an earlier one looks for what that one, which may still be
+// about to end, has left undone; and how long again when it has ended.
+constexpr int64_t kEarlierMapperMs = 60'000;
+// How often it looks whether connections wait in vain: first after a short pause, which then
+// doubles up to the long one.
 constexpr int64_t kAcceptCheckPauseMinMs = 10;
 constexpr int64_t kAcceptCheckPauseMaxMs = 1'000;
-constexpr int64_t kAcceptCheckForMs = 60'000;
+// How often it looks for registrations that nobody watches, and how long one has none who does:
+// more than an earlier mapper takes to pass one on.
+constexpr int64_t kUnwatchedCheckMs = 2 * kLeaveDrainMs;
 // How long the main thread pauses when the kernel has no memory for poll(2).
 constexpr absl::Duration kMemoryPause = absl::Milliseconds(10);
 // How long a mapper that cannot start stays all the same, under systemd.
@@ -197,6 +202,8 @@ class Mapper final : private Upgrade::Host {
   void TakeConnections(std::vector<OwnedFd> connections);
   void TakeConnection(OwnedFd connection, const Places& places);
   Places FindPlaces();
+  // Of these, what has no connection here becomes an orphan.
+  void OrphanUnwatched(const Places& places);
   void RecordStatus();
 
   // The main thread, while the workers serve. Returns when the mapper is to leave.
@@ -206,10 +213,15 @@ class Mapper final : private Upgrade::Host {
   bool OnSignal();
   void OnStoreLink(short events);
   void OnTimers();
+  // Plans the two checks below.
+  void LookAfterEarlier();
   // An earlier mapper's ring waits for connections until the kernel has taken it apart, which may
   // be some time after its process has died. A connection for which the kernel woke that one waits
   // until somebody looks.
   void CheckAccepting(int64_t now_ms);
+  // An earlier mapper that registers a node while it leaves, and dies before it has passed it on,
+  // leaves a registration of which nobody sees the end.
+  void CheckUnwatched(int64_t now_ms);
   // False when nobody serves after this mapper that should.
   bool Leave();
 
@@ -272,7 +284,9 @@ class Mapper final : private Upgrade::Host {
   int64_t judge_ms_ = 0;
   int64_t accept_check_ms_ = -1;  // these: MonotonicMs(); -1: not planned
   int64_t accept_pause_ms_ = kAcceptCheckPauseMinMs;
-  int64_t accept_check_end_ms_ = 0;
+  int64_t unwatched_check_ms_ = -1;
+  int64_t earlier_until_ms_ = 0;
+  Places unwatched_;  // at the last check
   int64_t gather_ms_ = -1;
   int64_t flush_ms_ = -1;
   int64_t keeper_ms_ = -1;  // when to start the next keeper
@@ -371,8 +385,7 @@ absl::Status Mapper::TakeListeners() {
           "systemd passed ", inherited_.listeners.size(), " sockets, more than ", kListenersMax));
     }
     for (OwnedFd& socket : inherited_.listeners) sockets_.push_back(std::move(socket));
-    accept_check_ms_ = MonotonicMs() + accept_pause_ms_;
-    accept_check_end_ms_ = MonotonicMs() + kAcceptCheckForMs;
+    LookAfterEarlier();
   }
   for (const OwnedFd& socket : sockets_) listeners_.push_back(socket.get());
   return absl::OkStatus();
@@ -459,6 +472,11 @@ Places Mapper::FindPlaces() {
 void Mapper::TakeConnections(std::vector<OwnedFd> connections) {
   const Places places = FindPlaces();
   for (OwnedFd& connection : connections) TakeConnection(std::move(connection), places);
+  OrphanUnwatched(places);
+  orphans_->Judge();
+}
+
+void Mapper::OrphanUnwatched(const Places& places) {
   uint32_t orphaned = 0;
   for (const auto& [cookie, place] : places) {
     if (custody_->DescriptorOf(place.slot) >= 0) continue;
@@ -471,11 +489,9 @@ void Mapper::TakeConnections(std::vector<OwnedFd> connections) {
     registry_->statistics(0).orphaned.fetch_add(orphaned, std::memory_order_relaxed);
     Log(Severity::kNotice,
         "%d nodes have lost their connection with an earlier mapper; they are found as long as "
-        "they "
-        "live",
+        "they live",
         orphaned);
   }
-  orphans_->Judge();
 }
 
 void Mapper::TakeConnection(OwnedFd connection, const Places& places) {
@@ -530,6 +546,7 @@ int Mapper::TimeoutMs() const {
   };
   wake_by(gather_ms_);
   wake_by(accept_check_ms_);
+  wake_by(unwatched_check_ms_);
   wake_by(flush_ms_);
   if (store_.waiting().empty()) wake_by(store_queue_.wake_ms());
   wake_by(keeper_ms_);
@@ -575,7 +592,10 @@ void Mapper::Serve() {
         if (!places.has_value()) places = FindPlaces();
         TakeConnection(std::move(connection), *places);
       });
-      if (!is_there) succession_.reset();
+      if (!is_there) {
+        succession_.reset();
+        LookAfterEarlier();
+      }
     }
     const bool upgrade_is_due =
         upgrade_->is_under_way() &&
@@ -613,6 +633,7 @@ void Mapper::OnTimers() {
   }
   if (gather_ms_ >= 0 && now_ms >= gather_ms_) StoreNew();
   if (accept_check_ms_ >= 0 && now_ms >= accept_check_ms_) CheckAccepting(now_ms);
+  if (unwatched_check_ms_ >= 0 && now_ms >= unwatched_check_ms_) CheckUnwatched(now_ms);
   if (flush_ms_ >= 0 && now_ms >= flush_ms_) FlushStore();
   if (keeper_ms_ >= 0 && now_ms >= keeper_ms_) ReplaceKeeper();
   if (orphans_->count() > 0 && now_ms >= judge_ms_) {
@@ -626,6 +647,14 @@ void Mapper::OnTimers() {
   }
 }
 
+void Mapper::LookAfterEarlier() {
+  const int64_t now_ms = MonotonicMs();
+  earlier_until_ms_ = now_ms + kEarlierMapperMs;
+  accept_pause_ms_ = kAcceptCheckPauseMinMs;
+  accept_check_ms_ = now_ms + accept_pause_ms_;
+  unwatched_check_ms_ = now_ms + kUnwatchedCheckMs;
+}
+
 void Mapper::CheckAccepting(int64_t now_ms) {
   std::vector<pollfd> polled;
   for (const int listener : listeners_) polled.push_back({listener, POLLIN, 0});
@@ -633,7 +662,23 @@ void Mapper::CheckAccepting(int64_t now_ms) {
     for (const std::unique_ptr<Worker>& worker : workers_) worker->AcceptAnew();
   }
   accept_pause_ms_ = std::min(2 * accept_pause_ms_, kAcceptCheckPauseMaxMs);
-  accept_check_ms_ = now_ms < accept_check_end_ms_ ? now_ms + accept_pause_ms_ : -1;
+  accept_check_ms_ = now_ms < earlier_until_ms_ ? now_ms + accept_pause_ms_ : -1;
+}
+
+void Mapper::CheckUnwatched(int64_t now_ms) {
+  Places unwatched;
+  registry_->ForEach([&](const Registration& node) {
+    if (node.state != RegistrationState::kLive || custody_->DescriptorOf(node.slot) >= 0) return;
+    unwatched[node.connection_cookie] = {.slot = node.slot, .id = node.id};
+  });
+  // What was not seen before, a worker of this mapper may be about to take into custody.
+  absl::erase_if(unwatched_, [&unwatched](const auto& place) {
+    const auto still = unwatched.find(place.first);
+    return still == unwatched.end() || still->second.id != place.second.id;
+  });
+  OrphanUnwatched(unwatched_);
+  unwatched_ = std::move(unwatched);
+  unwatched_check_ms_ = now_ms < earlier_until_ms_ ? now_ms + kUnwatchedCheckMs : -1;
 }
 
 void Mapper::StoreNew() {
@@ -781,6 +826,7 @@ bool Mapper::Leave() {
   shared_->stopping.Notify();
   const bool is_well = !is_succeeded_ || upgrade_->AwaitServing();
   for (std::thread& thread : threads_) thread.join();
+  if (is_succeeded_) FaultPoint("predecessor:passing");
   StoreNew();
   store_queue_.StoreAll([this](uint32_t slot, uint64_t id) { return StoreConnection(slot, id); });
   if (!store_.waiting().empty()) store_.FlushPatiently();

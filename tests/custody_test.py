@@ -902,6 +902,39 @@ class FaultTest(CustodyCase):
                     self.heals(mapper, before, f'{point}: {victim}')
                 mapper.close()
 
+    def test_node_that_is_not_passed_on(self):
+        """A predecessor registers a node while it leaves, and dies with the connection."""
+        mapper = Kept(binary=EPMD_FAULTS, env={'EPMD_FAULTS': 'predecessor:yours=stop,predecessor:passing=stop'})
+        self.addCleanup(mapper.close)
+        mapper.start()
+        self.register(mapper, 20)
+        before = creations(mapper)
+        old = mapper.mapper_pid()
+        request = harness.frame(harness.alive2_body(b'late', port=7777))
+        with mapper.connect() as connection:
+            connection.sendall(request[:4])
+            harness.wait_until(lambda: status(mapper)['connections'] == 21, 'the request is awaited')
+            mapper.ask_for(EPMD_FAULTS, old)
+            harness.wait_until(lambda: state_of(old) == 'T', lambda: f'it has handed over: {mapper.log()}')
+            connection.sendall(request[4:])
+            os.kill(old, signal.SIGCONT)
+            result, creation = harness.alive2_result(harness.receive_alive2_reply(connection))
+            self.assertEqual(result, 0)
+            harness.wait_until(lambda: state_of(old) == 'T', lambda: f'it is about to pass the node on: {mapper.log()}')
+            os.kill(old, signal.SIGKILL)
+        # The node comes back, as one of OTP 24 and later does.
+        self.assertEqual(mapper.lookup(b'late').port, 7777)
+        def comes_back():
+            again, reply = mapper.alive2(b'late', port=7777)
+            if harness.alive2_result(reply)[0] == 0:
+                self.addCleanup(again.close)
+                return harness.alive2_result(reply)
+            again.close()
+            return None
+        self.assertEqual(harness.wait_until(comes_back, lambda: f'its name is its own: {mapper.log()}'), (0, creation))
+        before[b'late'] = (7777, creation)
+        self.heals(mapper, before, 'not passed on')
+
     def test_watcher_that_is_slow(self):
         """The new program does not get ahead of the one that tells who it is, and whom it ends."""
         mapper, before, _, old, watcher = self.upgrade_until('watcher:started')

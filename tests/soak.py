@@ -13,7 +13,7 @@ SIGTERM and a new start, SIGSTOP for a moment, attacks (tests/hostile.py). After
   S-4  Two processes run, and their memory and descriptors are what the number of nodes explains; the registry's file does not
        grow beyond its size.
 
-Ends with exit code 1 and the seed when one of these does not hold.
+Ends with exit code 1 and the seed when one of these does not hold; with what was until then on SIGTERM.
 """
 
 import argparse
@@ -92,7 +92,8 @@ class Node:
 class Soak:
 
     def __init__(self, seconds, seed, nodes=100):
-        self.seconds = seconds
+        self.seconds = seconds  # from run() on: until it ended
+        self.is_to_end = False
         self.seed = seed
         self.rng = random.Random(seed)
         self.nodes_max = nodes
@@ -109,8 +110,8 @@ class Soak:
         try:
             self.mapper.start()
             self.registry_size = os.path.getsize(self.mapper.registry)
-            deadline = time.monotonic() + self.seconds
-            while time.monotonic() < deadline:
+            began = time.monotonic()
+            while time.monotonic() < began + self.seconds and not self.is_to_end:
                 event, = self.rng.choices(list(EVENTS), EVENTS.values())
                 self.now = event
                 started = time.monotonic()
@@ -119,6 +120,7 @@ class Soak:
                     self.longest_ms[event] = max(self.longest_ms[event], 1000 * (self.answered() - started))
                 self.counts[event] += 1
                 self.check()
+            self.seconds = time.monotonic() - began
         except BaseException as error:
             error.args = (f'{error} (in event {sum(self.counts.values()) + 1}, {self.now}; seed {self.seed}; so far '
                           f'{dict(self.counts)}; the mapper said {self.mapper.log()[-3000:]})',)
@@ -282,8 +284,10 @@ def main():
     parser.add_argument('--nodes', type=int, default=100)
     options = parser.parse_args()
     print(f'seed {options.seed}', flush=True)
+    soak = Soak(options.seconds, options.seed, options.nodes)
+    signal.signal(signal.SIGTERM, lambda *_: setattr(soak, 'is_to_end', True))
     try:
-        print(Soak(options.seconds, options.seed, options.nodes).run().report())
+        print(soak.run().report())
     except Exception as error:
         print(f'FAILED: {error}\nseed {options.seed}')
         return 1

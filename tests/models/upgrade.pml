@@ -18,8 +18,8 @@
  * Checked, as assertions:
  *   INV-8   as long as one of them lives, one that lives has the listening sockets open
  *   INV-10  OLD gives nothing up before the commit: when there is none, it serves again, with all;
- *           nothing is left behind after it: who serves in the end has C, if it was stored, and, if
- *           it is NEW, L
+ *           nothing is left behind after it: who serves in the end has C, if it was stored, and L,
+ *           or has made it an orphan
  *   alone   OLD writes to the registry neither while NEW may (it may be migrating it), nor beside
  *           a mapper that the keeper has started
  *   end     as long as the keeper lives, or OLD and NEW both do, somebody serves in the end
@@ -28,7 +28,8 @@
  * Seeded bugs, which must be found: BUG_EARLY_CLOSE (OLD closes its sockets before the commit),
  * BUG_RESUME (OLD serves on after a commit), BUG_NO_KILL (OLD serves again while NEW lives),
  * BUG_UNHEARD (a commit said just when time was up is not listened to), BUG_NOT_TOLD (NEW serves
- * though the keeper starts another); and those that only a formula finds.
+ * though the keeper starts another), BUG_UNWATCHED (nobody looks for what OLD has registered and not
+ * passed on); and those that only a formula finds.
  */
 #ifndef DEATHS
 #define DEATHS 2
@@ -60,7 +61,7 @@ bool has_c[4];            /* holds connection C */
 bool has_l[4];
 bool c_was_stored;
 bool l_is_registered;
-bool l_is_passed;
+bool l_is_orphan;
 byte followed = OLD;      /* whom the keeper takes for the mapper */
 
 /* Dying, or being killed, is closing everything. */
@@ -171,13 +172,12 @@ leave:
   :: true -> break
   od;
   STEP(OLD);
-  d_step { has_l[OLD] = 1; l_is_registered = 1 };
+  d_step { if :: alive[OLD] -> has_l[OLD] = 1; l_is_registered = 1 :: else fi };
   STEP(OLD);
 #ifndef BUG_FORGOTTEN
-  /* StoreNew, when the workers have ended: Pass() and the store. Had it died before, L would be an
-     orphan (custody.h). */
+  /* StoreNew, when the workers have ended: Pass() and the store. */
   if
-  :: atomic { alive[OLD] && alive[NEW] -> to_new ! LATE; l_is_passed = 1 }
+  :: atomic { alive[OLD] && alive[NEW] -> to_new ! LATE }
   :: !alive[NEW]
   :: !alive[OLD] -> goto gone
   fi;
@@ -301,6 +301,20 @@ end:
   od
 }
 
+/* CheckUnwatched: who serves looks for as long as OLD may be there, and longer. */
+proctype Check() {
+#ifndef BUG_UNWATCHED
+end:
+  d_step {
+    !alive[OLD] && l_is_registered &&
+    ((serves[NEW] && !has_l[NEW] && empty(to_new)) || (serves[NEXT] && !has_l[NEXT])) ->
+      l_is_orphan = 1
+  }
+#else
+  skip
+#endif
+}
+
 /* At any moment. */
 proctype Watch() {
 end:
@@ -323,8 +337,10 @@ proctype End() {
   :: else
   fi;
   assert(!serves[OLD] || has_c[OLD]);
-  assert(!serves[NEW] || (has_c[NEW] && (has_l[NEW] || !l_is_passed)));
-  assert(!serves[NEXT] || has_c[NEXT] || !c_was_stored)
+  assert(!serves[NEW] || has_c[NEW]);
+  assert(!serves[NEXT] || has_c[NEXT] || !c_was_stored);
+  assert(!(serves[NEW] || serves[NEXT]) || !l_is_registered || l_is_orphan ||
+         (serves[NEW] && has_l[NEW]) || (serves[NEXT] && has_l[NEXT]))
 }
 
 init {
@@ -339,7 +355,7 @@ init {
   fi;
   do :: deaths_left < DEATHS -> deaths_left++ :: break od;
   nobody_dies = (deaths_left == 0);
-  atomic { run Old(); run New(); run Keeper(); run Fate(); run Watch(); run End() }
+  atomic { run Old(); run New(); run Keeper(); run Fate(); run Check(); run Watch(); run End() }
 }
 
 /* Whoever is able to go on does so at some time (weak fairness); a hung process is not. */
