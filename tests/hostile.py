@@ -10,8 +10,8 @@ these. Each attack is a process. Ends with exit code 1 when something acknowledg
 (not with --stock) descriptors or memory did not come back to where they were. Times are printed and judged by nobody.
 
 Attackers and well-behaved clients are other hosts in truth, with cores of their own. --apart comes near to that (as root): the
-mapper has one core, the attackers another, and there the clients run before them, as soon as they have something to do. Without
-it all compete for all cores, and times are above all those of the scheduler.
+mapper has one core, with the weight that its unit gives it (CPUWeight=), the attackers another, and there the clients run before
+them, as soon as they have something to do. Without it all compete for all cores, and times are above all those of the scheduler.
 """
 
 import argparse
@@ -47,6 +47,8 @@ CHAIN_MAX = 16
 CLIENT_TIMEOUT_S = harness.PATIENCE_S
 
 CLIENT_PAUSE_S = 0.001  # between two turns, --apart
+# What CPUWeight=1000 is where sessions share the CPU (sched(7), autogroup): 1.25 to the power of it, as often as others.
+MAPPER_NICE = -10
 
 # What a process is told of the place where the mapper is. peers_core: of all that are not the mapper (--apart); None: any.
 Arena = collections.namedtuple('Arena', 'port foreign_host server_namespace client_namespace peers_core')
@@ -59,6 +61,13 @@ def enter(namespace):
     with open(namespace) as file:
         if ctypes.CDLL(None, use_errno=True).setns(file.fileno(), harness._CLONE_NEWNET) != 0:
             raise OSError(ctypes.get_errno(), 'setns')
+
+
+def become_heavy():
+    """This process and what it starts share the CPU with others as the service epmd does."""
+    os.setsid()
+    with open('/proc/self/autogroup', 'w') as file:
+        file.write(str(MAPPER_NICE))
 
 
 # ---------------------------------------------------------------------------------------------- attacks
@@ -496,7 +505,8 @@ class Play:
                     hosts = stack.enter_context(harness.TwoHosts())
             address = harness.HOST + (',' + hosts.server_address if hosts else '')
             mapper = harness.Mapper(args=[] if self.stock else ['-capacity', str(self.capacity), '-packet_timeout', '5'],
-                                    stock=self.stock, address=address, prefix=hosts.server_prefix if hosts else ())
+                                    stock=self.stock, address=address, prefix=hosts.server_prefix if hosts else (),
+                                    before_exec=become_heavy if self.apart else None)
             stack.callback(mapper.close)
             # nsenter becomes the mapper, so that .pid is the mapper's.
             stack.enter_context(hosts.on_server() if hosts else contextlib.nullcontext())
@@ -603,8 +613,8 @@ def main():
     parser.add_argument('--attacks', help='comma-separated: ' + ', '.join(ATTACKS))
     parser.add_argument('--capacity', type=int, default=4096, help='names that the registry holds')
     options = parser.parse_args()
-    if options.apart and (os.geteuid() != 0 or len(os.sched_getaffinity(0)) < 2):
-        parser.error('--apart takes root, and two cores')
+    if options.apart and (os.geteuid() != 0 or len(os.sched_getaffinity(0)) < 2 or not os.path.exists('/proc/self/autogroup')):
+        parser.error('--apart takes root, two cores, and a kernel with CONFIG_SCHED_AUTOGROUP')
     harness.raise_descriptor_limit()
     play = Play(options.stock, options.seconds, options.seed, options.attacks and options.attacks.split(','),
                 options.capacity, apart=options.apart).run()
