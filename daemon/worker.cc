@@ -47,6 +47,13 @@ ssize_t SendNow(int fd, const void* data, size_t size, int flags) {
   return sent;
 }
 
+// What ends a list of names is the end of the connection: where half of one was sent, its end is a
+// reset. What is pending on the connection completes.
+void Reset(int fd) {
+  const sockaddr nowhere = {.sa_family = AF_UNSPEC, .sa_data = {}};
+  connect(fd, &nowhere, sizeof(nowhere));
+}
+
 // Also for lack of memory, which says nothing about the connection.
 bool WouldBlock(ssize_t sent) {
   return sent < 0 && (errno == EAGAIN || errno == ENOBUFS || errno == ENOMEM);
@@ -110,7 +117,9 @@ void Worker::Turn(int64_t timeout_ms) {
   turn_bytes_ns_ = 0;
   const bool is_busy = loop_->Run(RunTimeoutMs(timeout_ms), *this);
   const int64_t now_ms = MonotonicMs();
-  if (!wanted_lists_.empty() && (!is_busy || now_ms >= lists_due_ms_)) AnswerLists();
+  if (!wanted_lists_.empty() && (lists_in_batch_ > 0 || !is_busy || now_ms >= lists_due_ms_)) {
+    AnswerLists(now_ms);
+  }
   EndOverdue(now_ms);
   MakeRoomForOthers();
   ResumeAccepting(now_ms);
@@ -125,7 +134,7 @@ void Worker::Drain(int64_t drain_ms) {
   while (loop_->IsAccepting() || connections_.first() != kNoConnection || !wanted_lists_.empty()) {
     const int64_t left_ms = deadline_ms - MonotonicMs();
     if (left_ms <= 0 && !loop_->IsAccepting()) {
-      AnswerLists();
+      while (!wanted_lists_.empty()) AnswerLists(deadline_ms);
       return;
     }
     Turn(std::max<int64_t>(left_ms, 1));
@@ -623,22 +632,24 @@ void Worker::AnswerLater(uint32_t number, List list) {
   if (IsDescriptorTableFull(connections_[number].fd)) lists_due_ms_ = 0;
 }
 
-void Worker::AnswerLists() {
-  SharedText names;
-  SharedText dump;
-  for (const auto [number, list, begin_ns] : wanted_lists_) {
-    if (list == List::kNames) {
-      if (names == nullptr) names = NamesText();
-      SendTextAndClose(number, names);
-    } else {
-      if (dump == nullptr) {
-        dump = KeepText(MakeDumpText(registry_, shared_.custody, shared_.options.port));
-      }
-      SendTextAndClose(number, dump);
+void Worker::AnswerLists(int64_t now_ms) {
+  if (lists_in_batch_ == 0) lists_in_batch_ = wanted_lists_.size();
+  for (int i = 0; i < kListsPerTurn && lists_in_batch_ > 0; ++i) {
+    const auto [number, list, begin_ns] = wanted_lists_.front();
+    wanted_lists_.pop_front();
+    --lists_in_batch_;
+    SharedText& text = batch_texts_[static_cast<size_t>(list)];
+    if (text == nullptr) {
+      text = list == List::kNames
+                 ? NamesText()
+                 : KeepText(MakeDumpText(registry_, shared_.custody, shared_.options.port));
     }
+    SendTextAndClose(number, text);
     CountLatency(begin_ns);
   }
-  wanted_lists_.clear();
+  if (lists_in_batch_ > 0) return;
+  batch_texts_ = {};
+  lists_due_ms_ = now_ms + kListWaitMs;
 }
 
 void Worker::Answer(uint32_t number, const protocol::KillRequest&) {
@@ -711,9 +722,7 @@ void Worker::SendRest(uint32_t number) {
   }
   connection.sent += sent > 0 ? static_cast<size_t>(sent) : 0;
   if (!EnterSource(number)) {
-    // A reset: what ends a list of names is the end of the connection, and this is half of one.
-    const linger now = {.l_onoff = 1, .l_linger = 0};
-    setsockopt(connection.fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+    Reset(connection.fd);
     Close(number);
     return;
   }
@@ -760,11 +769,15 @@ void Worker::Abort(uint32_t number) {
     return;
   }
   connections_.ClearDeadline(number);
+  // Both fail only where the peer has ended it, and then the operation completes too.
+  if (connection.state == Connection::State::kWriting) {
+    Reset(connection.fd);
+  } else {
+    shutdown(connection.fd, SHUT_RDWR);
+  }
   connection.state = Connection::State::kEnding;
   connection.reply = nullptr;
   connection.partial = {};
-  // Fails only where the peer has ended it, and then the operation completes too.
-  shutdown(connection.fd, SHUT_RDWR);
 }
 
 void Worker::EndNode(uint32_t number) {

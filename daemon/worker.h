@@ -16,6 +16,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -51,6 +52,8 @@ inline constexpr size_t kSlowTextsSizeMax = size_t{64} << 20;
 inline constexpr int64_t kEvictionAgeMinMs = 12;
 // How long who asks for a list waits at most for those who do not.
 inline constexpr int64_t kListWaitMs = 4;
+// Lists that are sent before the worker looks what else has come.
+inline constexpr int kListsPerTurn = 16;
 // How long accepting pauses when it failed and nothing can be done about it.
 inline constexpr int64_t kAcceptPauseMs = 4;
 // How long a worker that pauses for a successor goes on answering what it has accepted; the queue
@@ -176,10 +179,11 @@ class Worker final : private LoopHandler {
   void Refuse(uint32_t number, const protocol::Alive2Request& request);
   // NAMES and DUMP take longest, by far with many nodes, and are answered when nothing else is to
   // be done. A lookup waits for no more than one text of each to be made, however many ask for
-  // them, and for these to be sent it.
+  // them, and for kListsPerTurn of these to be sent it.
   enum class List : uint8_t { kNames, kDump };
   void AnswerLater(uint32_t number, List list);
-  void AnswerLists();
+  // Some of the batch that is under way, or of a new one: all who wait now.
+  void AnswerLists(int64_t now_ms);
   const SharedText& NamesText();
   // Counts the text against kSlowTextsSizeMax for as long as somebody has it.
   SharedText KeepText(std::string text);
@@ -228,8 +232,10 @@ class Worker final : private LoopHandler {
     List list;
     int64_t begin_ns;
   };
-  std::vector<WantedList> wanted_lists_;
-  int64_t lists_due_ms_ = 0;  // when these are answered at the latest, MonotonicMs()
+  std::deque<WantedList> wanted_lists_;
+  size_t lists_in_batch_ = 0;              // the first of these share batch_texts_
+  std::array<SharedText, 2> batch_texts_;  // by List
+  int64_t lists_due_ms_ = 0;  // when the next batch begins at the latest, MonotonicMs()
   SharedText names_text_;
   uint64_t names_generation_ = 0;
   // Shared with the texts, which take themselves off it.

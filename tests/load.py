@@ -1,4 +1,4 @@
-"""A load on a mapper in a process of its own: lookups, and registrations of names of its own, in closed loops.
+"""A load on a mapper in a process of its own: lookups, lists, and registrations of names of its own, in closed loops.
 
     with load.Load(port, {b'node1': 4711}) as running:
         ...
@@ -77,6 +77,8 @@ class _Loop:
             try:
                 if turn % 4 == 0:
                     self._register(name_of(thread))
+                elif turn % 64 == 1:
+                    self._list()
                 else:
                     name = choice.choice(names)
                     found = self._client.lookup(name)
@@ -87,6 +89,11 @@ class _Loop:
                 if not self._tolerate:
                     self.failures.append(repr(error))
             self.seconds.append(time.monotonic() - started)
+
+    def _list(self):
+        missing = self._nodes.items() - dict(self._client.names()).items()
+        if missing and not self._tolerate:
+            self.failures.append(f'a list without {sorted(missing)[:10]}')
 
     def _register(self, name):
         connection, reply = self._client.alive2(name, port=4711)

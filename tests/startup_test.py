@@ -908,6 +908,7 @@ class LoopTest(unittest.TestCase):
         for option in ('-delay_accept', '-delay_write'):
             with self.subTest(option=option), Mapper(args=[option, '1']) as mapper:
                 self.assertIsNone(mapper.lookup(b'nobody'))
+                self.assertEqual(mapper.names(), [])
 
 
 class TellingTest(unittest.TestCase):
