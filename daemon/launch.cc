@@ -140,14 +140,14 @@ class Plan {
 };
 
 // The life of a watcher: only what signal-safety(7) allows. Tells the pid of the new process
-// through `link`, and does not take note of its end before the other side is closed: until then it
-// is nobody else's pid. The new process begins when that is told, as it may end its watcher.
+// through `link`, or minus the errno why there is none, and does not take note of its end before
+// the other side is closed: until then it is nobody else's pid. The new process begins when that is
+// told, as it may end its watcher.
 [[noreturn]] void Watch(Plan& plan, int link) {
-  int told[2];
-  if (pipe2(told, O_CLOEXEC) != 0) _exit(kExitNotExecuted);
+  int told[2] = {-1, -1};
   plan.SetWatcher(getpid());
   char nothing;
-  const pid_t pid = fork();
+  pid_t pid = pipe2(told, O_CLOEXEC) == 0 ? fork() : -1;
   if (pid == 0) {
     close(told[1]);
     while (read(told[0], &nothing, sizeof(nothing)) < 0 && errno == EINTR) {
@@ -155,8 +155,9 @@ class Plan {
     plan.TellFirstLink(plan.Execute(true));
     _exit(kExitNotExecuted);
   }
+  if (pid < 0) pid = -errno;
   FaultPoint("watcher:started");
-  if (pid < 0 || write(link, &pid, sizeof(pid)) != sizeof(pid)) _exit(kExitNotExecuted);
+  if (write(link, &pid, sizeof(pid)) != sizeof(pid) || pid < 0) _exit(kExitNotExecuted);
   // Above all the pipe, whose end says that it is told, the nodes' connections, which would not be
   // closed as long as it has them, and the links, whose end would not be noticed.
   dup2(link, kFirst);
@@ -202,9 +203,11 @@ absl::StatusOr<Watched> StartWatched(const Launch& launch) {
   do {
     got = read(link.get(), &pid, sizeof(pid));
   } while (got < 0 && errno == EINTR);
-  // EAGAIN: what fork(2) says in the end.
-  int error = EAGAIN;
-  if (got == sizeof(pid)) {
+  // The watcher was ended by somebody.
+  int error = ESRCH;
+  if (got == sizeof(pid) && pid < 0) {
+    error = -pid;
+  } else if (got == sizeof(pid)) {
     Watched started{.watcher = watcher, .process = OwnedFd(pidfd_open(pid, 0))};
     if (started.process.valid()) return started;
     error = errno;

@@ -430,11 +430,12 @@ void Mapper::GiveBackRegistry() {
 }
 
 absl::Status Mapper::MakeCustody(size_t handed_over) {
-  // The lowest free number tells how many are in use; connections handed over count as nodes.
+  // The lowest free number tells how many are in use; connections handed over count as nodes. They
+  // come last: were a number below theirs free, fewer are in use.
   const OwnedFd lowest_free(dup(stop_fd_.get()));
-  const uint32_t in_use = lowest_free.valid() ? static_cast<uint32_t>(lowest_free.get()) -
-                                                    static_cast<uint32_t>(handed_over)
-                                              : descriptors_max_;
+  const size_t numbers =
+      lowest_free.valid() ? static_cast<size_t>(lowest_free.get()) : descriptors_max_ + handed_over;
+  const auto in_use = static_cast<uint32_t>(numbers - std::min(numbers, handed_over));
   if (in_use + kDescriptorsForRequests >= descriptors_max_) {
     return absl::FailedPreconditionError(
         absl::StrCat("the limit of ", descriptors_max_,

@@ -19,7 +19,7 @@ from harness import Mapper
 UPGRADES = int(os.environ.get('UPGRADES', '100'))
 KILLS = int(os.environ.get('KILLS', '100'))
 NODES = int(os.environ.get('CUSTODY_NODES', '1000'))
-ACCEPTS_PER_EVENT = 32  # of a worker: daemon/loop_epoll.cc
+ACCEPTS_PER_EVENT = 32  # of a worker: kEventsMax in daemon/ready_set.h
 EPMDCTL = os.environ.get('EPMDCTL') or os.path.join(os.path.dirname(harness.EPMD), '..', 'tools', 'epmdctl')
 EPMD_FAULTS = os.environ.get('EPMD_FAULTS_BINARY') or harness.EPMD + '_faults'
 EPMD_LAYOUT1 = os.environ.get('EPMD_LAYOUT1_BINARY') or harness.EPMD + '_layout1'
