@@ -27,6 +27,7 @@ INJECT = os.environ.get('INJECT_FAULTS')
 SEED = int(os.environ.get('SEED', '1'))
 STARTS = int(os.environ.get('STARTS', '3'))  # of a mapper under each fault
 ROUNDS = int(os.environ.get('ROUNDS', '300'))
+STANDSTILL_SECONDS = int(os.environ.get('STANDSTILL_SECONDS', '2'))
 STEADY = 20
 HOUR_S = 3600
 
@@ -429,7 +430,7 @@ class ShortageTest(FaultCase):
                 os.kill(pid, signal.SIGSTOP)
             waiting = mapper.connect()
             waiting.sendall(harness.frame(b'zsteady3'))
-            time.sleep(2)
+            time.sleep(STANDSTILL_SECONDS)
             for pid in stopped:
                 os.kill(pid, signal.SIGCONT)
             self.assertEqual(harness.receive_all(waiting)[2:4], struct.pack('>H', 5003))
