@@ -18,8 +18,8 @@ nothing fails any more. A row of the table has for each server
     process  runs; has ended, with a code or a signal; or (the mapper under test, which a keeper starts again) is another one
 
 The servers have different calls for the same; the left part of a row has them in the order of the servers. '-': there is no such
-call, or this error does not come from it. --seed is for the names that are looked up and, together with the pid of each process, for
-the faults. Ends with exit code 1 when the mapper under test did not answer all, lost a node, or is not the same process.
+call, or this error does not come from it. --seed is for the names that are looked up and, with the pid of each process, for the
+faults. Ends with exit code 1 when the mapper under test did not answer all, lost a node, or is not the same process.
 """
 
 import argparse
