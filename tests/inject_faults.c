@@ -14,9 +14,11 @@
 //   ring_init, ring_probe   the ring is refused
 //   ring_enter              io_uring_enter(2) fails, and nothing was submitted
 //   ring_accept, ring_poll  an accept, or a poll, that is pending ends with the error. The kernel
-//   is
-//                           told to cancel it, and its last completion says something else: so it
-//                           is in truth not pending any more, as after an error of the kernel's.
+//                           is told to cancel it, and its last completion says something else: so
+//                           it is in truth not pending any more, as after an error of the kernel's.
+//
+// accept, select, read, write and close are there for the stock epmd; close fails as the kernel's
+// does, which has given the descriptor up by then.
 //
 // What is not in the plan, and all while the switch is off, is as it was. Processes that the mapper
 // starts inherit it.
@@ -36,6 +38,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
+#include <sys/select.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -84,9 +87,11 @@ static int Fails(const char* call) {
 }
 
 #define REAL(name) static __typeof__(name)* real_##name
+REAL(accept);
 REAL(accept4);
 REAL(bind);
 REAL(clock_gettime);
+REAL(close);
 REAL(dup);
 REAL(epoll_create1);
 REAL(epoll_ctl);
@@ -99,14 +104,17 @@ REAL(getsockopt);
 REAL(linkat);
 REAL(listen);
 REAL(poll);
+REAL(read);
 REAL(recv);
 REAL(recvmsg);
 REAL(rename);
+REAL(select);
 REAL(send);
 REAL(sendmsg);
 REAL(setsockopt);
 REAL(socket);
 REAL(socketpair);
+REAL(write);
 static int (*real_eventfd)(unsigned, int);
 static int (*real_fallocate64)(int, int, off64_t, off64_t);
 static int (*real_fcntl64)(int, int, ...);
@@ -128,8 +136,8 @@ static void* Find(const char* name) {
   return found;
 }
 
-__attribute__((constructor)) static void Start(void) {
 #define FIND(name) real_##name = (__typeof__(real_##name))Find(#name)
+__attribute__((constructor)) static void Start(void) {
 // Not every program has a ring.
 #define FIND_RING(name) real_##name = (__typeof__(real_##name))dlsym(RTLD_NEXT, #name)
   FIND_RING(io_uring_queue_init_params);
@@ -137,9 +145,11 @@ __attribute__((constructor)) static void Start(void) {
   FIND_RING(io_uring_submit);
   FIND_RING(io_uring_submit_and_wait);
   FIND_RING(io_uring_submit_and_wait_timeout);
+  FIND(accept);
   FIND(accept4);
   FIND(bind);
   FIND(clock_gettime);
+  FIND(close);
   FIND(dup);
   FIND(epoll_create1);
   FIND(epoll_ctl);
@@ -160,15 +170,18 @@ __attribute__((constructor)) static void Start(void) {
   FIND(openat64);
   FIND(pidfd_open);
   FIND(poll);
+  FIND(read);
   FIND(recv);
   FIND(recvmsg);
   FIND(rename);
+  FIND(select);
   FIND(send);
   FIND(sendmsg);
   FIND(setsockopt);
   FIND(signalfd);
   FIND(socket);
   FIND(socketpair);
+  FIND(write);
   const char* plan = getenv("FAULTS");
   const char* path = getenv("FAULTS_SWITCH");
   const char* number = getenv("FAULTS_SEED");
@@ -190,11 +203,16 @@ __attribute__((constructor)) static void Start(void) {
   if (fd < 0) return;
   void* base = real_mmap64(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   if (base != MAP_FAILED) shared = base;
-  close(fd);
+  real_close(fd);
 }
 
-#define CALL(result, name, parameters, arguments) \
-  result name parameters { return Fails(#name) ? (result)-1 : real_##name arguments; }
+// Libraries that start before this one may call these before Start().
+#define CALL(result, name, parameters, arguments)             \
+  result name parameters {                                    \
+    if (real_##name == NULL) FIND(name);                      \
+    return Fails(#name) ? (result)-1 : real_##name arguments; \
+  }
+CALL(int, accept, (int fd, struct sockaddr* address, socklen_t* size), (fd, address, size))
 CALL(int, accept4, (int fd, struct sockaddr* address, socklen_t* size, int flags),
      (fd, address, size, flags))
 CALL(int, bind, (int fd, const struct sockaddr* address, socklen_t size), (fd, address, size))
@@ -220,9 +238,13 @@ CALL(void*, mmap64, (void* at, size_t size, int protection, int flags, int fd, o
      (at, size, protection, flags, fd, offset))
 CALL(int, pidfd_open, (pid_t pid, unsigned flags), (pid, flags))
 CALL(int, poll, (struct pollfd * fds, nfds_t count, int timeout), (fds, count, timeout))
+CALL(ssize_t, read, (int fd, void* data, size_t size), (fd, data, size))
 CALL(ssize_t, recv, (int fd, void* data, size_t size, int flags), (fd, data, size, flags))
 CALL(ssize_t, recvmsg, (int fd, struct msghdr* message, int flags), (fd, message, flags))
 CALL(int, rename, (const char* from, const char* to), (from, to))
+CALL(int, select,
+     (int end, fd_set* to_read, fd_set* to_write, fd_set* exceptional, struct timeval* timeout),
+     (end, to_read, to_write, exceptional, timeout))
 CALL(ssize_t, send, (int fd, const void* data, size_t size, int flags), (fd, data, size, flags))
 CALL(ssize_t, sendmsg, (int fd, const struct msghdr* message, int flags), (fd, message, flags))
 CALL(int, setsockopt, (int fd, int level, int option, const void* value, socklen_t size),
@@ -231,6 +253,13 @@ CALL(int, signalfd, (int fd, const sigset_t* mask, int flags), (fd, mask, flags)
 CALL(int, socket, (int domain, int type, int protocol), (domain, type, protocol))
 CALL(int, socketpair, (int domain, int type, int protocol, int ends[2]),
      (domain, type, protocol, ends))
+CALL(ssize_t, write, (int fd, const void* data, size_t size), (fd, data, size))
+
+int close(int fd) {
+  if (real_close == NULL) FIND(close);
+  const int result = real_close(fd);
+  return result == 0 && Fails("close") ? -1 : result;
+}
 
 int fcntl64(int fd, int command, ...) {
   va_list rest;
