@@ -203,20 +203,20 @@ absl::StatusOr<Watched> StartWatched(const Launch& launch) {
   do {
     got = read(link.get(), &pid, sizeof(pid));
   } while (got < 0 && errno == EINTR);
-  // The watcher was ended by somebody.
-  int error = ESRCH;
+  absl::Status status = absl::AbortedError(
+      absl::StrCat("no process for ", launch.program, ": who was to start it was killed"));
   if (got == sizeof(pid) && pid < 0) {
-    error = -pid;
+    status = failed(-pid);
   } else if (got == sizeof(pid)) {
     Watched started{.watcher = watcher, .process = OwnedFd(pidfd_open(pid, 0))};
     if (started.process.valid()) return started;
-    error = errno;
+    status = failed(errno);
     kill(pid, SIGKILL);
   }
   kill(watcher, SIGKILL);
   while (waitpid(watcher, nullptr, 0) < 0 && errno == EINTR) {
   }
-  return failed(error);
+  return status;
 }
 
 void EndWatcher(pid_t watcher) {

@@ -62,9 +62,10 @@ constexpr int64_t kEarlierMapperMs = 60'000;
 // doubles up to the long one.
 constexpr int64_t kAcceptCheckPauseMinMs = 10;
 constexpr int64_t kAcceptCheckPauseMaxMs = 1'000;
-// How often it looks for registrations that nobody watches, and how long one has none who does:
-// more than an earlier mapper takes to pass one on.
-constexpr int64_t kUnwatchedCheckMs = 2 * kLeaveDrainMs;
+// How often it looks for registrations that nobody watches, and how long one has none who does.
+constexpr int64_t kUnwatchedCheckMs = 1'000;
+// How long a mapper that leaves waits for the end of one that has begun to leave before it.
+constexpr int64_t kPredecessorEndMs = 5'000;
 // How long the main thread pauses when the kernel has no memory for poll(2).
 constexpr absl::Duration kMemoryPause = absl::Milliseconds(10);
 // How long a mapper that cannot start stays all the same, under systemd.
@@ -202,8 +203,9 @@ class Mapper final : private Upgrade::Host {
   void TakeConnections(std::vector<OwnedFd> connections);
   void TakeConnection(OwnedFd connection, const Places& places);
   Places FindPlaces();
-  // Of these, what has no connection here becomes an orphan.
-  void OrphanUnwatched(const Places& places);
+  // What has no connection here becomes an orphan. True when it was none.
+  bool OrphanUnwatched(const Place& place);
+  void CountOrphaned(uint32_t count);
   void RecordStatus();
 
   // The main thread, while the workers serve. Returns when the mapper is to leave.
@@ -224,6 +226,8 @@ class Mapper final : private Upgrade::Host {
   void CheckUnwatched(int64_t now_ms);
   // False when nobody serves after this mapper that should.
   bool Leave();
+  // The predecessor still leaves: what it passes on goes on to the successor.
+  void PassLate();
 
   // Passes what the workers have registered to the store, and finds out where the nodes listen.
   void StoreNew();
@@ -286,7 +290,7 @@ class Mapper final : private Upgrade::Host {
   int64_t accept_pause_ms_ = kAcceptCheckPauseMinMs;
   int64_t unwatched_check_ms_ = -1;
   int64_t earlier_until_ms_ = 0;
-  Places unwatched_;  // at the last check
+  std::vector<Place> unwatched_;  // at the last check
   int64_t gather_ms_ = -1;
   int64_t flush_ms_ = -1;
   int64_t keeper_ms_ = -1;  // when to start the next keeper
@@ -430,8 +434,8 @@ void Mapper::GiveBackRegistry() {
 }
 
 absl::Status Mapper::MakeCustody(size_t handed_over) {
-  // The lowest free number tells how many are in use; connections handed over count as nodes. They
-  // come last: were a number below theirs free, fewer are in use.
+  // The lowest free number tells how many are in use; connections handed over count as nodes. Where
+  // a number below was left free at the start, which launch.h and systemd do not do, it is too few.
   const OwnedFd lowest_free(dup(stop_fd_.get()));
   const size_t numbers =
       lowest_free.valid() ? static_cast<size_t>(lowest_free.get()) : descriptors_max_ + handed_over;
@@ -473,26 +477,26 @@ Places Mapper::FindPlaces() {
 void Mapper::TakeConnections(std::vector<OwnedFd> connections) {
   const Places places = FindPlaces();
   for (OwnedFd& connection : connections) TakeConnection(std::move(connection), places);
-  OrphanUnwatched(places);
+  uint32_t orphaned = 0;
+  for (const auto& [cookie, place] : places) orphaned += OrphanUnwatched(place) ? 1 : 0;
+  CountOrphaned(orphaned);
   orphans_->Judge();
 }
 
-void Mapper::OrphanUnwatched(const Places& places) {
-  uint32_t orphaned = 0;
-  for (const auto& [cookie, place] : places) {
-    if (custody_->DescriptorOf(place.slot) >= 0) continue;
-    if (place.is_orphaned || registry_->Orphan(place.slot, place.id)) {
-      orphans_->Add(place.slot, place.id);
-      orphaned += place.is_orphaned ? 0 : 1;
-    }
-  }
-  if (orphaned > 0) {
-    registry_->statistics(0).orphaned.fetch_add(orphaned, std::memory_order_relaxed);
-    Log(Severity::kNotice,
-        "%d nodes have lost their connection with an earlier mapper; they are found as long as "
-        "they live",
-        orphaned);
-  }
+bool Mapper::OrphanUnwatched(const Place& place) {
+  if (custody_->DescriptorOf(place.slot) >= 0) return false;
+  if (!place.is_orphaned && !registry_->Orphan(place.slot, place.id)) return false;
+  orphans_->Add(place.slot, place.id);
+  return !place.is_orphaned;
+}
+
+void Mapper::CountOrphaned(uint32_t count) {
+  if (count == 0) return;
+  registry_->statistics(0).orphaned.fetch_add(count, std::memory_order_relaxed);
+  Log(Severity::kNotice,
+      "%d nodes have lost their connection with an earlier mapper; they are found as long as they "
+      "live",
+      count);
 }
 
 void Mapper::TakeConnection(OwnedFd connection, const Places& places) {
@@ -653,7 +657,8 @@ void Mapper::LookAfterEarlier() {
   earlier_until_ms_ = now_ms + kEarlierMapperMs;
   accept_pause_ms_ = kAcceptCheckPauseMinMs;
   accept_check_ms_ = now_ms + accept_pause_ms_;
-  unwatched_check_ms_ = now_ms + kUnwatchedCheckMs;
+  // A predecessor passes on what it has; when it has ended, this is called again.
+  unwatched_check_ms_ = succession_.has_value() ? -1 : now_ms + kUnwatchedCheckMs;
 }
 
 void Mapper::CheckAccepting(int64_t now_ms) {
@@ -667,17 +672,20 @@ void Mapper::CheckAccepting(int64_t now_ms) {
 }
 
 void Mapper::CheckUnwatched(int64_t now_ms) {
-  Places unwatched;
+  std::vector<Place> unwatched;
   registry_->ForEach([&](const Registration& node) {
     if (node.state != RegistrationState::kLive || custody_->DescriptorOf(node.slot) >= 0) return;
-    unwatched[node.connection_cookie] = {.slot = node.slot, .id = node.id};
+    unwatched.push_back({.slot = node.slot, .id = node.id});
   });
-  // What was not seen before, a worker of this mapper may be about to take into custody.
-  absl::erase_if(unwatched_, [&unwatched](const auto& place) {
-    const auto still = unwatched.find(place.first);
-    return still == unwatched.end() || still->second.id != place.second.id;
-  });
-  OrphanUnwatched(unwatched_);
+  uint32_t orphaned = 0;
+  for (const Place& place : unwatched) {
+    // What was not seen before, a worker of this mapper may be about to take into custody.
+    const bool is_seen_again =
+        std::any_of(unwatched_.begin(), unwatched_.end(),
+                    [&place](const Place& before) { return before.id == place.id; });
+    if (is_seen_again && OrphanUnwatched(place)) ++orphaned;
+  }
+  CountOrphaned(orphaned);
   unwatched_ = std::move(unwatched);
   unwatched_check_ms_ = now_ms < earlier_until_ms_ ? now_ms + kUnwatchedCheckMs : -1;
 }
@@ -687,7 +695,9 @@ void Mapper::StoreNew() {
   Empty(custody_fd_.get());
   const int64_t now_ms = MonotonicMs();
   custody_->TakeNew([&](uint32_t slot) {
-    if (!registry_->ReadSlot(slot, found_) || found_.state != RegistrationState::kLive) return;
+    if (!registry_->ReadSlot(slot, found_) || found_.state == RegistrationState::kRemembered) {
+      return;
+    }
     if (is_succeeded_) {
       const OwnedFd connection = custody_->Duplicate(found_);
       if (connection.valid()) upgrade_->Pass(connection.get());
@@ -705,7 +715,7 @@ void Mapper::StoreNew() {
 
 bool Mapper::StoreConnection(uint32_t slot, uint64_t id) {
   if (!registry_->ReadSlot(slot, found_) || found_.id != id ||
-      found_.state != RegistrationState::kLive) {
+      found_.state == RegistrationState::kRemembered) {
     return false;
   }
   OwnedFd connection = custody_->Duplicate(found_);
@@ -829,9 +839,23 @@ bool Mapper::Leave() {
   for (std::thread& thread : threads_) thread.join();
   if (is_succeeded_) FaultPoint("predecessor:passing");
   StoreNew();
+  if (is_succeeded_ && succession_.has_value()) PassLate();
   store_queue_.StoreAll([this](uint32_t slot, uint64_t id) { return StoreConnection(slot, id); });
   if (!store_.waiting().empty()) store_.FlushPatiently();
   return is_well;
+}
+
+void Mapper::PassLate() {
+  const int64_t deadline_ms = MonotonicMs() + kPredecessorEndMs;
+  while (true) {
+    // The store has them.
+    const bool is_there = succession_->TakeLate(
+        [this](const OwnedFd& connection) { upgrade_->Pass(connection.get()); });
+    const int64_t left_ms = deadline_ms - MonotonicMs();
+    pollfd link = {succession_->link(), POLLIN, 0};
+    if (!is_there || left_ms <= 0) return;
+    if (poll(&link, 1, static_cast<int>(left_ms)) < 0 && errno != EINTR) return;
+  }
 }
 
 }  // namespace

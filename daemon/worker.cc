@@ -47,8 +47,14 @@ ssize_t SendNow(int fd, const void* data, size_t size, int flags) {
   return sent;
 }
 
-// What ends a list of names is the end of the connection: where half of one was sent, its end is a
-// reset. What is pending on the connection completes.
+// What ends a list of names is the end of the connection: where half of one was sent, its end is to
+// be a reset, also when the process is killed.
+void ResetAtClose(int fd, bool is_to) {
+  const linger now = {.l_onoff = is_to ? 1 : 0, .l_linger = 0};
+  setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+}
+
+// At once. What is pending on the connection completes.
 void Reset(int fd) {
   const sockaddr nowhere = {.sa_family = AF_UNSPEC, .sa_data = {}};
   connect(fd, &nowhere, sizeof(nowhere));
@@ -117,8 +123,8 @@ void Worker::Turn(int64_t timeout_ms) {
   turn_bytes_ns_ = 0;
   const bool is_busy = loop_->Run(RunTimeoutMs(timeout_ms), *this);
   const int64_t now_ms = MonotonicMs();
-  if (!wanted_lists_.empty() && (lists_in_batch_ > 0 || !is_busy || now_ms >= lists_due_ms_)) {
-    AnswerLists(now_ms);
+  if (!wanted_lists_.empty() && (lists_in_batch_ > 0 || !is_busy || AreListsDue(now_ms))) {
+    AnswerLists();
   }
   EndOverdue(now_ms);
   MakeRoomForOthers();
@@ -134,7 +140,7 @@ void Worker::Drain(int64_t drain_ms) {
   while (loop_->IsAccepting() || connections_.first() != kNoConnection || !wanted_lists_.empty()) {
     const int64_t left_ms = deadline_ms - MonotonicMs();
     if (left_ms <= 0 && !loop_->IsAccepting()) {
-      while (!wanted_lists_.empty()) AnswerLists(deadline_ms);
+      while (!wanted_lists_.empty()) AnswerLists();
       return;
     }
     Turn(std::max<int64_t>(left_ms, 1));
@@ -626,18 +632,22 @@ void Worker::Answer(uint32_t number, const protocol::DumpRequest&) {
 void Worker::AnswerLater(uint32_t number, List list) {
   // It is nobody's to end meanwhile.
   connections_.ClearDeadline(number);
-  if (wanted_lists_.empty()) lists_due_ms_ = MonotonicMs() + kListWaitMs;
   wanted_lists_.push_back({number, list, turn_bytes_ns_});
   // These could not be ended to make room for others.
-  if (IsDescriptorTableFull(connections_[number].fd)) lists_due_ms_ = 0;
+  if (IsDescriptorTableFull(connections_[number].fd)) lists_are_urgent_ = true;
 }
 
-void Worker::AnswerLists(int64_t now_ms) {
+bool Worker::AreListsDue(int64_t now_ms) const {
+  constexpr int64_t kNsPerMs = 1'000'000;
+  return lists_are_urgent_ || now_ms - wanted_lists_.front().begin_ns / kNsPerMs >= kListWaitMs;
+}
+
+void Worker::AnswerLists() {
   if (lists_in_batch_ == 0) lists_in_batch_ = wanted_lists_.size();
-  for (int i = 0; i < kListsPerTurn && lists_in_batch_ > 0; ++i) {
-    const auto [number, list, begin_ns] = wanted_lists_.front();
-    wanted_lists_.pop_front();
-    --lists_in_batch_;
+  const size_t count =
+      lists_are_urgent_ ? lists_in_batch_ : std::min(lists_in_batch_, kListsPerTurn);
+  for (size_t i = 0; i < count; ++i) {
+    const auto [number, list, begin_ns] = wanted_lists_[i];
     SharedText& text = batch_texts_[static_cast<size_t>(list)];
     if (text == nullptr) {
       text = list == List::kNames
@@ -647,9 +657,10 @@ void Worker::AnswerLists(int64_t now_ms) {
     SendTextAndClose(number, text);
     CountLatency(begin_ns);
   }
-  if (lists_in_batch_ > 0) return;
-  batch_texts_ = {};
-  lists_due_ms_ = now_ms + kListWaitMs;
+  wanted_lists_.erase(wanted_lists_.begin(), wanted_lists_.begin() + static_cast<ptrdiff_t>(count));
+  lists_in_batch_ -= count;
+  if (lists_in_batch_ == 0) batch_texts_ = {};
+  if (wanted_lists_.empty()) lists_are_urgent_ = false;
 }
 
 void Worker::Answer(uint32_t number, const protocol::KillRequest&) {
@@ -716,13 +727,15 @@ void Worker::SendRest(uint32_t number) {
   std::string_view rest = *connection.reply;
   rest.remove_prefix(connection.sent);
   const ssize_t sent = SendNow(connection.fd, rest.data(), rest.size(), MSG_MORE);
+  const bool was_writing = connection.state == Connection::State::kWriting;
   if (sent == static_cast<ssize_t>(rest.size()) || (sent < 0 && !WouldBlock(sent))) {
+    if (was_writing) ResetAtClose(connection.fd, false);
     Close(number);
     return;
   }
   connection.sent += sent > 0 ? static_cast<size_t>(sent) : 0;
+  if (!was_writing) ResetAtClose(connection.fd, true);
   if (!EnterSource(number)) {
-    Reset(connection.fd);
     Close(number);
     return;
   }

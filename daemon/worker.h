@@ -16,7 +16,6 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <deque>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -50,10 +49,10 @@ inline constexpr size_t kSlowTextsSizeMax = size_t{64} << 20;
 // A request that makes no progress for less than this is not ended to make room for others: it is
 // probably on its way. A few ticks of MonotonicMs().
 inline constexpr int64_t kEvictionAgeMinMs = 12;
-// How long who asks for a list waits at most for those who do not.
+// How long who asks for a list waits for those who do not, before the next batch of lists begins.
 inline constexpr int64_t kListWaitMs = 4;
 // Lists that are sent before the worker looks what else has come.
-inline constexpr int kListsPerTurn = 16;
+inline constexpr size_t kListsPerTurn = 16;
 // How long accepting pauses when it failed and nothing can be done about it.
 inline constexpr int64_t kAcceptPauseMs = 4;
 // How long a worker that pauses for a successor goes on answering what it has accepted; the queue
@@ -182,8 +181,9 @@ class Worker final : private LoopHandler {
   // them, and for kListsPerTurn of these to be sent it.
   enum class List : uint8_t { kNames, kDump };
   void AnswerLater(uint32_t number, List list);
+  bool AreListsDue(int64_t now_ms) const;
   // Some of the batch that is under way, or of a new one: all who wait now.
-  void AnswerLists(int64_t now_ms);
+  void AnswerLists();
   const SharedText& NamesText();
   // Counts the text against kSlowTextsSizeMax for as long as somebody has it.
   SharedText KeepText(std::string text);
@@ -232,10 +232,11 @@ class Worker final : private LoopHandler {
     List list;
     int64_t begin_ns;
   };
-  std::deque<WantedList> wanted_lists_;
-  size_t lists_in_batch_ = 0;              // the first of these share batch_texts_
+  std::vector<WantedList> wanted_lists_;  // keeps its memory, as nothing is allocated for a request
+  size_t lists_in_batch_ = 0;             // the first of these share batch_texts_
   std::array<SharedText, 2> batch_texts_;  // by List
-  int64_t lists_due_ms_ = 0;  // when the next batch begins at the latest, MonotonicMs()
+  // Who asked for these has one of the last descriptors: all are answered at once.
+  bool lists_are_urgent_ = false;
   SharedText names_text_;
   uint64_t names_generation_ = 0;
   // Shared with the texts, which take themselves off it.

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import random
+import select
 import shutil
 import signal
 import socket
@@ -902,28 +903,43 @@ class FaultTest(CustodyCase):
                     self.heals(mapper, before, f'{point}: {victim}')
                 mapper.close()
 
-    def test_node_that_is_not_passed_on(self):
-        """A predecessor registers a node while it leaves, and dies with the connection."""
+    def late_node(self, mapper):
+        """A node that a predecessor has registered while it leaves: (its connection, its creation, the predecessor, which stands
+        still before it passes the node on)."""
+        old = mapper.mapper_pid()
+        request = harness.frame(harness.alive2_body(b'late', port=7777))
+        connections = status(mapper)['connections']
+        connection = mapper.connect()
+        self.addCleanup(connection.close)
+        connection.sendall(request[:4])
+        harness.wait_until(lambda: status(mapper)['connections'] == connections + 1, 'the request is awaited')
+        self.upgrade_standing_still(mapper, old)
+        connection.sendall(request[4:])
+        os.kill(old, signal.SIGCONT)
+        result, creation = harness.alive2_result(harness.receive_alive2_reply(connection))
+        self.assertEqual(result, 0)
+        harness.wait_until(lambda: state_of(old) == 'T', lambda: f'it is about to pass the node on: {mapper.log()}')
+        return connection, creation, old
+
+    def upgrade_standing_still(self, mapper, old):
+        mapper.ask_for(EPMD_FAULTS, old)
+        harness.wait_until(lambda: state_of(old) == 'T', lambda: f'it has handed over: {mapper.log()}')
+        harness.wait_until(lambda: status(mapper)['pid'] not in (0, old), lambda: f'another one serves: {mapper.log()}')
+
+    def mapper_that_passes_late(self):
         mapper = Kept(binary=EPMD_FAULTS, env={'EPMD_FAULTS': 'predecessor:yours=stop,predecessor:passing=stop'})
         self.addCleanup(mapper.close)
         mapper.start()
         self.register(mapper, 20)
-        before = creations(mapper)
-        old = mapper.mapper_pid()
-        request = harness.frame(harness.alive2_body(b'late', port=7777))
-        with mapper.connect() as connection:
-            connection.sendall(request[:4])
-            harness.wait_until(lambda: status(mapper)['connections'] == 21, 'the request is awaited')
-            mapper.ask_for(EPMD_FAULTS, old)
-            harness.wait_until(lambda: state_of(old) == 'T', lambda: f'it has handed over: {mapper.log()}')
-            connection.sendall(request[4:])
-            os.kill(old, signal.SIGCONT)
-            result, creation = harness.alive2_result(harness.receive_alive2_reply(connection))
-            self.assertEqual(result, 0)
-            harness.wait_until(lambda: state_of(old) == 'T', lambda: f'it is about to pass the node on: {mapper.log()}')
-            os.kill(old, signal.SIGKILL)
-        # The node comes back, as one of OTP 24 and later does.
+        return mapper, creations(mapper)
+
+    def test_node_that_is_not_passed_on(self):
+        """The predecessor dies with the connection: the node comes back, as one of OTP 24 and later does."""
+        mapper, before = self.mapper_that_passes_late()
+        _, creation, old = self.late_node(mapper)
+        os.kill(old, signal.SIGKILL)
         self.assertEqual(mapper.lookup(b'late').port, 7777)
+
         def comes_back():
             again, reply = mapper.alive2(b'late', port=7777)
             if harness.alive2_result(reply)[0] == 0:
@@ -934,6 +950,29 @@ class FaultTest(CustodyCase):
         self.assertEqual(harness.wait_until(comes_back, lambda: f'its name is its own: {mapper.log()}'), (0, creation))
         before[b'late'] = (7777, creation)
         self.heals(mapper, before, 'not passed on')
+
+    def test_node_that_is_passed_on_late(self):
+        """However slow the predecessor is: also when its successor has one of its own meanwhile."""
+        for upgrades in (1, 2):
+            with self.subTest(upgrades=upgrades):
+                mapper, before = self.mapper_that_passes_late()
+                connection, creation, old = self.late_node(mapper)
+                stopped = [old]
+                if upgrades == 2:
+                    stopped.append(mapper.mapper_pid())
+                    self.upgrade_standing_still(mapper, stopped[-1])
+                    os.kill(stopped[-1], signal.SIGCONT)
+                    harness.wait_until(lambda pid=stopped[-1]: state_of(pid) == 'T', 'it is about to pass nodes on')
+                    os.kill(stopped[-1], signal.SIGCONT)
+                time.sleep(3)  # in which nothing is to happen to it
+                os.kill(old, signal.SIGCONT)
+                harness.wait_until(lambda: not set(stopped) & mapper.family(), 'they end')
+                self.assertEqual(select.select([connection], [], [], 0)[0], [], mapper.log())
+                before[b'late'] = (7777, creation)
+                self.heals(mapper, before, 'passed on late')
+                connection.close()
+                mapper.wait_gone(b'late')
+                mapper.close()
 
     def test_watcher_that_is_slow(self):
         """The new program does not get ahead of the one that tells who it is, and whom it ends."""

@@ -63,6 +63,16 @@ def enter(namespace):
             raise OSError(ctypes.get_errno(), 'setns')
 
 
+def have_sessions_weights():
+    """Whether sessions share the CPU by a weight: not if groups of the cgroup controller do, but for the root group."""
+    with contextlib.suppress(OSError):
+        with open('/proc/sys/kernel/sched_autogroup_enabled') as file, open('/proc/self/cgroup') as cgroup:
+            own = [line.strip().split(':', 2) for line in cgroup]
+            return file.read().strip() == '1' and all(path == '/' for _, controllers, path in own
+                                                      if controllers == '' or 'cpu' in controllers.split(','))
+    return False
+
+
 def become_heavy():
     """This process and what it starts share the CPU with others as the service epmd does."""
     os.setsid()
@@ -613,8 +623,8 @@ def main():
     parser.add_argument('--attacks', help='comma-separated: ' + ', '.join(ATTACKS))
     parser.add_argument('--capacity', type=int, default=4096, help='names that the registry holds')
     options = parser.parse_args()
-    if options.apart and (os.geteuid() != 0 or len(os.sched_getaffinity(0)) < 2 or not os.path.exists('/proc/self/autogroup')):
-        parser.error('--apart takes root, two cores, and a kernel with CONFIG_SCHED_AUTOGROUP')
+    if options.apart and (os.geteuid() != 0 or len(os.sched_getaffinity(0)) < 2 or not have_sessions_weights()):
+        parser.error('--apart takes root, two cores, and sched_autogroup_enabled outside of control groups')
     harness.raise_descriptor_limit()
     play = Play(options.stock, options.seconds, options.seed, options.attacks and options.attacks.split(','),
                 options.capacity, apart=options.apart).run()

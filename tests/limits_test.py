@@ -13,6 +13,7 @@ import time
 import unittest
 
 import harness
+from custody_test import Kept
 from harness import Mapper, alive2_body, frame
 
 SEED = int(os.environ.get('SEED', '20240229'))
@@ -291,8 +292,8 @@ class SlowReaderTest(unittest.TestCase):
             self.skipTest('too few file descriptors allowed here (ulimit -Hn)')
 
     @contextlib.contextmanager
-    def mapper_with_nodes(self, *args):
-        with Mapper(args=['-workers', '1', *args]) as mapper:
+    def mapper_with_nodes(self, *args, mapper_type=Mapper):
+        with mapper_type(args=['-workers', '1', *args]) as mapper:
             nodes = []
             try:
                 for number in range(self.NODES):
@@ -389,25 +390,45 @@ class SlowReaderTest(unittest.TestCase):
             for other in others:
                 other.close()
 
+    def test_reader_whose_mapper_ends(self):
+        """It sees that its list is cut short, whatever ends the mapper."""
+        ends = {
+            'upgrade': lambda mapper, pid: self.assertEqual(mapper.upgraded().returncode, 0, mapper.log()),
+            'SIGKILL': lambda mapper, pid: os.kill(pid, signal.SIGKILL),
+            'SIGTERM': lambda mapper, pid: os.kill(pid, signal.SIGTERM),
+        }
+        with self.mapper_with_nodes(mapper_type=Kept) as mapper:
+            for what, end in ends.items():
+                with self.subTest(what=what):
+                    asker = self.ask_without_reading(mapper)
+                    pid = mapper.mapper_pid()
+                    end(mapper, pid)
+                    harness.wait_until(lambda p=pid: not harness.process_exists(p), 'the mapper has ended')
+                    self.assertIsNone(self.lines(asker))
+
     def test_many_ask_for_lists_at_once(self):
         """More than are answered in one turn of a worker, together with lookups."""
         with Mapper(args=['-workers', '1']) as mapper:
             nodes = [mapper.register(b'node%d' % number)[0] for number in range(50)]
-            expected = {request: mapper.request(request) for request in (b'n', b'd')}
+            before = {request: mapper.request(request) for request in (b'n', b'd')}
             os.kill(mapper.pid, signal.SIGSTOP)
             harness.wait_until(lambda: self.stands_still(mapper), 'all threads stop')
             asked = [(request, mapper.connect()) for _ in range(100) for request in (b'n', b'd', b'znode7')]
             for request, connection in asked:
                 connection.sendall(frame(request))
             os.kill(mapper.pid, signal.SIGCONT)
+            # Who asks for a list when a node is registered finds it there, also while others are being answered.
+            nodes.append(mapper.register(b'last')[0])
+            after = {request: mapper.request(request) for request in (b'n', b'd')}
+            self.assertIn(b'name last at', after[b'n'])
+            self.assertIn(b'<last> at', after[b'd'])
             for request, connection in asked:
                 with connection:
                     reply = harness.receive_all(connection)
-                self.assertEqual(reply if request in expected else reply[:2], expected.get(request, b'w\0'))
-            # What is registered is on a list that is asked for after it.
-            nodes.append(mapper.register(b'last')[0])
-            self.assertIn(b'name last at', mapper.request(b'n'))
-            self.assertIn(b'<last> at', mapper.request(b'd'))
+                if request in before:
+                    self.assertIn(reply, (before[request], after[request]))
+                else:
+                    self.assertEqual(reply[:2], b'w\0')
             for node in nodes:
                 node.close()
 

@@ -92,7 +92,8 @@ class Node:
 class Soak:
 
     def __init__(self, seconds, seed, nodes=100):
-        self.seconds = seconds  # from run() on: until it ended
+        self.seconds = seconds
+        self.lasted_s = 0
         self.is_to_end = False
         self.seed = seed
         self.rng = random.Random(seed)
@@ -120,7 +121,7 @@ class Soak:
                     self.longest_ms[event] = max(self.longest_ms[event], 1000 * (self.answered() - started))
                 self.counts[event] += 1
                 self.check()
-            self.seconds = time.monotonic() - began
+            self.lasted_s = time.monotonic() - began
         except BaseException as error:
             error.args = (f'{error} (in event {sum(self.counts.values()) + 1}, {self.now}; seed {self.seed}; so far '
                           f'{dict(self.counts)}; the mapper said {self.mapper.log()[-3000:]})',)
@@ -266,7 +267,7 @@ class Soak:
         return sum(hostile.descriptors(pid) for pid in self.mapper.family())
 
     def report(self):
-        lines = [f'seed {self.seed}: {sum(self.counts.values())} events in {self.seconds:.0f} s: ' +
+        lines = [f'seed {self.seed}: {sum(self.counts.values())} events in {self.lasted_s:.0f} s: ' +
                  ', '.join(f'{count} {event}' for event, count in self.counts.most_common()),
                  'registrations lost: 0; connections lost, registered again with the same creation: '
                  f'{self.reconnections}',

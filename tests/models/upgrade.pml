@@ -174,6 +174,9 @@ leave:
   STEP(OLD);
   d_step { if :: alive[OLD] -> has_l[OLD] = 1; l_is_registered = 1 :: else fi };
   STEP(OLD);
+#ifdef BUG_IMPATIENT
+  if :: l_is_orphan -> Die(OLD); goto gone :: else fi;
+#endif
 #ifndef BUG_FORGOTTEN
   /* StoreNew, when the workers have ended: Pass() and the store. */
   if
@@ -231,7 +234,10 @@ proctype New() {
   SEND(NEW, OLD, to_old, SERVING, skip);
   /* TakeLate. */
   do
-  :: to_new ? said -> d_step { if :: said == LATE && alive[NEW] -> has_l[NEW] = 1 :: else fi }
+  :: atomic {
+       to_new ? said ->
+       if :: said == LATE && alive[NEW] -> has_l[NEW] = 1; l_is_orphan = 0 :: else fi
+     }
   :: (!alive[OLD] || !alive[NEW]) && empty(to_new) -> goto gone
   od;
 end_hung:
@@ -301,15 +307,21 @@ end:
   od
 }
 
-/* CheckUnwatched: who serves looks for as long as OLD may be there, and longer. */
+/* CheckUnwatched: NEW looks when the link to OLD has ended, NEXT at any moment. */
 proctype Check() {
 #ifndef BUG_UNWATCHED
 end:
-  d_step {
-    !alive[OLD] && l_is_registered &&
-    ((serves[NEW] && !has_l[NEW] && empty(to_new)) || (serves[NEXT] && !has_l[NEXT])) ->
-      l_is_orphan = 1
-  }
+  do
+  :: d_step {
+       l_is_registered && !l_is_orphan &&
+#ifdef BUG_IMPATIENT
+       ((serves[NEW] && !has_l[NEW]) ||
+#else
+       ((serves[NEW] && !has_l[NEW] && !alive[OLD] && empty(to_new)) ||
+#endif
+        (serves[NEXT] && !has_l[NEXT])) -> l_is_orphan = 1
+     }
+  od
 #else
   skip
 #endif
@@ -372,7 +384,8 @@ ltl over { <> [] (!alive[OLD] || (serves[OLD] && !is_link_open)) }
 
 /* When nobody dies but NEW before it has committed, each registered connection is held by somebody
    at any moment, and by the store in the end. BUG_FORGOTTEN: OLD stores no more when its workers
-   have ended. */
+   have ended. BUG_IMPATIENT: NEW makes an orphan of what OLD has yet to
+   pass on, and OLD passes on no orphans. */
 ltl kept {
   [] (nobody_dies ->
       HELD(has_c) && (!l_is_registered || HELD(has_l)) &&
