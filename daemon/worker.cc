@@ -810,20 +810,24 @@ uint32_t Worker::Evict(uint32_t count) {
   uint32_t evicted = 0;
   for (; evicted < count && connections_.first() != kNoConnection; ++evicted) {
     const uint32_t oldest = connections_.first();
-    Connection& connection = connections_[oldest];
-    if (connection.deadline_ms > newest_deadline_ms) break;
+    if (connections_[oldest].deadline_ms > newest_deadline_ms) break;
     Count(statistics_.closed_evicted);
-    if (connection.state != Connection::State::kReading) {
-      Abort(oldest);
-      continue;
-    }
-    connections_.ClearDeadline(oldest);
-    connection.state = Connection::State::kEvicted;
-    // The pending read completes: with the request, if that is there already, else with the end.
-    // Fails only where the peer has ended it, and then the read completes too.
-    shutdown(connection.fd, SHUT_RD);
+    EndUnfinished(oldest);
   }
   return evicted;
+}
+
+void Worker::EndUnfinished(uint32_t number) {
+  Connection& connection = connections_[number];
+  if (connection.state != Connection::State::kReading) {
+    Abort(number);
+    return;
+  }
+  connections_.ClearDeadline(number);
+  connection.state = Connection::State::kEvicted;
+  // The pending read completes: with the request, if that is there already, else with the end.
+  // Fails only where the peer has ended it, and then the read completes too.
+  shutdown(connection.fd, SHUT_RD);
 }
 
 void Worker::EndOverdue(int64_t now_ms) {
@@ -833,7 +837,7 @@ void Worker::EndOverdue(int64_t now_ms) {
     Count(statistics_.closed_timeout);
     Log(Severity::kRequests, "fd %d: closed, no complete request or reply not taken in time",
         connections_[number].fd);
-    Abort(number);
+    EndUnfinished(number);
   }
 }
 

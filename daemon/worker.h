@@ -201,8 +201,11 @@ class Worker final : private LoopHandler {
   // Closes now, or when the pending operation completes.
   void Abort(uint32_t number);
   void EndNode(uint32_t number);
-  // Ends the `count` oldest unfinished requests, or as many as are old enough, and returns how
-  // many. A request that has arrived but was not looked at yet is still answered.
+  // Of a request that did not come, or a reply that was not taken, in time. A request that has
+  // arrived but was not looked at yet is still answered: the process, or its host, may have stood
+  // still.
+  void EndUnfinished(uint32_t number);
+  // Ends the `count` oldest of these, or as many as are old enough, and returns how many.
   uint32_t Evict(uint32_t count);
   void AskForRoom();
   void MakeRoomForOthers();

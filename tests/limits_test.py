@@ -180,6 +180,21 @@ class NuisanceTest(unittest.TestCase):
             else:
                 self.fail(f'a request that took {len(data) * 0.1} s was let through')
 
+    @harness.ours_only
+    def test_request_that_came_while_the_mapper_stood_still(self):
+        """Its time is over when the mapper looks at it, but it came before."""
+        mapper = self.mapper('-packet_timeout', '3', '-delay_accept', '4', '-workers', '1')
+        node = mapper.connect()
+        other = mapper.connect()
+        request = frame(b'znobody')
+        node.sendall(request[:-1])
+        # From 4 s on the request has its three seconds, and until 8 s the worker stands still with the other connection.
+        time.sleep(5)
+        node.sendall(request[-1:])
+        self.assertEqual(harness.receive_all(node), b'w\1')
+        node.close()
+        other.close()
+
     def test_silent_connections_are_closed_and_nodes_are_not(self):
         mapper = self.mapper('-packet_timeout', '2')
         node, _ = mapper.register(b'quiet')
