@@ -57,7 +57,8 @@ void ResetAtClose(int fd, bool is_to) {
 // At once. What is pending on the connection completes.
 void Reset(int fd) {
   const sockaddr nowhere = {.sa_family = AF_UNSPEC, .sa_data = {}};
-  connect(fd, &nowhere, sizeof(nowhere));
+  // Fails only when there is no connection any more.
+  [[maybe_unused]] const int failed = connect(fd, &nowhere, sizeof(nowhere));
 }
 
 // Also for lack of memory, which says nothing about the connection.
