@@ -156,6 +156,7 @@ struct Place {
   uint64_t id;
   bool is_orphaned = false;
   bool has_owner = true;
+  bool has_listener = true;
 };
 using Places = absl::flat_hash_map<uint64_t, Place>;  // by SO_COOKIE
 
@@ -467,9 +468,11 @@ Places Mapper::FindPlaces() {
   Places places;
   registry_->ForEach([&](const Registration& node) {
     if (node.state == RegistrationState::kRemembered) return;
-    places[node.connection_cookie] = {node.slot, node.id,
-                                      node.state == RegistrationState::kOrphaned,
-                                      node.owner_uid != kUnknownUid};
+    places[node.connection_cookie] = {.slot = node.slot,
+                                      .id = node.id,
+                                      .is_orphaned = node.state == RegistrationState::kOrphaned,
+                                      .has_owner = node.owner_uid != kUnknownUid,
+                                      .has_listener = node.listener_cookie != 0};
   });
   return places;
 }
@@ -487,6 +490,9 @@ bool Mapper::OrphanUnwatched(const Place& place) {
   if (custody_->DescriptorOf(place.slot) >= 0) return false;
   if (!place.is_orphaned && !registry_->Orphan(place.slot, place.id)) return false;
   orphans_->Add(place.slot, place.id);
+  // The mapper before was ended before it had found that. A node of OTP 23 does not come back, and
+  // lives all the same.
+  if (!place.has_listener) unknown_listeners_.push_back(place);
   return !place.is_orphaned;
 }
 
@@ -675,7 +681,8 @@ void Mapper::CheckUnwatched(int64_t now_ms) {
   std::vector<Place> unwatched;
   registry_->ForEach([&](const Registration& node) {
     if (node.state != RegistrationState::kLive || custody_->DescriptorOf(node.slot) >= 0) return;
-    unwatched.push_back({.slot = node.slot, .id = node.id});
+    unwatched.push_back(
+        {.slot = node.slot, .id = node.id, .has_listener = node.listener_cookie != 0});
   });
   uint32_t orphaned = 0;
   for (const Place& place : unwatched) {

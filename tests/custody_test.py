@@ -412,21 +412,39 @@ class CrashTest(CustodyCase):
                 pid = mapper.mapper_pid()
                 # What was acknowledged a moment before the kill counts as well.
                 name = b'fresh%d' % number
-                connection, creation = mapper.register(name, port=20000 + number)
+                listener = socket.create_server((harness.HOST, 0))
+                self.addCleanup(listener.close)
+                port = listener.getsockname()[1]
+                connection, creation = mapper.register(name, port=port)
                 self.addCleanup(connection.close)
-                nodes_port = 20000 + number
                 time.sleep(choice.random() * 0.02)
                 os.kill(pid, signal.SIGKILL)
                 harness.wait_until(lambda: status(mapper)['running'] and mapper.mapper_pid() != pid, 'another mapper')
-                before[name] = (nodes_port, creation)
+                before[name] = (port, creation)
         print(f'\n{KILLS} kills with {NODES} nodes: {running.distribution()}')
         self.assertEqual([failure for failure in running.failures if 'lookup' in failure], [])
         self.check_kept(mapper, before)
         self.assertEqual(len(mapper.family()), 2)
-        # All are watched: who leaves is gone. Those that were lost with a mapper before they were stored
-        # do not listen, so they would be orphans.
+        # All are watched: who leaves is gone. Those that were lost with a mapper before they were stored are orphans.
         states = {node['name']: node['state'] for node in json.loads(epmdctl(mapper, '--json', 'list').stdout)}
         self.assertEqual([name for name in nodes if states[name.decode()] != 'live'], [])
+
+    def test_mapper_killed_before_it_has_found_where_a_node_listens(self):
+        """The next one finds it, and knows that the node lives, although that does not come back."""
+        mapper = self.kept(args=['-orphan_grace', '1'])
+        before = {}
+        for number in range(10):
+            pid = mapper.mapper_pid()
+            listener = socket.create_server((harness.HOST, 0))
+            self.addCleanup(listener.close)
+            name, port = b'lives%d' % number, listener.getsockname()[1]
+            connection, creation = mapper.register(name, port=port)
+            os.kill(pid, signal.SIGKILL)
+            self.addCleanup(connection.close)
+            harness.wait_until(lambda p=pid: status(mapper)['running'] and mapper.mapper_pid() != p, 'another mapper')
+            before[name] = (port, creation)
+        time.sleep(3)  # the grace time, and more
+        self.check_kept(mapper, before)
 
     def test_service_is_back_while_lookups_wait(self):
         """What waits in the queue of the listening socket when a mapper is killed is served by the next, or closed (INV-8)."""
