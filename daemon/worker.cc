@@ -49,8 +49,8 @@ ssize_t SendNow(int fd, const void* data, size_t size, int flags) {
 
 // What ends a list of names is the end of the connection: where half of one was sent, its end is to
 // be a reset, also when the process is killed.
-void ResetAtClose(int fd, bool is_to) {
-  const linger now = {.l_onoff = is_to ? 1 : 0, .l_linger = 0};
+void SetResetAtClose(int fd, bool is_wanted) {
+  const linger now = {.l_onoff = is_wanted ? 1 : 0, .l_linger = 0};
   setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
 }
 
@@ -730,12 +730,12 @@ void Worker::SendRest(uint32_t number) {
   const ssize_t sent = SendNow(connection.fd, rest.data(), rest.size(), MSG_MORE);
   const bool was_writing = connection.state == Connection::State::kWriting;
   if (sent == static_cast<ssize_t>(rest.size()) || (sent < 0 && !WouldBlock(sent))) {
-    if (was_writing) ResetAtClose(connection.fd, false);
+    if (was_writing) SetResetAtClose(connection.fd, false);
     Close(number);
     return;
   }
   connection.sent += sent > 0 ? static_cast<size_t>(sent) : 0;
-  if (!was_writing) ResetAtClose(connection.fd, true);
+  if (!was_writing) SetResetAtClose(connection.fd, true);
   if (!EnterSource(number)) {
     Close(number);
     return;

@@ -399,6 +399,25 @@ class UpgradeTest(CustodyCase):
             self.assertEqual(upgrade.wait(harness.PATIENCE_S), 0)
 
 
+class Listening:
+    """A node that listens, on a raw socket: what is known of it is its listening socket."""
+
+    def __init__(self, mapper, name, port=0):
+        self._socket = socket.socket()
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._socket.bind(('127.0.0.1', port))
+        self._socket.listen()
+        self.port = self._socket.getsockname()[1]
+        self.connection, self.creation = mapper.register(name, port=self.port)
+
+    def stop_listening(self):
+        self._socket.close()
+
+    def close(self):
+        self._socket.close()
+        self.connection.close()
+
+
 class CrashTest(CustodyCase):
 
     def test_kills_under_load(self):
@@ -412,15 +431,12 @@ class CrashTest(CustodyCase):
                 pid = mapper.mapper_pid()
                 # What was acknowledged a moment before the kill counts as well.
                 name = b'fresh%d' % number
-                listener = socket.create_server((harness.HOST, 0))
-                self.addCleanup(listener.close)
-                port = listener.getsockname()[1]
-                connection, creation = mapper.register(name, port=port)
-                self.addCleanup(connection.close)
+                node = Listening(mapper, name)
+                self.addCleanup(node.close)
                 time.sleep(choice.random() * 0.02)
                 os.kill(pid, signal.SIGKILL)
                 harness.wait_until(lambda: status(mapper)['running'] and mapper.mapper_pid() != pid, 'another mapper')
-                before[name] = (port, creation)
+                before[name] = (node.port, node.creation)
         print(f'\n{KILLS} kills with {NODES} nodes: {running.distribution()}')
         self.assertEqual([failure for failure in running.failures if 'lookup' in failure], [])
         self.check_kept(mapper, before)
@@ -428,23 +444,6 @@ class CrashTest(CustodyCase):
         # All are watched: who leaves is gone. Those that were lost with a mapper before they were stored are orphans.
         states = {node['name']: node['state'] for node in json.loads(epmdctl(mapper, '--json', 'list').stdout)}
         self.assertEqual([name for name in nodes if states[name.decode()] != 'live'], [])
-
-    def test_mapper_killed_before_it_has_found_where_a_node_listens(self):
-        """The next one finds it, and knows that the node lives, although that does not come back."""
-        mapper = self.kept(args=['-orphan_grace', '1'])
-        before = {}
-        for number in range(10):
-            pid = mapper.mapper_pid()
-            listener = socket.create_server((harness.HOST, 0))
-            self.addCleanup(listener.close)
-            name, port = b'lives%d' % number, listener.getsockname()[1]
-            connection, creation = mapper.register(name, port=port)
-            os.kill(pid, signal.SIGKILL)
-            self.addCleanup(connection.close)
-            harness.wait_until(lambda p=pid: status(mapper)['running'] and mapper.mapper_pid() != p, 'another mapper')
-            before[name] = (port, creation)
-        time.sleep(3)  # the grace time, and more
-        self.check_kept(mapper, before)
 
     def test_service_is_back_while_lookups_wait(self):
         """What waits in the queue of the listening socket when a mapper is killed is served by the next, or closed (INV-8)."""
@@ -611,25 +610,6 @@ class CrashTest(CustodyCase):
         self.assertEqual(len(nodes), count)
 
 
-class Listening:
-    """A node that listens, on a raw socket: what is known of it is its listening socket."""
-
-    def __init__(self, mapper, name, port=0):
-        self._socket = socket.socket()
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._socket.bind(('127.0.0.1', port))
-        self._socket.listen()
-        self.port = self._socket.getsockname()[1]
-        self.connection, self.creation = mapper.register(name, port=self.port)
-
-    def stop_listening(self):
-        self._socket.close()
-
-    def close(self):
-        self._socket.close()
-        self.connection.close()
-
-
 class OrphanTest(CustodyCase):
 
     def orphaned(self, mapper):
@@ -665,6 +645,21 @@ class OrphanTest(CustodyCase):
         self.check_kept(mapper, before)
         node.stop_listening()
         mapper.wait_gone(b'old')
+
+    def test_mapper_killed_before_it_has_found_where_a_node_listens(self):
+        """The next one finds it, and knows that the node lives, although that does not come back."""
+        mapper = self.kept(args=['-orphan_grace', '1'])
+        before = {}
+        for number in range(10):
+            pid = mapper.mapper_pid()
+            name = b'lives%d' % number
+            node = Listening(mapper, name)
+            os.kill(pid, signal.SIGKILL)
+            self.addCleanup(node.close)
+            harness.wait_until(lambda p=pid: status(mapper)['running'] and mapper.mapper_pid() != p, 'another mapper')
+            before[name] = (node.port, node.creation)
+        time.sleep(3)  # the grace time, and more
+        self.check_kept(mapper, before)
 
     def test_node_of_which_nothing_is_known_has_a_grace_time(self):
         mapper = self.kept(args=['-orphan_grace', '1'])

@@ -384,8 +384,8 @@ ltl over { <> [] (!alive[OLD] || (serves[OLD] && !is_link_open)) }
 
 /* When nobody dies but NEW before it has committed, each registered connection is held by somebody
    at any moment, and by the store in the end. BUG_FORGOTTEN: OLD stores no more when its workers
-   have ended. BUG_IMPATIENT: NEW makes an orphan of what OLD has yet to
-   pass on, and OLD passes on no orphans. */
+   have ended. BUG_IMPATIENT: NEW makes an orphan of what OLD has yet to pass on, and OLD passes on no
+   orphans. */
 ltl kept {
   [] (nobody_dies ->
       HELD(has_c) && (!l_is_registered || HELD(has_l)) &&
