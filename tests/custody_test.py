@@ -860,6 +860,10 @@ class FaultTest(CustodyCase):
         before = creations(mapper)
         harness.wait_until(lambda: status(mapper)['counters']['stored'] >= 20, 'all are stored')
         keeper, old = mapper.pid, mapper.mapper_pid()
+        if point == 'keeper:mainpid':
+            # It is told of the first mapper, too, which would be killed before it has begun the upgrade.
+            harness.wait_until(lambda: state_of(keeper) == 'T', lambda: f'the keeper is told of the first: {mapper.log()}')
+            os.kill(keeper, signal.SIGCONT)
         binary = self.copy_of(mapper.directory, source=EPMD_FAULTS) if point == 'keeper:resumed' else EPMD_FAULTS
         mapper.ask_for(binary, old)
         stopped = harness.wait_until(lambda: [pid for pid, state in self.processes(mapper).items() if state == 'T'],
