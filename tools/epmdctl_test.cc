@@ -283,6 +283,30 @@ TEST_F(EpmdctlTest, UpgradeDoesNotWaitForEver) {
   EXPECT_FALSE(HasRequest());
 }
 
+TEST_F(EpmdctlTest, UpgradeOfAMapperThatEndsBeforeItBegins) {
+  auto registry = Open(path_);
+  const pid_t mapper = fork();
+  ASSERT_GE(mapper, 0);
+  if (mapper == 0) {
+    sigset_t signals;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGHUP);
+    const timespec timeout{20, 0};
+    sigtimedwait(&signals, nullptr, &timeout);
+    _exit(0);
+  }
+  MapperStatus status = Self();
+  status.pid = static_cast<uint32_t>(mapper);
+  status.start_ticks = ProcessStartTicks(mapper);
+  registry->SetMapperStatus(status);
+  registry->SetUpgradeStatus({7, 1, Outcome::kSucceeded, "an earlier one"});
+  const Ran ran = Epmdctl("upgrade /bin/true --timeout 5");
+  EXPECT_EQ(waitpid(mapper, nullptr, 0), mapper);
+  EXPECT_EQ(ran.exit_code, 1);
+  EXPECT_NE(ran.output.find("before it began"), std::string::npos) << ran.output;
+  EXPECT_FALSE(HasRequest());
+}
+
 TEST(Statistics, EachLatencyHasItsBucket) {
   uint64_t begin_ns = 0;
   for (size_t bucket = 0; bucket < kLatencyBuckets - 1; ++bucket) {

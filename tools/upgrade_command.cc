@@ -138,9 +138,12 @@ int Upgrade(CurrentRegistry& registry, const std::string& binary, int timeout_s,
   }
 
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(timeout_s);
+  const MapperStatus asked = mapper;
   UpgradeStatus upgrade;
   while (std::chrono::steady_clock::now() < deadline) {
     poll(nullptr, 0, kPollMs);
+    // Before what it has noted is read, since it may note more until it ends.
+    const bool has_ended = !IsRunning(asked);
     // It cannot be read while it is put back under its name; the next time will do.
     if (!registry.Read(
             [&](const RegistryView& view) {
@@ -153,6 +156,12 @@ int Upgrade(CurrentRegistry& registry, const std::string& binary, int timeout_s,
     if (upgrade.number > before.number &&
         (upgrade.outcome == Outcome::kSucceeded || upgrade.outcome == Outcome::kFailed)) {
       return Report(upgrade, json);
+    }
+    if (has_ended && upgrade.number <= before.number) {
+      // Nobody knows of the request any more.
+      if (!binary.empty()) unlink(request_path.c_str());
+      return Fail("the mapper, process " + std::to_string(asked.pid) +
+                  ", has ended before it began the upgrade; see its log, and ask again");
     }
   }
   // A request that was not taken up must not surprise the next one.
