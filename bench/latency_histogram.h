@@ -15,6 +15,9 @@
 
 namespace evermap::bench {
 
+// As latencies are shown.
+inline double Us(uint64_t ns) { return static_cast<double>(ns) / 1000; }
+
 class LatencyHistogram {
  public:
   void Add(uint64_t latency_ns);

@@ -11,7 +11,7 @@ namespace evermap::bench {
 namespace {
 
 constexpr int kPauseMs = 20;
-constexpr int kEventsMax = 256;
+constexpr int kNodeEventsMax = 256;
 
 void Watch(int epoll, const NodeSet::Node& node, size_t number) {
   epoll_event event{};
@@ -50,8 +50,8 @@ void NodeKeeper::Run() {
 }
 
 void NodeKeeper::NoticeEnds() {
-  std::array<epoll_event, kEventsMax> events;
-  const int ready = epoll_wait(epoll_.get(), events.data(), kEventsMax, kPauseMs);
+  std::array<epoll_event, kNodeEventsMax> events;
+  const int ready = epoll_wait(epoll_.get(), events.data(), kNodeEventsMax, kPauseMs);
   for (int i = 0; i < ready; ++i) {
     const size_t number = events[static_cast<size_t>(i)].data.u64;
     NodeSet::Node& node = nodes_.nodes()[number];

@@ -8,7 +8,7 @@
 namespace evermap::bench {
 namespace {
 
-constexpr uint16_t kPortFirst = 20000;
+constexpr uint16_t kNodePortFirst = 20000;
 constexpr size_t kPorts = 10000;
 constexpr absl::Duration kTimeout = absl::Seconds(10);
 
@@ -35,7 +35,7 @@ absl::StatusOr<NodeSet> NodeSet::Register(const Endpoint& endpoint, const std::s
   for (size_t i = 0; i < count; ++i) {
     Node& node = set.nodes_[i];
     node.name = absl::StrCat(prefix, i + 1);
-    node.port = static_cast<uint16_t>(kPortFirst + i % kPorts);
+    node.port = static_cast<uint16_t>(kNodePortFirst + i % kPorts);
     const absl::Status status = RegisterOne(endpoint, node);
     if (!status.ok()) {
       return absl::Status(status.code(),

@@ -26,8 +26,6 @@ std::string CpuModel() {
   return "unknown";
 }
 
-double Us(uint64_t ns) { return static_cast<double>(ns) / 1000; }
-
 Json Percentiles(const LatencyHistogram& latencies) {
   return {
       {"p50", Us(latencies.PercentileNs(50))},       {"p90", Us(latencies.PercentileNs(90))},

@@ -3,17 +3,17 @@
 namespace evermap::bench {
 namespace {
 
-constexpr double kNsPerS = 1e9;
+constexpr double kNsPerSecond = 1e9;
 
 }  // namespace
 
 Schedule::Schedule(const Options& options)
     : options_(options),
       random_(options.part),
-      pause_ns_(options.rate_per_s / options.parts / kNsPerS) {
+      pause_ns_(options.rate_per_s / options.parts / kNsPerSecond) {
   next_ns_ = options_.arrivals == Arrivals::kPoisson
                  ? pause_ns_(random_)
-                 : options_.part * kNsPerS / options_.rate_per_s;
+                 : options_.part * kNsPerSecond / options_.rate_per_s;
 }
 
 void Schedule::Advance() {
@@ -24,7 +24,7 @@ void Schedule::Advance() {
   }
   // Not a sum, whose error would grow.
   const auto number = static_cast<double>(started_ * options_.parts + options_.part);
-  next_ns_ = number * kNsPerS / options_.rate_per_s;
+  next_ns_ = number * kNsPerSecond / options_.rate_per_s;
 }
 
 }  // namespace evermap::bench

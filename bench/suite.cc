@@ -23,7 +23,7 @@ constexpr Mix kLookups{.known = 1};
 constexpr Mix kNames{.names = 1};
 constexpr Mix kRegistrations{.registrations = 1};
 // The floor knows nobody.
-constexpr Mix kUnknownNames{.unknown = 1};
+constexpr Mix kOnlyUnknown{.unknown = 1};
 constexpr uint32_t kQuickRounds = 2;
 constexpr absl::Duration kQuickRound = absl::Milliseconds(40);
 constexpr size_t kQuickDivisor = 10;
@@ -162,7 +162,7 @@ class Suite {
     if (!floor.ok()) return floor.status();
     absl::StatusOr<Server> ours = StartedServer::Start(Ours(), nodes);
     if (!ours.ok()) return ours.status();
-    Contestant& floor_side = (*floor)->Enter(kUnknownNames, Load(kConnections));
+    Contestant& floor_side = (*floor)->Enter(kOnlyUnknown, Load(kConnections));
     Contestant& our_side = (*ours)->Enter(kLookups, Load(kConnections));
     absl::Status status = Compare(our_side, floor_side, Metric::kCpuUs,
                                   {.id = "lookup_cpu_floor", .what = what, .limit = 1.12});

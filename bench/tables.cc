@@ -5,8 +5,6 @@
 namespace evermap::bench {
 namespace {
 
-double Us(uint64_t ns) { return static_cast<double>(ns) / 1000; }
-
 std::string Line(absl::string_view what, double value, absl::string_view unit) {
   return absl::StrFormat("  %-38s %12.2f %s\n", what, value, unit);
 }

@@ -15,7 +15,7 @@ std::string_view Text(absl::Span<const std::byte> bytes) {
 }
 
 // So many names that nobody has are asked for in turn.
-constexpr uint64_t kUnknownNames = 1000;
+constexpr uint64_t kUnknownNamesAsked = 1000;
 constexpr uint16_t kComingAndGoingPort = 10'000;
 
 // What a node of a NodeSet says of itself.
@@ -60,7 +60,7 @@ void Asker::Choose(size_t number) {
       return;
     case RequestKind::kUnknown: {
       const std::string name =
-          absl::StrCat(traffic_.options_.prefix, "-nobody", unknown_asked_++ % kUnknownNames);
+          absl::StrCat(traffic_.options_.prefix, "-nobody", unknown_asked_++ % kUnknownNamesAsked);
       slot.own.resize(protocol::kFrameSizeMax);
       slot.own.resize(protocol::EncodePort2Request(name, absl::MakeSpan(slot.own)));
       break;

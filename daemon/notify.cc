@@ -16,7 +16,7 @@
 namespace evermap {
 namespace {
 
-constexpr absl::Duration kMemoryPause = absl::Milliseconds(1);
+constexpr absl::Duration kReceiveMemoryPause = absl::Milliseconds(1);
 constexpr size_t kControlSize = CMSG_SPACE(kNotifyFdsMax * sizeof(int));
 
 // Waits for `events`; false when `deadline` passed.
@@ -102,7 +102,7 @@ int SendNotificationPatiently(int socket, std::string_view text, absl::Span<cons
     // The kernel has no memory, or the receiver has too many descriptors on their way.
     if (error == ENOMEM || error == ENOBUFS || error == ETOOMANYREFS) {
       if (absl::Now() >= deadline) return error;
-      absl::SleepFor(kMemoryPause);
+      absl::SleepFor(kReceiveMemoryPause);
       continue;
     }
     if (error != EAGAIN || !AwaitUntil(socket, POLLOUT, deadline)) return error;

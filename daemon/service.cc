@@ -25,7 +25,7 @@ constexpr char kManagerPath[] = "/org/freedesktop/systemd1";
 constexpr char kManagerInterface[] = "org.freedesktop.systemd1.Manager";
 constexpr char kUnitInterface[] = "org.freedesktop.systemd1.Unit";
 constexpr absl::Duration kPause = absl::Milliseconds(10);
-constexpr absl::Duration kProbeTimeout = absl::Seconds(1);
+constexpr absl::Duration kServiceProbeTimeout = absl::Seconds(1);
 
 struct Free {
   void operator()(void* memory) const { free(memory); }
@@ -204,7 +204,7 @@ std::optional<Service> ServiceOfStarter() {
 
 bool IsMapperThere(uint16_t port) {
   for (const std::string_view host : {"127.0.0.1", "::1"}) {
-    if (Client(host, port, {.timeout = kProbeTimeout}).NamesText().ok()) return true;
+    if (Client(host, port, {.timeout = kServiceProbeTimeout}).NamesText().ok()) return true;
   }
   return false;
 }

@@ -18,7 +18,7 @@ ChainSearch FindOnChain(Segment& segment, uint32_t bucket, uint32_t index) {
 
 bool TakeOffChain(Segment& segment, uint32_t index) {
   layout::Record& record = segment.record(index);
-  uint64_t next = record.next.load(std::memory_order_acquire);
+  uint64_t next = layout::Load(record.next);
   for (uint32_t i = 0; !layout::IsMarked(next); ++i) {
     // Others change this link while they take the next record off.
     if (i == layout::kRestartsMax) return false;
@@ -28,7 +28,7 @@ bool TakeOffChain(Segment& segment, uint32_t index) {
     }
   }
   // A walk takes marked records off; one that reaches the end has left none.
-  const uint32_t bucket = segment.BucketOf(record.hash.load(std::memory_order_acquire));
+  const uint32_t bucket = segment.BucketOf(layout::Load(record.hash));
   return FindOnChain(segment, bucket, index) == ChainSearch::kNotLinked;
 }
 

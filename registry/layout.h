@@ -88,6 +88,15 @@ using Word = std::atomic<uint64_t>;
 #endif
 static_assert(sizeof(Word) == 8 && Word::is_always_lock_free);
 
+// Who loads a word sees all that was stored before what it finds there.
+inline uint64_t Load(const Word& word) { return word.load(std::memory_order_acquire); }
+inline void Store(Word& word, uint64_t value) { word.store(value, std::memory_order_release); }
+// Whether the word was as expected, and has the value now.
+inline bool Replace(Word& word, uint64_t expected, uint64_t value) {
+  return word.compare_exchange_strong(expected, value, std::memory_order_acq_rel,
+                                      std::memory_order_acquire);
+}
+
 // "EVERMAP" and a newline, as a little-endian number: a text-mode copy would change it.
 inline constexpr uint64_t kMagic = 0x0a50414d52455645;
 // What this code writes. Version 1 had statistics of 512 bytes for each worker, and is built only

@@ -22,7 +22,9 @@ namespace {
 
 using layout::Header;
 using layout::Kind;
+using layout::Load;
 using layout::Record;
+using layout::Store;
 using layout::Word;
 
 MigrationHook g_hook = nullptr;
@@ -31,8 +33,6 @@ void Reach(int step) {
   if (g_hook != nullptr) g_hook(step);
 }
 
-uint64_t Load(const Word& word) { return word.load(std::memory_order_acquire); }
-void Store(Word& word, uint64_t value) { word.store(value, std::memory_order_release); }
 void Copy(const Word& from, Word& to) { Store(to, Load(from)); }
 void Copy(const Word* from, size_t count, Word* to) {
   for (size_t i = 0; i < count; ++i) Copy(from[i], to[i]);

@@ -11,9 +11,8 @@ namespace evermap {
 namespace {
 
 using layout::Kind;
+using layout::Load;
 using layout::Record;
-
-uint64_t Load(const layout::Word& word) { return word.load(std::memory_order_acquire); }
 
 void CopyText(const layout::Word* words, size_t size, char* out) {
   size_t at = 0;

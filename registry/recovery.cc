@@ -14,15 +14,11 @@ namespace evermap {
 namespace {
 
 using layout::Kind;
+using layout::Load;
 using layout::Record;
+using layout::Replace;
+using layout::Store;
 using layout::Word;
-
-uint64_t Load(const Word& word) { return word.load(std::memory_order_acquire); }
-void Store(Word& word, uint64_t value) { word.store(value, std::memory_order_release); }
-bool Replace(Word& word, uint64_t expected, uint64_t value) {
-  return word.compare_exchange_strong(expected, value, std::memory_order_acq_rel,
-                                      std::memory_order_acquire);
-}
 
 // Times that others move an amended record on at most: to adopting, and to claimed (L-11).
 constexpr int kMovesOfOthersMax = 2;

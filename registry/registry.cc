@@ -31,7 +31,10 @@ namespace evermap {
 namespace {
 
 using layout::Kind;
+using layout::Load;
 using layout::Record;
+using layout::Replace;
+using layout::Store;
 using layout::Word;
 using Outcome = RegisterResult::Outcome;
 
@@ -42,13 +45,6 @@ constexpr uint32_t kCommitRecords = 1024;
 constexpr uint32_t kCandidatesMax = 256;
 // Looks at a registration that another writer amends, before it sleeps between them.
 constexpr uint32_t kYieldsMax = 64;
-
-uint64_t Load(const Word& word) { return word.load(std::memory_order_acquire); }
-void Store(Word& word, uint64_t value) { word.store(value, std::memory_order_release); }
-bool Replace(Word& word, uint64_t expected, uint64_t value) {
-  return word.compare_exchange_strong(expected, value, std::memory_order_acq_rel,
-                                      std::memory_order_acquire);
-}
 
 uint64_t NowUnixNs() {
   timespec now;

@@ -33,6 +33,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "registry/registry.h"
+#include "registry/registry_testing.h"
 
 namespace evermap {
 namespace {
@@ -47,11 +48,6 @@ constexpr uint32_t kActors = 5;
 constexpr uint32_t kOpsMax = 200'000;       // of one actor
 constexpr uint32_t kOpsOfVictimMax = 1000;  // after which it waits to be killed
 constexpr uint32_t kOpsOfStepMax = 4;
-
-int Scaled(int rounds) {
-  const char* percent = getenv("EVERMAP_TEST_SCALE");
-  return percent == nullptr ? rounds : std::max(1, rounds * atoi(percent) / 100);
-}
 
 int64_t NowNs() {
   timespec now;

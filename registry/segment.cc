@@ -18,6 +18,7 @@ namespace {
 
 using layout::Geometry;
 using layout::Header;
+using layout::Load;
 
 constexpr mode_t kSegmentMode = 0644;
 // Signals that may interrupt one system call before it counts as failed.
@@ -45,18 +46,18 @@ Problem Unacceptable(const std::string& path, const std::string& what,
 uint64_t Fingerprint(const Header& header) {
   // All members are words, so the covered ones are the first of an array of them.
   std::array<uint64_t, layout::kFingerprintWords> words = {
-      header.magic.load(std::memory_order_acquire),
-      header.version_and_header_size.load(std::memory_order_acquire),
-      header.file_size.load(std::memory_order_acquire),
-      header.capacity_and_buckets.load(std::memory_order_acquire),
-      header.record_and_overflow_size.load(std::memory_order_acquire),
-      header.statistics_offset.load(std::memory_order_acquire),
-      header.buckets_offset.load(std::memory_order_acquire),
-      header.records_offset.load(std::memory_order_acquire),
-      header.overflow_offset.load(std::memory_order_acquire),
-      header.hash_key[0].load(std::memory_order_acquire),
-      header.hash_key[1].load(std::memory_order_acquire),
-      header.created_unix_ns.load(std::memory_order_acquire),
+      Load(header.magic),
+      Load(header.version_and_header_size),
+      Load(header.file_size),
+      Load(header.capacity_and_buckets),
+      Load(header.record_and_overflow_size),
+      Load(header.statistics_offset),
+      Load(header.buckets_offset),
+      Load(header.records_offset),
+      Load(header.overflow_offset),
+      Load(header.hash_key[0]),
+      Load(header.hash_key[1]),
+      Load(header.created_unix_ns),
   };
   std::array<char, sizeof(words)> bytes;
   std::memcpy(bytes.data(), words.data(), sizeof(words));

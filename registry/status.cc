@@ -19,8 +19,10 @@
 namespace evermap {
 namespace {
 
+using layout::Load;
 using layout::StatusCopy;
 using layout::StatusNote;
+using layout::Store;
 using layout::Word;
 using Words = std::array<uint64_t, layout::kStatusWords>;
 
@@ -39,9 +41,6 @@ static_assert(kCustodyAt + kStatusCustodySizeMax / 8 == layout::kStatusWords);
 // Words of an upgrade's note: number, time, outcome (8 bits) and size of the text, and the text.
 constexpr size_t kUpgradeTextAt = 3;
 static_assert(kUpgradeTextAt + (kStatusUpgradeTextSizeMax + 7) / 8 <= layout::kStatusWords);
-
-uint64_t Load(const Word& word) { return word.load(std::memory_order_acquire); }
-void Store(Word& word, uint64_t value) { word.store(value, std::memory_order_release); }
 
 uint64_t Checksum(uint64_t number, const Words& words) {
   std::array<char, (layout::kStatusWords + 1) * 8> bytes;

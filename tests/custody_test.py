@@ -17,9 +17,9 @@ import harness
 import load
 from harness import Mapper
 
-UPGRADES = int(os.environ.get('UPGRADES', '100'))
-KILLS = int(os.environ.get('KILLS', '100'))
-NODES = int(os.environ.get('CUSTODY_NODES', '1000'))
+UPGRADES = harness.scaled('UPGRADES', 100)
+KILLS = harness.scaled('KILLS', 100)
+NODES = harness.scaled('CUSTODY_NODES', 1000)
 ACCEPTS_PER_EVENT = 32  # of a worker: kEventsMax in daemon/ready_set.h
 EPMDCTL = os.environ.get('EPMDCTL') or os.path.join(os.path.dirname(harness.EPMD), '..', 'tools', 'epmdctl')
 EPMD_FAULTS = os.environ.get('EPMD_FAULTS_BINARY') or harness.EPMD + '_faults'

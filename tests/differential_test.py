@@ -30,7 +30,7 @@ import harness
 from harness import BODY_SIZE_MAX, alive2_body, frame
 
 SEED = int(os.environ.get('SEED', '20240229'))
-COUNT = int(os.environ.get('COUNT', '20000'))
+COUNT = harness.scaled('COUNT', 20000)
 EPOCH_REQUESTS = 4000  # then a new pair of mappers, so that less than 1,000 names are old at any time
 NODES_MAX = 60
 PENDING_MAX = 16

@@ -267,7 +267,7 @@ class ExporterTest(unittest.TestCase):
         self.assertEqual(self.start_exporter().groups()[1]['targets'], [f'{socket.gethostname()}:25672'])
 
     def test_thousands_of_nodes(self):
-        count = int(os.environ.get('NODES', '10000')) // 10
+        count = harness.scaled('NODES', 10000) // 10
         mapper = self.start_mapper()
         for number in range(count):
             self.register(mapper, b'node%d' % number, port=number + 1)

@@ -10,6 +10,7 @@ The environment says what is tested:
     EPMD           the mapper under test (default: the one in the build directory MESON_BUILD_ROOT)
     STOCK_EPMD     the reference, Erlang/OTP's own (default: behind /usr/bin/epmd, or below /usr/lib/erlang)
     EVERMAP_LOOP   io_uring, epoll or auto: the event loop of the mapper under test (default auto)
+    EVERMAP_TEST_SCALE   percent of the rounds, nodes and upgrades that a test is made for (default 100)
 
 Everything a test starts is ended by its pid, and everything it writes is in a temporary directory.
 """
@@ -34,6 +35,7 @@ import unittest
 
 HOST = '127.0.0.1'
 LOOP = os.environ.get('EVERMAP_LOOP', 'auto')
+SCALE_PERCENT = int(os.environ.get('EVERMAP_TEST_SCALE', '100'))
 
 # How long anything that has to happen may take before a test is called failed. Nothing waits that long when all is
 # well; it is generous because sanitizer builds on a busy machine are slow.
@@ -52,6 +54,11 @@ REFUSED_CREATION = 99
 BODY_SIZE_MAX = 3057
 NAME_SIZE_MAX = 1020
 NAME_CODE_POINTS_MAX = 255
+
+
+def scaled(name, count):
+    """The number `name` of the environment, by default `count` as far as this run goes."""
+    return int(os.environ.get(name, max(1, count * SCALE_PERCENT // 100)))
 
 
 def _default_epmd():

@@ -10,7 +10,7 @@ import unittest
 import harness
 from harness import Mapper
 
-ROUNDS = int(os.environ.get('ROUNDS', '5000'))
+ROUNDS = harness.scaled('ROUNDS', 5000)
 OTHER_NODES = 200
 WORKERS = [] if harness.TESTING_STOCK else ['-workers', '4']
 

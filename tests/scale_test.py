@@ -7,7 +7,7 @@ import harness
 from harness import Mapper
 
 # The stock epmd ends at the 1,017th.
-NODES = int(os.environ.get('NODES', '900' if harness.TESTING_STOCK else '10000'))
+NODES = harness.scaled('NODES', 900 if harness.TESTING_STOCK else 10000)
 DESCRIPTORS_BESIDE_NODES = 200
 
 

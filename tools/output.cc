@@ -16,8 +16,6 @@
 namespace evermap {
 namespace {
 
-constexpr int64_t kSecondNs = 1'000'000'000;
-
 bool IsContinuation(char c) { return (static_cast<unsigned char>(c) & 0xc0) == 0x80; }
 
 // Debian's absl::string_view is not std::string_view.

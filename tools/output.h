@@ -11,6 +11,8 @@
 
 namespace evermap {
 
+inline constexpr int64_t kSecondNs = 1'000'000'000;
+
 inline constexpr int kExitFailed = 1;
 // No registry that can be read, or no mapper that answers.
 inline constexpr int kExitNoRegistry = 2;

@@ -13,7 +13,6 @@
 namespace evermap {
 namespace {
 
-constexpr int64_t kSecondNs = 1'000'000'000;
 constexpr size_t kNewestNodesInJson = 10;
 // The left one of two columns of figures; narrower screens have them one below the other.
 constexpr size_t kLeftColumns = 54;
