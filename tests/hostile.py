@@ -12,6 +12,8 @@ these. Each attack is a process. Ends with exit code 1 when something acknowledg
 Attackers and well-behaved clients are other hosts in truth, with cores of their own. --apart comes near to that (as root): the
 mapper has one core, with the weight that its unit gives it (CPUWeight=), the attackers another, and there the clients run before
 them, as soon as they have something to do. Without it all compete for all cores, and times are above all those of the scheduler.
+What clients notice that is not the mapper's doing shows at a bystander: another mapper on the same core, before everything else
+there, that nobody attacks, and that the same clients ask in turn.
 """
 
 import argparse
@@ -51,7 +53,8 @@ CLIENT_PAUSE_S = 0.001  # between two turns, --apart
 MAPPER_NICE = -10
 
 # What a process is told of the place where the mapper is. peers_core: of all that are not the mapper (--apart); None: any.
-Arena = collections.namedtuple('Arena', 'port foreign_host server_namespace client_namespace peers_core')
+# bystander_port: of a mapper that nobody attacks; None: there is none.
+Arena = collections.namedtuple('Arena', 'port foreign_host server_namespace client_namespace peers_core bystander_port')
 
 
 def enter(namespace):
@@ -71,6 +74,11 @@ def have_sessions_weights():
             return file.read().strip() == '1' and all(path == '/' for _, controllers, path in own
                                                       if controllers == '' or 'cpu' in controllers.split(','))
     return False
+
+
+def come_first():
+    """This process and what it starts run on their core before all others, as soon as they have something to do."""
+    os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
 
 
 def become_heavy():
@@ -381,11 +389,12 @@ def client_process(arena, steady, full_is_fine, ended, results):
     enter(arena.server_namespace)
     if arena.peers_core is not None:
         os.sched_setaffinity(0, {arena.peers_core})
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+        come_first()
     client = harness.Client(arena.port)
     client.connect = lambda: harness.Client.connect(client, timeout_s=CLIENT_TIMEOUT_S)
+    bystander = harness.Client(arena.bystander_port)
     rng = random.Random(1)
-    times = {'lookup': [], 'register': [], 'names': []}
+    times = {'lookup': [], 'register': [], 'names': [], 'bystander': []}
     wrong = []
     unanswered = collections.Counter()
     turn = 0
@@ -410,6 +419,8 @@ def client_process(arena, steady, full_is_fine, ended, results):
             unanswered['lookup: closed'] += 1
         elif reply is not None and (reply[:2] != b'w\0' or reply[2:4] != struct.pack('>H', steady[name])):
             wrong.append(f'lookup of {name!r}: {reply!r}')
+        if arena.bystander_port is not None:
+            timed('bystander', lambda: bystander.request(b'znobody'))
         if turn % 5 == 0:
             own = b'well-behaved%d' % (turn % 7)
             made = timed('register', lambda o=own: client.alive2(o, port=turn % 60000 + 1))
@@ -525,8 +536,14 @@ class Play:
                 mapper_core, peers_core, *_ = sorted(os.sched_getaffinity(0))
                 os.sched_setaffinity(0, {mapper_core})
             mapper.start()
+            bystander = None
+            if self.apart:
+                bystander = harness.Mapper(before_exec=come_first)
+                stack.callback(bystander.close)
+                bystander.start()
             namespaces = [f'/proc/{holder.pid}/ns/net' for holder in hosts._holders] if hosts else [None, None]
-            arena = Arena(mapper.port, hosts.server_address if hosts else None, *namespaces, peers_core)
+            arena = Arena(mapper.port, hosts.server_address if hosts else None, *namespaces, peers_core,
+                          bystander and bystander.port)
             self._play(mapper, arena)
         return self
 
@@ -556,19 +573,17 @@ class Play:
             print(f'  descriptors {before} before, {descriptors(mapper.pid)} after; resident KiB after each round: {resident}')
             if not self.stock and not harness.INSTRUMENTED and resident[-1] - resident[0] > RESIDENT_GROWTH_KIB_MAX:
                 self.failures.append(f'memory grows: {resident} KiB')
-            calm_lookups = calm.times['lookup']
-            for share, name in ((.5, 'p50'), (.99, 'p99')):
-                under = max(figures[name] for kind, figures in self.figures.items() if kind.startswith('attack'))
-                print(f'lookup {name}: {at(calm_lookups, share):.3f} ms undisturbed, {under:.3f} ms under attack, '
-                      f'{under / at(calm_lookups, share):.1f} times')
+            for request in ('lookup', 'bystander') if self.apart else ('lookup',):
+                for share, name in ((.5, 'p50'), (.99, 'p99')):
+                    before = at(calm.times[request], share)
+                    under = max(figures[request][name] for kind, figures in self.figures.items() if kind.startswith('attack'))
+                    print(f'{request} {name}: {before:.3f} ms undisturbed, {under:.3f} ms under attack, {under / before:.1f} times')
         finally:
             for connection, _ in nodes.values():
                 connection.close()
 
     def _note(self, kind, clients):
-        lookups = clients.times['lookup']
-        self.figures[kind] = {'lookups': len(lookups), 'p50': at(lookups, .5), 'p99': at(lookups, .99),
-                              'max': at(lookups, 1), 'wrong': len(clients.wrong), 'unanswered': clients.unanswered}
+        self.figures[kind] = {request: {'p50': at(times, .5), 'p99': at(times, .99)} for request, times in clients.times.items()}
         print(f'{kind}: ' + '; '.join(
             f'{request}: {len(times)}, ms: p50 {at(times, .5):.3f}, p99 {at(times, .99):.3f}, max {at(times, 1):.1f}'
             for request, times in clients.times.items() if times) + f'; not answered: {clients.unanswered}', flush=True)
