@@ -1,9 +1,6 @@
 #include "daemon/lists.h"
 
 #include <algorithm>
-#include <cstddef>
-#include <string_view>
-#include <vector>
 
 #include "absl/types/span.h"
 #include "daemon/protocol.h"
@@ -12,92 +9,101 @@
 namespace evermap {
 namespace {
 
-// Nodes to be put in order. Their names are kept apart from what is moved when they are sorted.
-class NodeList {
- public:
-  struct Node {
-    uint64_t order;  // larger: later
-    size_t name_at;
-    uint32_t slot;
-    uint16_t name_size;
-    uint16_t port;
-  };
-
-  void Add(const Registration& registration, uint64_t order) {
-    nodes_.push_back(
-        {order, names_.size(), registration.slot, registration.name_size, registration.port});
-    names_.append(registration.name());
-  }
-
-  void SortNewestFirst() {
-    std::sort(nodes_.begin(), nodes_.end(),
-              [](const Node& a, const Node& b) { return a.order > b.order; });
-  }
-
-  const std::vector<Node>& nodes() const { return nodes_; }
-  std::string_view NameOf(const Node& node) const {
-    return std::string_view(names_).substr(node.name_at, node.name_size);
-  }
-
- private:
-  std::vector<Node> nodes_;
-  std::string names_;
-};
-
-std::string StartWithPort(uint16_t mapper_port) {
-  std::string text(protocol::kPortHeaderSize, '\0');
-  protocol::EncodePortHeader(
-      mapper_port, absl::MakeSpan(reinterpret_cast<std::byte*>(text.data()), text.size()));
-  return text;
-}
+// Slots that one step looks at, and lines that one step writes.
+constexpr uint32_t kSlotsPerStep = 512;
+constexpr int kLinesPerStep = 256;
 
 }  // namespace
 
-std::string MakeNamesText(const Registry& registry, uint16_t port) {
-  NodeList list;
-  registry.ForEach([&list](const Registration& node) {
-    if (node.state != RegistrationState::kRemembered) list.Add(node, node.id);
-  });
-  list.SortNewestFirst();
-  std::string text = StartWithPort(port);
-  for (const NodeList::Node& node : list.nodes()) {
-    protocol::AppendNamesLine(list.NameOf(node), node.port, text);
-  }
-  return text;
+void NameList::Add(const Registration& registration, uint64_t order) {
+  names_.push_back(
+      {order, texts_.size(), registration.slot, registration.name_size, registration.port});
+  texts_.append(registration.name());
 }
 
-std::string MakeDumpText(const Registry& registry, const Custody& custody, uint16_t port) {
-  NodeList active;
-  NodeList orphaned;
-  NodeList old;
-  registry.ForEach([&](const Registration& node) {
-    switch (node.state) {
-      case RegistrationState::kLive:
-        active.Add(node, node.id);
-        return;
-      case RegistrationState::kOrphaned:
-        orphaned.Add(node, node.id);
-        return;
-      case RegistrationState::kRemembered:
-        old.Add(node, node.departure);
-        return;
+void NameList::EndRun() {
+  const size_t begin = runs_end_;
+  runs_end_ = names_.size();
+  if (begin == runs_end_) return;
+  std::sort(names_.begin() + static_cast<ptrdiff_t>(begin), names_.end(),
+            [](const Name& a, const Name& b) { return a.order > b.order; });
+  runs_.push_back({begin, runs_end_});
+  std::push_heap(runs_.begin(), runs_.end(), Later());
+}
+
+const NameList::Name* NameList::TakeLatest() {
+  if (runs_.empty()) return nullptr;
+  std::pop_heap(runs_.begin(), runs_.end(), Later());
+  Run& run = runs_.back();
+  const Name* latest = &names_[run.next];
+  if (++run.next == run.end) {
+    runs_.pop_back();
+  } else {
+    std::push_heap(runs_.begin(), runs_.end(), Later());
+  }
+  return latest;
+}
+
+ListMaker::ListMaker(List list, const Registry& registry, const Custody& custody, uint16_t port)
+    : list_(list), registry_(registry), custody_(custody), text_(protocol::kPortHeaderSize, '\0') {
+  protocol::EncodePortHeader(
+      port, absl::MakeSpan(reinterpret_cast<std::byte*>(text_.data()), text_.size()));
+}
+
+bool ListMaker::Step() {
+  if (!has_all_) {
+    has_all_ = !registry_.ForEachOf(next_slot_, kSlotsPerStep,
+                                    [this](const Registration& node) { Add(node); });
+    next_slot_ += kSlotsPerStep;
+    for (NameList* list : {&active_, &orphaned_, &old_}) list->EndRun();
+    // What is short is done in one.
+    if (!has_all_ || next_slot_ > kSlotsPerStep) return false;
+  }
+  for (int i = 0; i < kLinesPerStep; ++i) {
+    if (!AppendLine()) return true;
+  }
+  return false;
+}
+
+void ListMaker::Add(const Registration& node) {
+  const bool is_old = node.state == RegistrationState::kRemembered;
+  if (list_ == List::kNames) {
+    if (!is_old) active_.Add(node, node.id);
+  } else if (is_old) {
+    old_.Add(node, node.departure);
+  } else if (node.state == RegistrationState::kOrphaned) {
+    orphaned_.Add(node, node.id);
+  } else {
+    active_.Add(node, node.id);
+  }
+}
+
+bool ListMaker::AppendLine() {
+  if (const NameList::Name* name = active_.TakeLatest(); name != nullptr) {
+    if (list_ == List::kNames) {
+      protocol::AppendNamesLine(active_.TextOf(*name), name->port, text_);
+    } else {
+      protocol::AppendDumpLineActive(active_.TextOf(*name), name->port,
+                                     custody_.DescriptorOf(name->slot), text_);
     }
-  });
-  for (NodeList* list : {&active, &orphaned, &old}) list->SortNewestFirst();
-  std::string text = StartWithPort(port);
-  for (const NodeList::Node& node : active.nodes()) {
-    protocol::AppendDumpLineActive(active.NameOf(node), node.port, custody.DescriptorOf(node.slot),
-                                   text);
+    return true;
   }
-  for (const NodeList::Node& node : orphaned.nodes()) {
-    protocol::AppendDumpLineOrphaned(orphaned.NameOf(node), node.port, text);
+  if (const NameList::Name* name = orphaned_.TakeLatest(); name != nullptr) {
+    protocol::AppendDumpLineOrphaned(orphaned_.TextOf(*name), name->port, text_);
+    return true;
   }
-  // Newest of those that are here first, but oldest of those that have left: as the stock epmd.
-  for (size_t i = std::min(old.nodes().size(), kDumpOldMax); i-- > 0;) {
-    const NodeList::Node& node = old.nodes()[i];
-    protocol::AppendDumpLineOld(old.NameOf(node), node.port, -1, text);
+  if (latest_old_.empty()) {
+    while (latest_old_.size() < kDumpOldMax) {
+      const NameList::Name* name = old_.TakeLatest();
+      if (name == nullptr) break;
+      latest_old_.push_back(name);
+    }
+    old_left_ = latest_old_.size();
   }
-  return text;
+  if (old_left_ == 0) return false;
+  const NameList::Name& name = *latest_old_[--old_left_];
+  protocol::AppendDumpLineOld(old_.TextOf(name), name.port, -1, text_);
+  return true;
 }
 
 }  // namespace evermap

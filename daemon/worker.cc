@@ -590,13 +590,26 @@ SharedText Worker::KeepText(std::string text) {
   return kept;
 }
 
-const SharedText& Worker::NamesText() {
-  const uint64_t generation = registry_.generation();
-  if (names_text_ == nullptr || names_generation_ != generation) {
-    names_text_ = KeepText(MakeNamesText(registry_, shared_.options.port));
-    names_generation_ = generation;
+bool Worker::MakeText(List list) {
+  SharedText& text = batch_texts_[static_cast<size_t>(list)];
+  if (list_maker_ == nullptr) {
+    const uint64_t generation = registry_.generation();
+    if (list == List::kNames && names_text_ != nullptr && names_generation_ == generation) {
+      text = names_text_;
+      return true;
+    }
+    list_maker_ =
+        std::make_unique<ListMaker>(list, registry_, shared_.custody, shared_.options.port);
+    list_maker_generation_ = generation;
   }
-  return names_text_;
+  if (!list_maker_->Step()) return false;
+  text = KeepText(list_maker_->TakeText());
+  list_maker_ = nullptr;
+  if (list == List::kNames) {
+    names_text_ = text;
+    names_generation_ = list_maker_generation_;
+  }
+  return true;
 }
 
 void Worker::MakeRoomForText() {
@@ -645,23 +658,27 @@ bool Worker::AreListsDue(int64_t now_ms) const {
 
 void Worker::AnswerLists() {
   if (lists_in_batch_ == 0) lists_in_batch_ = wanted_lists_.size();
-  const size_t count =
-      lists_are_urgent_ ? lists_in_batch_ : std::min(lists_in_batch_, kListsPerTurn);
-  for (size_t i = 0; i < count; ++i) {
-    const auto [number, list, begin_ns] = wanted_lists_[i];
-    SharedText& text = batch_texts_[static_cast<size_t>(list)];
-    if (text == nullptr) {
-      text = list == List::kNames
-                 ? NamesText()
-                 : KeepText(MakeDumpText(registry_, shared_.custody, shared_.options.port));
-    }
+  do {
+    SendLists();
+  } while (lists_are_urgent_ && lists_in_batch_ > 0);
+  if (lists_in_batch_ == 0) batch_texts_ = {};
+  if (wanted_lists_.empty()) lists_are_urgent_ = false;
+}
+
+void Worker::SendLists() {
+  size_t count = 0;
+  size_t size = 0;
+  while (count < std::min(lists_in_batch_, kListsPerTurn) && size < kListBytesPerTurn) {
+    const auto [number, list, begin_ns] = wanted_lists_[count];
+    const SharedText& text = batch_texts_[static_cast<size_t>(list)];
+    if (text == nullptr && !MakeText(list)) break;
+    size += text->size();
     SendTextAndClose(number, text);
     CountLatency(begin_ns);
+    ++count;
   }
   wanted_lists_.erase(wanted_lists_.begin(), wanted_lists_.begin() + static_cast<ptrdiff_t>(count));
   lists_in_batch_ -= count;
-  if (lists_in_batch_ == 0) batch_texts_ = {};
-  if (wanted_lists_.empty()) lists_are_urgent_ = false;
 }
 
 void Worker::Answer(uint32_t number, const protocol::KillRequest&) {

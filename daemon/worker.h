@@ -27,6 +27,7 @@
 #include "absl/types/span.h"
 #include "daemon/connections.h"
 #include "daemon/custody.h"
+#include "daemon/lists.h"
 #include "daemon/log.h"
 #include "daemon/loop.h"
 #include "daemon/options.h"
@@ -51,8 +52,9 @@ inline constexpr size_t kSlowTextsSizeMax = size_t{64} << 20;
 inline constexpr int64_t kEvictionAgeMinMs = 12;
 // How long who asks for a list waits for those who do not, before the next batch of lists begins.
 inline constexpr int64_t kListWaitMs = 4;
-// Lists that are sent before the worker looks what else has come.
-inline constexpr size_t kListsPerTurn = 16;
+// Lists, and bytes of them, that are sent before the worker looks what else has come: some 100 us.
+inline constexpr size_t kListsPerTurn = 8;
+inline constexpr size_t kListBytesPerTurn = size_t{64} << 10;
 // How long accepting pauses when it failed and nothing can be done about it.
 inline constexpr int64_t kAcceptPauseMs = 4;
 // How long a worker that pauses for a successor goes on answering what it has accepted; the queue
@@ -177,14 +179,16 @@ class Worker final : private LoopHandler {
   bool IsHeld(uint32_t slot, uint64_t id);
   void Refuse(uint32_t number, const protocol::Alive2Request& request);
   // NAMES and DUMP take longest, by far with many nodes, and are answered when nothing else is to
-  // be done. A lookup waits for no more than one text of each to be made, however many ask for
-  // them, and for kListsPerTurn of these to be sent it.
-  enum class List : uint8_t { kNames, kDump };
+  // be done. A lookup waits for no more than one step of making a text, and kListsPerTurn of them
+  // to be sent, or one that is longer than kListBytesPerTurn.
   void AnswerLater(uint32_t number, List list);
   bool AreListsDue(int64_t now_ms) const;
   // Some of the batch that is under way, or of a new one: all who wait now.
   void AnswerLists();
-  const SharedText& NamesText();
+  // As many of these as go in one turn.
+  void SendLists();
+  // Takes a step towards batch_texts_; true when the text is there.
+  bool MakeText(List list);
   // Counts the text against kSlowTextsSizeMax for as long as somebody has it.
   SharedText KeepText(std::string text);
   void MakeRoomForText();
@@ -238,6 +242,8 @@ class Worker final : private LoopHandler {
   std::vector<WantedList> wanted_lists_;  // keeps its memory, as nothing is allocated for a request
   size_t lists_in_batch_ = 0;             // the first of these share batch_texts_
   std::array<SharedText, 2> batch_texts_;  // by List
+  std::unique_ptr<ListMaker> list_maker_;  // of the next of them; nullptr: none is being made
+  uint64_t list_maker_generation_ = 0;     // of the registry, when it began
   // Who asked for these has one of the last descriptors: all are answered at once.
   bool lists_are_urgent_ = false;
   SharedText names_text_;

@@ -614,11 +614,17 @@ bool Registry::ReadSlot(uint32_t slot, Registration& found) const {
   return impl_->view.ReadSlot(slot, found);
 }
 void Registry::ForEach(absl::FunctionRef<void(const Registration&)> visit) const {
+  ForEachOf(0, impl_->view.slots_used(), visit);
+}
+bool Registry::ForEachOf(uint32_t first, uint32_t count,
+                         absl::FunctionRef<void(const Registration&)> visit) const {
   Registration registration;
-  const uint32_t slots = impl_->view.slots_used();
-  for (uint32_t slot = 0; slot < slots; ++slot) {
+  const uint32_t used = impl_->view.slots_used();
+  const uint32_t end = first + std::min(count, used - std::min(first, used));
+  for (uint32_t slot = first; slot < end; ++slot) {
     if (impl_->view.ReadSlot(slot, registration)) visit(registration);
   }
+  return end < used;
 }
 uint64_t Registry::generation() const { return impl_->view.generation(); }
 uint32_t Registry::capacity() const { return impl_->view.capacity(); }

@@ -111,6 +111,9 @@ class Registry {
   // Calls `visit` for each registration of any state, in slot order. Each is consistent by itself;
   // together they are a snapshot only if generation() was the same before and after.
   void ForEach(absl::FunctionRef<void(const Registration&)> visit) const;
+  // The same for `count` slots from `first` on. Returns whether any after them has been used.
+  bool ForEachOf(uint32_t first, uint32_t count,
+                 absl::FunctionRef<void(const Registration&)> visit) const;
 
   // Changes with every change of the set of live and orphaned registrations, before the change is
   // acknowledged. Text made from ForEach() is current while generation() is what it was before
