@@ -15,9 +15,8 @@ constexpr int kLinesPerStep = 256;
 
 }  // namespace
 
-void NameList::Add(const Registration& registration, uint64_t order) {
-  names_.push_back(
-      {order, texts_.size(), registration.slot, registration.name_size, registration.port});
+void NameList::Add(const Registration& registration, uint64_t order, int fd) {
+  names_.push_back({order, texts_.size(), fd, registration.name_size, registration.port});
   texts_.append(registration.name());
 }
 
@@ -74,7 +73,7 @@ void ListMaker::Add(const Registration& node) {
   } else if (node.state == RegistrationState::kOrphaned) {
     orphaned_.Add(node, node.id);
   } else {
-    active_.Add(node, node.id);
+    active_.Add(node, node.id, custody_.DescriptorOf(node.slot));
   }
 }
 
@@ -83,8 +82,7 @@ bool ListMaker::AppendLine() {
     if (list_ == List::kNames) {
       protocol::AppendNamesLine(active_.TextOf(*name), name->port, text_);
     } else {
-      protocol::AppendDumpLineActive(active_.TextOf(*name), name->port,
-                                     custody_.DescriptorOf(name->slot), text_);
+      protocol::AppendDumpLineActive(active_.TextOf(*name), name->port, name->fd, text_);
     }
     return true;
   }

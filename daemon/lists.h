@@ -25,12 +25,12 @@ class NameList {
   struct Name {
     uint64_t order;  // larger: later
     size_t text_at;
-    uint32_t slot;
+    int fd;  // -1: none
     uint16_t text_size;
     uint16_t port;
   };
 
-  void Add(const Registration& registration, uint64_t order);
+  void Add(const Registration& registration, uint64_t order, int fd = -1);
   // Sorts what was added since the last time. REQUIRED before TakeLatest().
   void EndRun();
   // The latest of those that are left; nullptr: none is. Valid until the next Add().
@@ -66,7 +66,8 @@ class ListMaker {
  public:
   ListMaker(List list, const Registry& registry, const Custody& custody, uint16_t port);
 
-  // Does a part, some 20 us long; true: it was the last, and the text is there.
+  // Does a part, some 20 us long, the last of a long text longer (it is copied once); true: it was
+  // the last, and the text is there.
   bool Step();
   std::string TakeText() { return std::move(text_); }
 

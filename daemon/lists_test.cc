@@ -132,6 +132,7 @@ TEST_F(ListsTest, DumpHasTheNewestFirstThenOrphansThenTheLatestOfTheOld) {
   for (const std::string& name : orphans) {
     ASSERT_TRUE(registry_->Orphan(nodes_[name].slot, nodes_[name].id));
   }
+  custody_.HoldStored(nodes_[names.back()].slot, 77);
   std::string expected = Header();
   for (uint32_t i = kNames; i-- > 2 * kLeft;) {
     protocol::AppendDumpLineActive(names[i], 7, custody_.DescriptorOf(nodes_[names[i]].slot),

@@ -283,7 +283,10 @@ void Worker::AskForRoom() {
 
 void Worker::MakeRoomForOthers() {
   const uint32_t requests = shared_.room_requests.load(std::memory_order_relaxed);
-  if (std::exchange(room_requests_seen_, requests) != requests) Evict(kDescriptorsForRequests);
+  if (std::exchange(room_requests_seen_, requests) == requests) return;
+  Evict(kDescriptorsForRequests);
+  // Who waits for a list has a descriptor, too.
+  lists_are_urgent_ = !wanted_lists_.empty();
 }
 
 void Worker::ReceiveFirst(uint32_t number) {

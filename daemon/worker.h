@@ -179,8 +179,8 @@ class Worker final : private LoopHandler {
   bool IsHeld(uint32_t slot, uint64_t id);
   void Refuse(uint32_t number, const protocol::Alive2Request& request);
   // NAMES and DUMP take longest, by far with many nodes, and are answered when nothing else is to
-  // be done. A lookup waits for no more than one step of making a text, and kListsPerTurn of them
-  // to be sent, or one that is longer than kListBytesPerTurn.
+  // be done. A lookup waits for no more than the last step of making one text and the first of the
+  // other, and for kListsPerTurn of them to be sent, or one that is longer than kListBytesPerTurn.
   void AnswerLater(uint32_t number, List list);
   bool AreListsDue(int64_t now_ms) const;
   // Some of the batch that is under way, or of a new one: all who wait now.

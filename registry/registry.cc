@@ -616,6 +616,7 @@ bool Registry::ReadSlot(uint32_t slot, Registration& found) const {
 void Registry::ForEach(absl::FunctionRef<void(const Registration&)> visit) const {
   ForEachOf(0, impl_->view.slots_used(), visit);
 }
+
 bool Registry::ForEachOf(uint32_t first, uint32_t count,
                          absl::FunctionRef<void(const Registration&)> visit) const {
   Registration registration;

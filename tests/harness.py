@@ -56,9 +56,9 @@ NAME_SIZE_MAX = 1020
 NAME_CODE_POINTS_MAX = 255
 
 
-def scaled(name, count):
-    """The number `name` of the environment, by default `count` as far as this run goes."""
-    return int(os.environ.get(name, max(1, count * SCALE_PERCENT // 100)))
+def scaled(name, count, least=1):
+    """The number `name` of the environment, by default `count` as far as this run goes, but `least` at least."""
+    return int(os.environ.get(name, max(least, count * SCALE_PERCENT // 100)))
 
 
 def _default_epmd():
