@@ -44,7 +44,11 @@ const NameList::Name* NameList::TakeLatest() {
 }
 
 ListMaker::ListMaker(List list, const Registry& registry, const Custody& custody, uint16_t port)
-    : list_(list), registry_(registry), custody_(custody), text_(protocol::kPortHeaderSize, '\0') {
+    : list_(list),
+      registry_(registry),
+      custody_(custody),
+      generation_(registry.generation()),
+      text_(protocol::kPortHeaderSize, '\0') {
   protocol::EncodePortHeader(
       port, absl::MakeSpan(reinterpret_cast<std::byte*>(text_.data()), text_.size()));
 }

@@ -69,6 +69,8 @@ class ListMaker {
   // Does a part, some 20 us long, the last of a long text longer (it is copied once); true: it was
   // the last, and the text is there.
   bool Step();
+  // Of the registry, when it began: the text is current as long as it is that.
+  uint64_t generation() const { return generation_; }
   std::string TakeText() { return std::move(text_); }
 
  private:
@@ -79,6 +81,7 @@ class ListMaker {
   const List list_;
   const Registry& registry_;
   const Custody& custody_;
+  const uint64_t generation_;
   std::string text_;
   uint32_t next_slot_ = 0;
   bool has_all_ = false;

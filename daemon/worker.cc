@@ -596,22 +596,21 @@ SharedText Worker::KeepText(std::string text) {
 bool Worker::MakeText(List list) {
   SharedText& text = batch_texts_[static_cast<size_t>(list)];
   if (list_maker_ == nullptr) {
-    const uint64_t generation = registry_.generation();
-    if (list == List::kNames && names_text_ != nullptr && names_generation_ == generation) {
+    if (list == List::kNames && names_text_ != nullptr &&
+        names_generation_ == registry_.generation()) {
       text = names_text_;
       return true;
     }
     list_maker_ =
         std::make_unique<ListMaker>(list, registry_, shared_.custody, shared_.options.port);
-    list_maker_generation_ = generation;
   }
   if (!list_maker_->Step()) return false;
   text = KeepText(list_maker_->TakeText());
-  list_maker_ = nullptr;
   if (list == List::kNames) {
     names_text_ = text;
-    names_generation_ = list_maker_generation_;
+    names_generation_ = list_maker_->generation();
   }
+  list_maker_ = nullptr;
   return true;
 }
 

@@ -54,7 +54,8 @@ MAPPER_NICE = -10
 
 # What a process is told of the place where the mapper is. peers_core: of all that are not the mapper (--apart); None: any.
 # bystander_port: of a mapper that nobody attacks; None: there is none.
-Arena = collections.namedtuple('Arena', 'port foreign_host server_namespace client_namespace peers_core bystander_port', defaults=(None,))
+Arena = collections.namedtuple('Arena', 'port foreign_host server_namespace client_namespace peers_core bystander_port',
+                               defaults=(None,))
 
 
 def enter(namespace):

@@ -365,7 +365,8 @@ class InjectedTest(FaultCase):
                             if done.returncode != 0:
                                 # A keeper that cannot watch the mapper of the upgrade before ends it: perhaps the one that was asked.
                                 may_end = call in ('epoll_ctl', 'pidfd_open')
-                                self.assertRegex(done.stderr, 'upgrade failed|has not begun|before it began|does not run' if may_end else 'upgrade failed')
+                                ended = 'upgrade failed|has not begun|before it began|does not run'
+                                self.assertRegex(done.stderr, ended if may_end else 'upgrade failed')
                     harness.wait_until(lambda m=mapper: status(m)['running'], 'a mapper')
                     self.assertEqual([*clients(mapper, nodes, random.Random(SEED), 20)], [], mapper.log())
                     self.check_kept(mapper, before)
