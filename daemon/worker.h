@@ -52,8 +52,8 @@ inline constexpr size_t kSlowTextsSizeMax = size_t{64} << 20;
 inline constexpr int64_t kEvictionAgeMinMs = 12;
 // How long who asks for a list waits for those who do not, before the next batch of lists begins.
 inline constexpr int64_t kListWaitMs = 4;
-// Lists, and bytes of them, that are sent before the worker looks what else has come: with a step of
-// making one 30 to 50 us on average, under all attacks of tests/hostile.py.
+// Lists, and bytes of them, that are sent before the worker looks what else has come: with a step
+// of making one 30 to 50 us on average, under all attacks of tests/hostile.py.
 inline constexpr size_t kListsPerTurn = 8;
 inline constexpr size_t kListBytesPerTurn = size_t{64} << 10;
 // How long accepting pauses when it failed and nothing can be done about it.
