@@ -302,7 +302,9 @@ class Keeper {
       return;
     }
     Log(Severity::kNotice, "the keeper is replaced, too");
+    FaultPoint("keeper:outdated");
     Launch launch{.program = program,
+                  .otherwise = named,
                   .arguments = arguments_,
                   .environment = {absl::StrCat("EVERMAP_MAPPER_PID=", pid)},
                   .descriptors = Held(),

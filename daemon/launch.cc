@@ -39,7 +39,8 @@ constexpr int kOrphanedAttemptsMax = 5000;
 // take a lock.
 class Plan {
  public:
-  explicit Plan(const Launch& launch) : program_(launch.program), sources_(launch.descriptors) {
+  explicit Plan(const Launch& launch)
+      : program_(launch.program), otherwise_(launch.otherwise), sources_(launch.descriptors) {
     for (const auto& [name, fd] : launch.links) {
       environment_.push_back(absl::StrCat(name, "=", kFirst + static_cast<int>(sources_.size())));
       sources_.push_back(fd);
@@ -82,6 +83,9 @@ class Plan {
     sigemptyset(&none);
     if (unblock_signals) sigprocmask(SIG_SETMASK, &none, nullptr);
     execve(program_.c_str(), argv_.data(), envp_.data());
+    if (errno == ENOENT && !otherwise_.empty()) {
+      execve(otherwise_.c_str(), argv_.data(), envp_.data());
+    }
     return errno;
   }
 
@@ -130,6 +134,7 @@ class Plan {
   }
 
   std::string program_;
+  std::string otherwise_;
   std::vector<int> sources_;
   std::vector<int> place_;
   int first_link_ = -1;

@@ -26,6 +26,9 @@ namespace evermap {
 
 struct Launch {
   std::string program;  // path
+  // Where to find it when it is not there any more: /proc has no program of who has died. May be
+  // "".
+  std::string otherwise = {};
   std::vector<std::string> arguments;
   // NAME=VALUE. Of the caller's environment all is passed on but LISTEN_* and EVERMAP_*.
   std::vector<std::string> environment;

@@ -9,6 +9,7 @@
 #include <csignal>
 #include <cstdlib>
 #include <string>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
@@ -196,6 +197,13 @@ TEST(LaunchTest, AProgramInPlaceOfThisOne) {
               return absl::IsNotFound(Replace(launch)) ? 5 : 99;
             }),
             5);
+  EXPECT_EQ(CodeInChild([] {
+              Launch launch = Shell("exit 6");
+              launch.otherwise = std::exchange(launch.program, "/nonexistent/program");
+              static_cast<void>(Replace(launch));
+              return 99;
+            }),
+            6);
 }
 
 TEST(LaunchTest, OwnProgram) {

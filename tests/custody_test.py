@@ -844,7 +844,8 @@ class FaultTest(CustodyCase):
 
     POINTS = ('predecessor:started', 'predecessor:prepared', 'predecessor:bulk', 'predecessor:paused',
               'predecessor:yours', 'predecessor:committed', 'successor:prepared', 'successor:yours',
-              'successor:commit', 'successor:committed', 'successor:serving', 'keeper:mainpid', 'keeper:resumed')
+              'successor:commit', 'successor:committed', 'successor:serving', 'keeper:mainpid', 'keeper:outdated',
+              'keeper:resumed')
 
     def processes(self, mapper):
         """{pid: state letter}"""
@@ -864,7 +865,7 @@ class FaultTest(CustodyCase):
             # It is told of the first mapper, too, which would be killed before it has begun the upgrade.
             harness.wait_until(lambda: state_of(keeper) == 'T', lambda: f'the keeper is told of the first: {mapper.log()}')
             os.kill(keeper, signal.SIGCONT)
-        binary = self.copy_of(mapper.directory, source=EPMD_FAULTS) if point == 'keeper:resumed' else EPMD_FAULTS
+        binary = self.copy_of(mapper.directory, source=EPMD_FAULTS) if point in ('keeper:outdated', 'keeper:resumed') else EPMD_FAULTS
         mapper.ask_for(binary, old)
         stopped = harness.wait_until(lambda: [pid for pid, state in self.processes(mapper).items() if state == 'T'],
                                      lambda: f'something stops at {point}: {mapper.log()}')
