@@ -542,6 +542,8 @@ class Play:
                 bystander = harness.Mapper(before_exec=come_first)
                 stack.callback(bystander.close)
                 bystander.start()
+                # What this process starts from here on is not even started on the mapper's core.
+                os.sched_setaffinity(0, {peers_core})
             namespaces = [f'/proc/{holder.pid}/ns/net' for holder in hosts._holders] if hosts else [None, None]
             arena = Arena(mapper.port, hosts.server_address if hosts else None, *namespaces, peers_core,
                           bystander and bystander.port)
