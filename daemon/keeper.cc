@@ -221,12 +221,23 @@ class Keeper {
         Reap();
         continue;
       }
+      if (signal == SIGHUP) {
+        upgrade_is_asked_for_ = true;
+        PassUpgrade();
+        continue;
+      }
       if (mapper_fd_.valid()) pidfd_send_signal(mapper_fd_.get(), signal, nullptr, 0);
-      if (signal == SIGHUP) continue;
       is_stopping_ = true;
       if (!mapper_fd_.valid()) exit_code_ = 0;
       if (kill_ms_ < 0) kill_ms_ = MonotonicMs() + kStopTimeoutMs;
     }
+  }
+
+  // One that does not serve yet would be ended by it.
+  void PassUpgrade() {
+    if (!upgrade_is_asked_for_ || !has_served_ || !mapper_fd_.valid()) return;
+    upgrade_is_asked_for_ = false;
+    pidfd_send_signal(mapper_fd_.get(), SIGHUP, nullptr, 0);
   }
 
   void Reap() {
@@ -286,6 +297,7 @@ class Keeper {
       }
       Follow(pid);
     }
+    PassUpgrade();
   }
 
   // Goes on as the program of mapper `pid`, if that is another one: the next mapper has to know
@@ -361,6 +373,7 @@ class Keeper {
   bool ready_ = false;                // some mapper has served
   bool has_served_ = false;           // the one that is followed has
   bool is_stopping_ = false;
+  bool upgrade_is_asked_for_ = false;
   bool is_too_late_ = false;  // for a MAINPID: see OnMapperEnd()
   int64_t pause_ms_ = 0;
   int64_t restart_ms_ = -1;  // MonotonicMs(); -1: not planned

@@ -5,13 +5,12 @@
 // through its link to the mapper (notify.h), in systemd's words:
 //
 //   FDSTORE=1   hold the descriptors that come along. A connection that both sides have closed
-//   hangs
-//               up, and is let go of then; so nobody has to say so.
+//               hangs up, and is let go of then; so nobody has to say so.
 //   READY=1     connections are accepted
 //   MAINPID=N   process N, started by the mapper, is the mapper from now on (upgrade.h)
 //   STOPPING=1  the mapper is about to end because somebody asked for that; end, too
 //
-// SIGTERM, SIGINT and SIGHUP are passed on to the mapper.
+// SIGTERM and SIGINT are passed on to the mapper, and SIGHUP as soon as there is one that serves.
 #ifndef EVERMAP_DAEMON_KEEPER_H_
 #define EVERMAP_DAEMON_KEEPER_H_
 

@@ -306,6 +306,7 @@ absl::Status Mapper::Start(absl::FunctionRef<void()> on_ready) {
   ChooseStore();
   // A successor finds out whether it could; the rest comes when the registry is at rest.
   if (absl::Status status = OpenRegistry(succession_.has_value()); !status.ok()) return status;
+  FaultPoint("mapper:starting");
   signal_fd_ = SignalDescriptor();
   stop_fd_ = OwnedFd(eventfd(0, EFD_CLOEXEC));
   custody_fd_ = OwnedFd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));

@@ -921,6 +921,22 @@ class FaultTest(CustodyCase):
                     self.heals(mapper, before, f'{point}: {victim}')
                 mapper.close()
 
+    def test_upgrade_asked_for_before_it_serves(self):
+        """A mapper that starts is not ended by it, and upgraded when it serves."""
+        mapper = Kept(binary=EPMD_FAULTS, env={'EPMD_FAULTS': 'mapper:starting=stop'})
+        self.addCleanup(mapper.close)
+        mapper.start(answering=False)
+        first = harness.wait_until(lambda: [pid for pid, state in self.processes(mapper).items() if state == 'T'],
+                                   lambda: f'it stops: {mapper.log()}')[0]
+        os.kill(mapper.pid, signal.SIGHUP)
+        os.kill(first, signal.SIGCONT)
+        second = harness.wait_until(lambda: [pid for pid, state in self.processes(mapper).items() if state == 'T'],
+                                    lambda: f'it is upgraded: {mapper.log()}')[0]
+        self.assertEqual(mapper.mapper_pid(), first)
+        os.kill(second, signal.SIGCONT)
+        harness.wait_until(lambda: mapper.mapper_pid() == second, lambda: f'the next one serves: {mapper.log()}')
+        self.assertNotIn('was ended', mapper.log())
+
     def late_node(self, mapper):
         """A node that a predecessor has registered while it leaves: (its connection, its creation, the predecessor, which stands
         still before it passes the node on)."""
