@@ -34,7 +34,7 @@ import sys
 import time
 
 import harness
-from custody_test import Kept
+from custody import Kept
 from machine_faults_test import INJECT, RING_SERVING, SERVING, STEADY, Switch
 
 LOOKUPS = 200

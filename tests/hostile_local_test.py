@@ -8,7 +8,7 @@ import sys
 import unittest
 
 import harness
-from custody_test import Kept, creations
+from custody import Kept, creations
 from harness import Mapper
 
 NOBODY = 65534

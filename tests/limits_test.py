@@ -13,7 +13,7 @@ import time
 import unittest
 
 import harness
-from custody_test import Kept
+from custody import Kept
 from harness import Mapper, alive2_body, frame
 
 SEED = int(os.environ.get('SEED', '20240229'))

@@ -20,7 +20,7 @@ import unittest
 import harness
 import load
 import startup_test
-from custody_test import Kept, creations, status
+from custody import Kept, creations, status
 from harness import Mapper
 
 INJECT = os.environ.get('INJECT_FAULTS')

@@ -31,7 +31,7 @@ import time
 
 import harness
 import hostile
-from custody_test import EPMDCTL, Kept, status
+from custody import EPMDCTL, Kept, status
 
 NAMES = 200  # that nodes choose from
 CAPACITY = 4096
