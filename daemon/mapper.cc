@@ -49,9 +49,13 @@ namespace evermap {
 namespace {
 
 // How long new registrations gather until they are looked at, and up to two ticks of MonotonicMs()
-// more: a client that registers in a loop is
-// gone by then, and of many that come at once the store gets as many as a message holds.
+// more: a client that registers in a loop is gone by then, and of many that come at once the store
+// gets kStoreDuplicatesMax in a message.
 constexpr int64_t kGatherMs = 2;
+// Duplicates of connections that wait for the store at a time. Their descriptors are among those
+// that are kept for requests.
+constexpr size_t kStoreDuplicatesMax = kDescriptorsForRequests / 2;
+static_assert(kStoreDuplicatesMax <= kNotifyFdsMax);
 // How long a store that cannot take more is left alone, and a dead keeper before the next.
 constexpr int64_t kStorePauseMs = 50;
 constexpr int64_t kKeeperPauseMs = 1000;
@@ -232,8 +236,10 @@ class Mapper final : private Upgrade::Host {
 
   // Passes what the workers have registered to the store, and finds out where the nodes listen.
   void StoreNew();
-  // False when the registration has ended.
-  bool StoreConnection(uint32_t slot, uint64_t id);
+  // A duplicate of the connection of found_; invalid as Custody::Duplicate() says.
+  OwnedFd DuplicateFound();
+  StoreQueue::Outcome StoreConnection(uint32_t slot, uint64_t id);
+  void StoreDue();
   void FlushStore();
   void FindListener(const Registration& node);
   void FindListenersAmongAll();
@@ -263,7 +269,8 @@ class Mapper final : private Upgrade::Host {
   std::string loop_reason_;
   std::vector<std::unique_ptr<Loop>> loops_;
   Store store_;
-  StoreQueue store_queue_;
+  StoreQueue store_queue_{StoreQueue::kKeeperPace};
+  bool is_short_of_descriptors_ = false;  // to store all, and that was logged
   std::unique_ptr<Registry> registry_;
   std::optional<Custody> custody_;
   std::optional<Orphans> orphans_;
@@ -407,6 +414,7 @@ void Mapper::ChooseStore() {
   absl::StatusOr<OwnedFd> link = ConnectToNotifySocket(address);
   if (link.ok()) {
     store_ = Store(Store::Kind::kSystemd, *std::move(link));
+    store_queue_ = StoreQueue(StoreQueue::kSystemdPace);
   } else {
     Log(Severity::kWarning, "connections are not kept over a crash: %s", link.status().message());
   }
@@ -560,7 +568,7 @@ int Mapper::TimeoutMs() const {
   wake_by(accept_check_ms_);
   wake_by(unwatched_check_ms_);
   wake_by(flush_ms_);
-  if (store_.waiting().empty()) wake_by(store_queue_.wake_ms());
+  wake_by(store_queue_.wake_ms());
   wake_by(keeper_ms_);
   if (orphans_->count() > 0) wake_by(judge_ms_);
   if (!unknown_listeners_.empty()) wake_by(search_ms_);
@@ -637,12 +645,7 @@ bool Mapper::OnSignal() {
 void Mapper::OnTimers() {
   const int64_t now_ms = MonotonicMs();
   const int64_t store_ms = store_queue_.wake_ms();
-  if (store_ms >= 0 && now_ms >= store_ms && store_.waiting().empty()) {
-    const size_t live = registry_->live_count();
-    store_queue_.Store(now_ms, live - std::min(live, store_queue_.size()),
-                       [this](uint32_t slot, uint64_t id) { return StoreConnection(slot, id); });
-    FlushStore();
-  }
+  if (store_ms >= 0 && now_ms >= store_ms) StoreDue();
   if (gather_ms_ >= 0 && now_ms >= gather_ms_) StoreNew();
   if (accept_check_ms_ >= 0 && now_ms >= accept_check_ms_) CheckAccepting(now_ms);
   if (unwatched_check_ms_ >= 0 && now_ms >= unwatched_check_ms_) CheckUnwatched(now_ms);
@@ -707,36 +710,56 @@ void Mapper::StoreNew() {
       return;
     }
     if (is_succeeded_) {
-      const OwnedFd connection = custody_->Duplicate(found_);
+      const OwnedFd connection = DuplicateFound();
       if (connection.valid()) upgrade_->Pass(connection.get());
     }
     FindListener(found_);
     PlanOwner(slot, found_.id);
-    if (store_.kind() == Store::Kind::kSystemd) {
-      store_queue_.Add(slot, found_.id, now_ms);
-    } else {
-      StoreConnection(slot, found_.id);
-    }
+    if (store_.kind() != Store::Kind::kNone) store_queue_.Add(slot, found_.id, now_ms);
   });
-  FlushStore();
+  StoreDue();
 }
 
-bool Mapper::StoreConnection(uint32_t slot, uint64_t id) {
+OwnedFd Mapper::DuplicateFound() {
+  OwnedFd connection = custody_->Duplicate(found_);
+  if (connection.valid() || errno != EMFILE) return connection;
+  // Those that wait for the store have a descriptor each.
+  FlushStore();
+  return custody_->Duplicate(found_);
+}
+
+StoreQueue::Outcome Mapper::StoreConnection(uint32_t slot, uint64_t id) {
   if (!registry_->ReadSlot(slot, found_) || found_.id != id ||
       found_.state == RegistrationState::kRemembered) {
-    return false;
+    return StoreQueue::Outcome::kEnded;
   }
-  OwnedFd connection = custody_->Duplicate(found_);
-  if (!connection.valid() && errno == EMFILE) {
-    Log(Severity::kWarning,
-        "a connection is not stored for want of a descriptor; raise the limit (ulimit -n, "
-        "LimitNOFILE=)");
+  if (store_.waiting().size() >= kStoreDuplicatesMax) FlushStore();
+  if (store_.waiting().size() >= kStoreDuplicatesMax) return StoreQueue::Outcome::kLater;
+  OwnedFd connection = DuplicateFound();
+  if (!connection.valid()) {
+    if (errno != EMFILE) return StoreQueue::Outcome::kEnded;
+    if (!std::exchange(is_short_of_descriptors_, true)) {
+      Log(Severity::kWarning,
+          "connections are stored later for want of descriptors; raise the limit (ulimit -n, "
+          "LimitNOFILE=)");
+    }
+    return StoreQueue::Outcome::kLater;
   }
-  if (!connection.valid()) return false;
   registry_->statistics(0).stored.fetch_add(1, std::memory_order_relaxed);
   store_.Put(std::move(connection));
-  if (store_.waiting().size() >= kNotifyFdsMax) FlushStore();
-  return true;
+  return StoreQueue::Outcome::kStored;
+}
+
+void Mapper::StoreDue() {
+  size_t stored = 0;
+  if (store_.kind() == Store::Kind::kSystemd) {
+    const size_t live = registry_->live_count();
+    stored = live - std::min(live, store_queue_.size());
+  }
+  store_queue_.Store(MonotonicMs(), stored,
+                     [this](uint32_t slot, uint64_t id) { return StoreConnection(slot, id); });
+  if (store_queue_.size() == 0) is_short_of_descriptors_ = false;
+  FlushStore();
 }
 
 void Mapper::FlushStore() {
@@ -825,11 +848,9 @@ void Mapper::ReplaceKeeper() {
   store_ = Store(Store::Kind::kKeeper, std::move(ends->first));
   for (uint32_t slot = 0; slot < custody_->capacity(); ++slot) {
     if (custody_->DescriptorOf(slot) < 0 || !registry_->ReadSlot(slot, found_)) continue;
-    OwnedFd connection = custody_->Duplicate(found_);
-    if (connection.valid()) store_.Put(std::move(connection));
-    if (store_.waiting().size() >= kNotifyFdsMax) FlushStore();
+    store_queue_.Add(slot, found_.id, MonotonicMs());
   }
-  FlushStore();
+  StoreDue();
 }
 
 bool Mapper::PauseWorkers() {
@@ -848,8 +869,12 @@ bool Mapper::Leave() {
   if (is_succeeded_) FaultPoint("predecessor:passing");
   StoreNew();
   if (is_succeeded_ && succession_.has_value()) PassLate();
-  store_queue_.StoreAll([this](uint32_t slot, uint64_t id) { return StoreConnection(slot, id); });
-  if (!store_.waiting().empty()) store_.FlushPatiently();
+  size_t unstored = 0;
+  do {
+    unstored = store_queue_.size();
+    store_queue_.StoreAll([this](uint32_t slot, uint64_t id) { return StoreConnection(slot, id); });
+    if (!store_.waiting().empty()) store_.FlushPatiently();
+  } while (store_queue_.size() > 0 && store_queue_.size() < unstored);
   return is_well;
 }
 

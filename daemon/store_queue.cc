@@ -3,14 +3,14 @@
 namespace evermap {
 
 void StoreQueue::Add(uint32_t slot, uint64_t id, int64_t now_ms) {
-  const Young young = {id, now_ms + kAgeMs};
+  const Young young = {id, now_ms + pace_.age_ms};
   if (order_.empty()) wake_ms_ = young.due_ms;
   if (young_.insert_or_assign(slot, young).second) order_.push_back(slot);
 }
 
 void StoreQueue::Store(int64_t now_ms, size_t stored, StoreFunction store) {
   size_t comparisons = 0;
-  for (size_t left = order_.size(); left > 0 && comparisons < kComparisonsPerTick; --left) {
+  for (size_t left = order_.size(); left > 0 && comparisons < pace_.comparisons_per_tick; --left) {
     const uint32_t slot = order_.front();
     order_.pop_front();
     const auto found = young_.find(slot);
@@ -18,17 +18,24 @@ void StoreQueue::Store(int64_t now_ms, size_t stored, StoreFunction store) {
       order_.push_back(slot);
       continue;
     }
-    const uint64_t id = found->second.id;
+    const Outcome outcome = store(slot, found->second.id);
+    if (outcome == Outcome::kLater) {
+      order_.push_front(slot);
+      break;
+    }
     young_.erase(found);
-    if (store(slot, id)) comparisons += stored++;
+    if (outcome == Outcome::kStored) comparisons += stored++;
   }
   wake_ms_ = now_ms + kTickMs;
 }
 
 void StoreQueue::StoreAll(StoreFunction store) {
-  for (const uint32_t slot : order_) store(slot, young_.find(slot)->second.id);
-  order_.clear();
-  young_.clear();
+  while (!order_.empty()) {
+    const auto found = young_.find(order_.front());
+    if (store(found->first, found->second.id) == Outcome::kLater) return;
+    young_.erase(found);
+    order_.pop_front();
+  }
 }
 
 }  // namespace evermap

@@ -43,8 +43,26 @@ constexpr uint32_t kCommitRecords = 1024;
 // Recycling candidates found by one pass over the slab, so that a full registry is not searched
 // for each new name.
 constexpr uint32_t kCandidatesMax = 256;
-// Looks at a registration that another writer amends, before it sleeps between them.
+// Looks at a record that another writer owns, before it sleeps between them.
 constexpr uint32_t kYieldsMax = 64;
+
+// Waits for the owner of a record.
+class Patience {
+ public:
+  // For a moment; false when it has been long enough.
+  bool Wait() {
+    if (waits_++ < kYieldsMax) {
+      sched_yield();
+      return true;
+    }
+    if (waits_ > kYieldsMax + kOwnerPatienceMs) return false;
+    poll(nullptr, 0, 1);
+    return true;
+  }
+
+ private:
+  uint32_t waits_ = 0;
+};
 
 uint64_t NowUnixNs() {
   timespec now;
@@ -98,6 +116,7 @@ class Registry::Impl {
   bool Orphan(uint32_t slot, uint64_t id);
   bool Adopt(uint32_t slot, uint64_t id, uint64_t connection_cookie);
   bool Amend(uint32_t slot, uint64_t id, const Amendment& what);
+  bool AwaitOwner(uint32_t slot);
   uint32_t LiveCount();
 
   const std::string path;
@@ -449,7 +468,7 @@ bool Registry::Impl::Orphan(uint32_t slot, uint64_t id) {
 std::optional<uint64_t> Registry::Impl::TakeUp(uint32_t slot, uint64_t id, bool only_orphaned) {
   if (slot >= segment->high_water()) return std::nullopt;
   Record& record = segment->record(slot);
-  int waited_ms = 0;
+  Patience patience;
   for (uint32_t i = 0; i < layout::kRestartsMax; ++i) {
     const uint64_t state = Load(record.state);
     const Kind kind = layout::KindOf(state);
@@ -459,12 +478,7 @@ std::optional<uint64_t> Registry::Impl::TakeUp(uint32_t slot, uint64_t id, bool 
     if (held != id) return std::nullopt;
     if (layout::IsOwned(kind)) {
       if (SettleIfDead(*segment, *writer, slot, state)) continue;
-      if (i < kYieldsMax) {
-        sched_yield();
-      } else {
-        if (waited_ms++ == kAmendmentPatienceMs) return std::nullopt;
-        poll(nullptr, 0, 1);
-      }
+      if (!patience.Wait()) return std::nullopt;
       continue;
     }
     const uint64_t owned = layout::NextState(
@@ -472,6 +486,17 @@ std::optional<uint64_t> Registry::Impl::TakeUp(uint32_t slot, uint64_t id, bool 
     if (Replace(record.state, state, owned)) return owned;
   }
   return std::nullopt;
+}
+
+bool Registry::Impl::AwaitOwner(uint32_t slot) {
+  if (slot >= segment->high_water()) return true;
+  Patience patience;
+  do {
+    const uint64_t state = Load(segment->record(slot).state);
+    if (!layout::IsOwned(layout::KindOf(state))) return true;
+    if (SettleIfDead(*segment, *writer, slot, state)) return true;
+  } while (patience.Wait());
+  return false;
 }
 
 bool Registry::Impl::Adopt(uint32_t slot, uint64_t id, uint64_t connection_cookie) {
@@ -591,6 +616,7 @@ void Registry::ForgetPrevious() { ForgetMigration(impl_->path, *impl_->segment);
 bool Registry::superseded() const { return impl_->view.superseded(); }
 
 RegisterResult Registry::Register(const NodeRecord& node) { return impl_->Register(node); }
+bool Registry::AwaitOwner(uint32_t slot) { return impl_->AwaitOwner(slot); }
 bool Registry::Unregister(uint32_t slot, uint64_t id) { return impl_->Unregister(slot, id); }
 bool Registry::Orphan(uint32_t slot, uint64_t id) { return impl_->Orphan(slot, id); }
 bool Registry::Adopt(uint32_t slot, uint64_t id, uint64_t connection_cookie) {

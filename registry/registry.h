@@ -29,15 +29,15 @@
 
 namespace evermap {
 
-// How long Amend() and Adopt() wait for another writer to end what it does to the same
-// registration, which takes it some ten nanoseconds unless it is stopped or has to wait for a core.
-inline constexpr int kAmendmentPatienceMs = 20;
+// How long Amend(), Adopt() and AwaitOwner() wait for another writer to end what it does to the
+// same record, which takes it some ten nanoseconds unless it is stopped or has to wait for a core.
+inline constexpr int kOwnerPatienceMs = 20;
 
 struct RegisterResult {
   enum class Outcome : uint8_t {
     kRegistered,
-    // The name is live or orphaned, or is being registered at this moment; slot and id name the
-    // holder (id 0: not known yet).
+    // The name is live or orphaned, and slot and id name the holder; or, with id 0, another writer
+    // is at its record: it registers the name, or ends a registration (see AwaitOwner()).
     kTaken,
     kFull,     // no record free and none to recycle, or no memory for one
     kInvalid,  // empty name, NUL in it, or too long name or extra
@@ -86,6 +86,10 @@ class Registry {
   // nobody is waited for.
   RegisterResult Register(const NodeRecord& node);
 
+  // Waits until no other writer is at the record in `slot`, so that it can be told whether its name
+  // is taken. False when one is after kOwnerPatienceMs.
+  bool AwaitOwner(uint32_t slot);
+
   // Ends registration `id`; false when it had ended already. Never touches a later registration of
   // the name (INV-4).
   bool Unregister(uint32_t slot, uint64_t id);
@@ -100,7 +104,7 @@ class Registry {
   // All else of it stays, and lookups find it all the while; one that happens meanwhile may see a
   // part of the new values. A writer that dies in the middle leaves it registered as it was, with
   // any part of the new values. False also when another writer has been in the middle of the same
-  // for kAmendmentPatienceMs.
+  // for kOwnerPatienceMs.
   bool Amend(uint32_t slot, uint64_t id, const Amendment& what);
 
   // False when no live or orphaned registration has that name. No lock, no system call, no write

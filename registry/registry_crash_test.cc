@@ -823,6 +823,40 @@ TEST_F(RegistryChangeCrashTest, Inv3Amend) {
   }
 }
 
+// While a writer amends a registration another ends it, and registers the name anew: the name is
+// free when the first one has gone on, and not before.
+TEST_F(RegistryCrashTest, Inv2NameThatIsGivenUpSoon) {
+  uint64_t undecided = 0;
+  for (uint64_t point = 1; !HasFailure(); ++point) {
+    SCOPED_TRACE(absl::StrCat("point ", point));
+    Restore({});
+    auto amender = Open();
+    auto other = Open();
+    const RegisterResult node = Put(*amender, "own", 1);
+    RegisterResult again;
+    g_visit = [&] {
+      EXPECT_TRUE(other->Unregister(node.slot, node.id));
+      again = other->Register(NodeOf("own", 2, ExtraOf(2)));
+      if (again.outcome != Outcome::kTaken) return;
+      ++undecided;
+      EXPECT_EQ(again.id, 0u);
+      EXPECT_EQ(again.slot, node.slot);
+      EXPECT_FALSE(other->AwaitOwner(again.slot));
+    };
+    Arm(point);
+    amender->Amend(node.slot, node.id, {.listener_cookie = 99});
+    const bool was_visited = !std::exchange(g_is_armed, false);
+    g_visit = nullptr;
+    if (!was_visited) break;
+    ++points_;
+    EXPECT_TRUE(other->AwaitOwner(node.slot));
+    if (again.outcome == Outcome::kTaken) again = other->Register(NodeOf("own", 2, ExtraOf(2)));
+    EXPECT_EQ(again.outcome, Outcome::kRegistered);
+    CheckStructure(true);
+  }
+  EXPECT_GT(undecided, 0u);
+}
+
 TEST_F(RegistryChangeCrashTest, Inv3SetStatus) {
   const auto text_of = [](int number) { return std::string(static_cast<size_t>(number), 's'); };
   for (const int before : {0, 1, 2, 3, 4}) {
