@@ -24,8 +24,8 @@ namespace {
 // Attempts to get a name whose holder is found to have left.
 constexpr int kRegisterAttemptsMax = 8;
 // Looks at a holder before a name is refused. On a busy machine a node that is stopped and started
-// again may overtake the end of its own connection: in one of some 300,000 restarts it was noticed
-// a few microseconds later.
+// again may overtake the end of its own connection: three of some three million did, and it was
+// noticed a few microseconds later.
 constexpr int kHolderLooksMax = 4;
 // Of a worker that has nothing more to do than to clean up: the lowest priority.
 constexpr int kLeavingNice = 19;
