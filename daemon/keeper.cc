@@ -1,5 +1,6 @@
 #include "daemon/keeper.h"
 
+#include <poll.h>
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
@@ -233,11 +234,13 @@ class Keeper {
     }
   }
 
-  // One that does not serve yet would be ended by it.
+  // To a mapper that serves: one that does not yet would be ended by it, and one that has died,
+  // which may not have been noticed, would not do it.
   void PassUpgrade() {
     if (!upgrade_is_asked_for_ || !has_served_ || !mapper_fd_.valid()) return;
-    upgrade_is_asked_for_ = false;
-    pidfd_send_signal(mapper_fd_.get(), SIGHUP, nullptr, 0);
+    pollfd end = {mapper_fd_.get(), POLLIN, 0};
+    if (poll(&end, 1, 0) != 0) return;
+    upgrade_is_asked_for_ = pidfd_send_signal(mapper_fd_.get(), SIGHUP, nullptr, 0) != 0;
   }
 
   void Reap() {

@@ -52,8 +52,8 @@ namespace {
 // more: a client that registers in a loop is gone by then, and of many that come at once the store
 // gets kStoreDuplicatesMax in a message.
 constexpr int64_t kGatherMs = 2;
-// Duplicates of connections that wait for the store at a time. Their descriptors are among those
-// that are kept for requests.
+// At most this many duplicates of connections wait for the store at a time. Their descriptors are
+// among those that are kept for requests.
 constexpr size_t kStoreDuplicatesMax = kDescriptorsForRequests / 2;
 static_assert(kStoreDuplicatesMax <= kNotifyFdsMax);
 // How long a store that cannot take more is left alone, and a dead keeper before the next.
@@ -239,6 +239,7 @@ class Mapper final : private Upgrade::Host {
   // A duplicate of the connection of found_; invalid as Custody::Duplicate() says.
   OwnedFd DuplicateFound();
   StoreQueue::Outcome StoreConnection(uint32_t slot, uint64_t id);
+  // Stores what the queue lets pass now, if anything.
   void StoreDue();
   void FlushStore();
   void FindListener(const Registration& node);
@@ -270,7 +271,8 @@ class Mapper final : private Upgrade::Host {
   std::vector<std::unique_ptr<Loop>> loops_;
   Store store_;
   StoreQueue store_queue_{StoreQueue::kKeeperPace};
-  bool is_short_of_descriptors_ = false;  // to store all, and that was logged
+  LogLimiter log_late_;
+  LogLimiter log_store_;
   std::unique_ptr<Registry> registry_;
   std::optional<Custody> custody_;
   std::optional<Orphans> orphans_;
@@ -737,12 +739,10 @@ StoreQueue::Outcome Mapper::StoreConnection(uint32_t slot, uint64_t id) {
   if (store_.waiting().size() >= kStoreDuplicatesMax) return StoreQueue::Outcome::kLater;
   OwnedFd connection = DuplicateFound();
   if (!connection.valid()) {
-    if (errno != EMFILE) return StoreQueue::Outcome::kEnded;
-    if (!std::exchange(is_short_of_descriptors_, true)) {
-      Log(Severity::kWarning,
-          "connections are stored later for want of descriptors; raise the limit (ulimit -n, "
-          "LimitNOFILE=)");
-    }
+    if (errno == EBADF) return StoreQueue::Outcome::kEnded;
+    const int error = errno;
+    LogLimited(log_late_, Severity::kWarning, "connections are stored late: %s%s", ErrorText(error),
+               error == EMFILE ? "; raise the limit of open files (ulimit -n, LimitNOFILE=)" : "");
     return StoreQueue::Outcome::kLater;
   }
   registry_->statistics(0).stored.fetch_add(1, std::memory_order_relaxed);
@@ -751,24 +751,28 @@ StoreQueue::Outcome Mapper::StoreConnection(uint32_t slot, uint64_t id) {
 }
 
 void Mapper::StoreDue() {
-  size_t stored = 0;
-  if (store_.kind() == Store::Kind::kSystemd) {
-    const size_t live = registry_->live_count();
-    stored = live - std::min(live, store_queue_.size());
+  const int64_t now_ms = MonotonicMs();
+  if (store_queue_.IsDue(now_ms)) {
+    const size_t live = store_.kind() == Store::Kind::kSystemd ? registry_->live_count() : 0;
+    store_queue_.Store(now_ms, live - std::min(live, store_queue_.size()),
+                       [this](uint32_t slot, uint64_t id) { return StoreConnection(slot, id); });
   }
-  store_queue_.Store(MonotonicMs(), stored,
-                     [this](uint32_t slot, uint64_t id) { return StoreConnection(slot, id); });
-  if (store_queue_.size() == 0) is_short_of_descriptors_ = false;
   FlushStore();
 }
 
 void Mapper::FlushStore() {
   flush_ms_ = -1;
   if (!store_.Flush()) {
-    if (keeper_ms_ < 0 && store_.kind() == Store::Kind::kKeeper) keeper_ms_ = MonotonicMs();
-  } else if (!store_.waiting().empty()) {
-    flush_ms_ = MonotonicMs() + kStorePauseMs;
+    // A successor starts a keeper for itself.
+    if (store_.kind() == Store::Kind::kKeeper && !is_succeeded_) OnStoreLink(POLLERR);
+    if (store_.kind() == Store::Kind::kSystemd) {
+      LogLimited(
+          log_store_, Severity::kWarning,
+          "systemd does not take connections (NOTIFY_SOCKET); those that it does not have are "
+          "lost if the mapper dies");
+    }
   }
+  if (!store_.waiting().empty()) flush_ms_ = MonotonicMs() + kStorePauseMs;
 }
 
 void Mapper::FindListener(const Registration& node) {
@@ -869,12 +873,14 @@ bool Mapper::Leave() {
   if (is_succeeded_) FaultPoint("predecessor:passing");
   StoreNew();
   if (is_succeeded_ && succession_.has_value()) PassLate();
+  const absl::Time deadline = absl::Now() + Store::kTellTimeout;
   size_t unstored = 0;
   do {
+    store_.FlushPatiently(deadline);
     unstored = store_queue_.size();
     store_queue_.StoreAll([this](uint32_t slot, uint64_t id) { return StoreConnection(slot, id); });
-    if (!store_.waiting().empty()) store_.FlushPatiently();
-  } while (store_queue_.size() > 0 && store_queue_.size() < unstored);
+  } while (store_queue_.size() < unstored);
+  store_.FlushPatiently(deadline);
   return is_well;
 }
 

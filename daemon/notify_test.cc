@@ -160,7 +160,7 @@ TEST_F(StoreTest, WhatItDoesNotTakeWaits) {
     taken += message_.fds.size();
   }
   EXPECT_EQ(taken, 0u);
-  store.FlushPatiently();
+  store.FlushPatiently(absl::Now() + Store::kTellTimeout);
   EXPECT_THAT(store.waiting(), SizeIs(0));
   while (ReceiveNotification(theirs_.get(), message_) == Received::kMessage) {
     EXPECT_EQ(message_.Get("FDSTORE"), "1");
@@ -176,7 +176,7 @@ TEST_F(StoreTest, OneThatIsGone) {
   store.Put(File());
   EXPECT_FALSE(store.Flush());
   EXPECT_THAT(store.waiting(), SizeIs(1));
-  store.FlushPatiently();
+  store.FlushPatiently(absl::Now() + Store::kTellTimeout);
   EXPECT_FALSE(store.Tell("READY=1"));
   // It is the mapper all the same, and starts another keeper.
   EXPECT_TRUE(store.TakeOver());

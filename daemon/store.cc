@@ -53,8 +53,7 @@ bool Store::Flush() {
          error == ENOMEM;
 }
 
-void Store::FlushPatiently() {
-  const absl::Time deadline = absl::Now() + kTellTimeout;
+void Store::FlushPatiently(absl::Time deadline) {
   while (Flush() && !waiting_.empty() && absl::Now() < deadline) absl::SleepFor(kFlushPause);
 }
 

@@ -9,6 +9,7 @@ void StoreQueue::Add(uint32_t slot, uint64_t id, int64_t now_ms) {
 }
 
 void StoreQueue::Store(int64_t now_ms, size_t stored, StoreFunction store) {
+  if (!IsDue(now_ms)) return;
   size_t comparisons = 0;
   for (size_t left = order_.size(); left > 0 && comparisons < pace_.comparisons_per_tick; --left) {
     const uint32_t slot = order_.front();

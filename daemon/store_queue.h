@@ -50,11 +50,14 @@ class StoreQueue {
 
   // Takes the place of another registration of that slot. `now_ms`: MonotonicMs().
   void Add(uint32_t slot, uint64_t id, int64_t now_ms);
-  // Stores what is due, while the store holds `stored` connections.
+  // Whether there may be something for Store() to store: every kTickMs, and what is added to an
+  // empty queue at its time.
+  bool IsDue(int64_t now_ms) const { return !order_.empty() && now_ms >= wake_ms_; }
+  // Stores what is due, while the store holds `stored` connections; nothing unless IsDue().
   void Store(int64_t now_ms, size_t stored, StoreFunction store);
   // Stores all, due or not, as far as that can be done at this moment.
   void StoreAll(StoreFunction store);
-  // When to call Store(); -1: there is nothing to store.
+  // When it IsDue(); -1: there is nothing to store.
   int64_t wake_ms() const { return order_.empty() ? -1 : wake_ms_; }
   size_t size() const { return order_.size(); }
 

@@ -1,6 +1,5 @@
 #include "daemon/worker.h"
 
-#include <sched.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -21,12 +20,12 @@
 namespace evermap {
 namespace {
 
-// Attempts to get a name whose holder is found to have left.
-constexpr int kRegisterAttemptsMax = 8;
+// Of attempts to get a name whose holder is found to have left.
+constexpr int kRegisterRetriesMax = 8;
 // Looks at a holder before a name is refused. On a busy machine a node that is stopped and started
-// again may overtake the end of its own connection: three of some three million did, and it was
-// noticed a few microseconds later.
-constexpr int kHolderLooksMax = 4;
+// again may overtake the end of its own connection: three of some three million did, and the next
+// look, a few microseconds later, saw it. Each adds four system calls to a refusal.
+constexpr int kHolderLooksMax = 3;
 // Of a worker that has nothing more to do than to clean up: the lowest priority.
 constexpr int kLeavingNice = 19;
 
@@ -456,31 +455,30 @@ bool Worker::MayHave(int fd, std::string_view name) {
 }
 
 RegisterResult Worker::Register(const NodeRecord& node) {
-  RegisterResult result;
   int looks = 0;
-  for (int i = 0; i < kRegisterAttemptsMax; ++i) {
-    result = registry_.Register(node);
-    if (result.outcome != RegisterResult::Outcome::kTaken) break;
-    // Whoever has it may be about to give it up: the main thread, which amended a registration
-    // while it was ended.
+  for (int retries = 0;; ++retries) {
+    RegisterResult result = registry_.Register(node);
+    if (result.outcome != RegisterResult::Outcome::kTaken || retries == kRegisterRetriesMax) {
+      return result;
+    }
+    // The record is another writer's at this moment. It may be about to give the name up: the main
+    // thread was amending a registration when that was ended.
     if (result.id == 0) {
-      if (!registry_.AwaitOwner(result.slot)) break;
+      if (!registry_.AwaitOwner(result.slot)) return result;
       continue;
     }
     // A node that was stopped and started again may be here before its end was noticed: look at the
     // holder before refusing.
     if (!IsHeld(result.slot, result.id)) continue;
     if (found_.state == RegistrationState::kOrphaned) {
-      if (SettleOrphan(node, result)) break;
+      if (SettleOrphan(node, result)) return result;
     } else if (shared_.custody.HasLeft(found_)) {
       if (registry_.Unregister(result.slot, result.id)) Count(statistics_.holders_found_gone);
-    } else if (IsHeld(result.slot, result.id)) {
+    } else if (IsHeld(result.slot, result.id) && ++looks == kHolderLooksMax) {
       // Still: its worker did not end it while it was looked at.
-      if (++looks == kHolderLooksMax) break;
-      sched_yield();
+      return result;
     }
   }
-  return result;
 }
 
 bool Worker::SettleOrphan(const NodeRecord& node, RegisterResult& result) {

@@ -490,11 +490,13 @@ std::optional<uint64_t> Registry::Impl::TakeUp(uint32_t slot, uint64_t id, bool 
 
 bool Registry::Impl::AwaitOwner(uint32_t slot) {
   if (slot >= segment->high_water()) return true;
+  layout::Word& state = segment->record(slot).state;
+  const uint64_t seen = Load(state);
+  const Kind kind = layout::KindOf(seen);
+  if (!layout::IsOwned(kind) || layout::IsFound(kind)) return true;
   Patience patience;
   do {
-    const uint64_t state = Load(segment->record(slot).state);
-    if (!layout::IsOwned(layout::KindOf(state))) return true;
-    if (SettleIfDead(*segment, *writer, slot, state)) return true;
+    if (Load(state) != seen || SettleIfDead(*segment, *writer, slot, seen)) return true;
   } while (patience.Wait());
   return false;
 }

@@ -30,7 +30,8 @@
 namespace evermap {
 
 // How long Amend(), Adopt() and AwaitOwner() wait for another writer to end what it does to the
-// same record, which takes it some ten nanoseconds unless it is stopped or has to wait for a core.
+// same record, which takes it less than a microsecond unless it is stopped or has to wait for a
+// core.
 inline constexpr int kOwnerPatienceMs = 20;
 
 struct RegisterResult {
@@ -86,8 +87,8 @@ class Registry {
   // nobody is waited for.
   RegisterResult Register(const NodeRecord& node);
 
-  // Waits until no other writer is at the record in `slot`, so that it can be told whether its name
-  // is taken. False when one is after kOwnerPatienceMs.
+  // Waits until the writer that leaves it open whether the name of the record in `slot` is taken
+  // has gone on. False when it has not after kOwnerPatienceMs.
   bool AwaitOwner(uint32_t slot);
 
   // Ends registration `id`; false when it had ended already. Never touches a later registration of

@@ -8,8 +8,8 @@
 // concurrency would have given: one winner, found from its registration until its end, by nobody
 // after. The search is exact: it carries along all states that the operations so far can have led
 // to (G. Lowe, "Testing for linearizability", 2017). An operation whose process was killed has
-// happened as a whole or not at all, and not after its process was waited for. A name is refused
-// only to who is told the registration that has it.
+// happened as a whole or not at all, and not after its process was waited for. A refusal
+// always names the registration that has the name.
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -49,6 +49,7 @@ constexpr uint32_t kActors = 5;
 constexpr uint32_t kOpsMax = 200'000;       // of one actor
 constexpr uint32_t kOpsOfVictimMax = 1000;  // after which it waits to be killed
 constexpr uint32_t kOpsOfStepMax = 4;
+constexpr int kWaitsMax = 1000;  // for other writers, of up to kOwnerPatienceMs each
 
 int64_t NowNs() {
   timespec now;
@@ -149,7 +150,7 @@ class Actor {
                           .owner_pid = static_cast<uint32_t>(token)};
     RegisterResult made = registry_.Register(node);
     // Another writer is at the record. It goes on, or dies.
-    while (made.outcome == Outcome::kTaken && made.id == 0) {
+    for (int i = 0; made.outcome == Outcome::kTaken && made.id == 0 && i < kWaitsMax; ++i) {
       registry_.AwaitOwner(made.slot);
       made = registry_.Register(node);
     }
@@ -284,6 +285,7 @@ class Checker {
         if (op.ended && !op.result) {
           // Full: may always be.
           if (!op.taken) return true;
+          if (op.id == 0) return false;
           const auto token = token_of_id_.find(op.id);
           return state.holder != 0 &&
                  (token == token_of_id_.end() || token->second == state.holder);

@@ -71,7 +71,7 @@ struct alignas(64) WorkerStatistics {
   Counter orphaned;         // registrations that lost their connection to the mapper
   Counter adopted;          // orphaned ones that got a new connection
   Counter orphans_ended;    // orphaned ones that were given up
-  Counter stored;           // connections given into custody
+  Counter stored;           // connections given into custody, to another keeper anew
   // Requests that were understood, of all kinds, by the time that the worker took for them: from
   // when it looked at the first bytes that one turn of its event loop brought, which may be those
   // of another request, until the reply to this one was handed to the kernel (a long one: its first

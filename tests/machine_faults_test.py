@@ -59,7 +59,12 @@ RING_SERVING = {
     'ring_poll': (errno.ENOMEM, errno.ECANCELED),
     'ring_enter': (errno.EINTR, errno.EAGAIN, errno.EBUSY, errno.ENOMEM),
 }
-ALWAYS_CALLED = {'accept4', 'recv', 'send', 'epoll_ctl', 'epoll_wait', 'poll', *RING_SERVING}
+# Of 1,000 calls as many fail: of those for each request, and of what the main thread calls now and then.
+PER_MILLE_OF_FREQUENT = 150
+PER_MILLE_OF_RARE = 500
+NOTICED_S = 0.012  # after which the main thread has seen a registration: kGatherMs and two ticks
+FREQUENT = {'accept4', 'recv', 'send', 'epoll_ctl', 'epoll_wait', 'getsockopt', *RING_SERVING}
+ALWAYS_CALLED = {'accept4', 'recv', 'send', 'epoll_ctl', 'epoll_wait', 'poll', 'sendmsg', *RING_SERVING}
 RING_STARTING = {
     'ring_init': (errno.ENOSYS, errno.EPERM, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EINVAL, errno.EAGAIN),
     'ring_probe': (errno.EPERM, errno.EINVAL, errno.ENOMEM),
@@ -161,8 +166,8 @@ class FaultCase(unittest.TestCase):
         self.assertEqual({name: after.get(name) for name in before}, before, mapper.log()[-2000:])
 
 
-def clients(mapper, nodes, rng, rounds, may_close=False, may_refuse=False, may_not_acknowledge=False):
-    """Lookups and registrations; yields what is wrong."""
+def clients(mapper, nodes, rng, rounds, may_close=False, may_refuse=False, may_not_acknowledge=False, some_stay_s=0):
+    """Lookups and registrations, of which some stay for a moment; yields what is wrong."""
     for number in range(rounds):
         name = rng.choice(list(nodes))
         reply = mapper.request(b'z' + name)
@@ -178,6 +183,8 @@ def clients(mapper, nodes, rng, rounds, may_close=False, may_refuse=False, may_n
                     found = mapper.request(b'zpassing%d' % number)
                     if found[2:4] != struct.pack('>H', number + 1) and not (found == b'' and may_close):
                         yield f'registration {number}: acknowledged, then {found!r}'
+                    if number % 10 == 0:
+                        time.sleep(some_stay_s)
                 elif not may_refuse:
                     yield f'registration {number}: refused'
 
@@ -202,14 +209,15 @@ class InjectedTest(FaultCase):
         for call, errors in calls.items():
             for error in errors:
                 with self.subTest(call=call, error=errno.errorcode[error]):
-                    switch = self.switch([(call, error, 150)])
+                    per_mille = PER_MILLE_OF_FREQUENT if call in FREQUENT else PER_MILLE_OF_RARE
+                    switch = self.switch([(call, error, per_mille)])
                     mapper = self.serve(Kept, switch, loop=loop)
                     nodes = self.steady(mapper)
                     before = creations(mapper)
                     family = mapper.family()
                     with switch:
                         wrong = list(clients(mapper, nodes, random.Random(SEED), ROUNDS, (call, error) in MAY_CLOSE,
-                                             call in MAY_REFUSE, call == 'send'))
+                                             call in MAY_REFUSE, call == 'send', 0 if call in FREQUENT else NOTICED_S))
                     self.assertEqual(wrong, [], mapper.log()[-2000:])
                     self.check_kept(mapper, before)
                     self.assertEqual(mapper.family(), family, mapper.log()[-2000:])
@@ -222,6 +230,22 @@ class InjectedTest(FaultCase):
                         mapper.wait_gone(b'passing%d' % number)
                     mapper.close()
         print('\ninjected while serving: ' + ', '.join(f'{what} {count}' for what, count in total.items()))
+
+    def test_no_descriptors_to_store_with(self):
+        """What cannot be stored for want of a descriptor is stored when there is one."""
+        switch = self.switch([('fcntl64', errno.EMFILE, 1000)])
+        mapper = self.serve(Kept, switch)
+        with switch:
+            self.steady(mapper)
+            harness.wait_until(lambda: 'are stored late: Too many open files' in mapper.log(), mapper.log)
+            self.assertEqual(status(mapper)['counters']['stored'], 0)
+        harness.wait_until(lambda: status(mapper)['counters']['stored'] == STEADY, lambda: f'all are stored: {mapper.log()}')
+        before = creations(mapper)
+        pid = mapper.mapper_pid()
+        os.kill(pid, signal.SIGKILL)
+        harness.wait_until(lambda: mapper.mapper_pid() not in (0, pid), lambda: f'another mapper: {mapper.log()}')
+        self.check_kept(mapper, before)
+        self.assertEqual(status(mapper)['orphaned'], 0)
 
     def test_nothing_can_be_watched(self):
         """fs.epoll.max_user_watches is reached by others: who waits is served all the same, and whose time is over is ended."""
