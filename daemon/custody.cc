@@ -84,11 +84,13 @@ OwnedFd Custody::Duplicate(const Registration& holder) const {
     return OwnedFd();
   }
   OwnedFd duplicate(fcntl(fd, F_DUPFD_CLOEXEC, 0));
-  if (duplicate.valid() && (holder.connection_cookie == 0 ||
-                            SocketCookie(duplicate.get()) != holder.connection_cookie)) {
-    duplicate = OwnedFd();
-    errno = EBADF;
-  }
+  if (!duplicate.valid()) return duplicate;
+  const uint64_t cookie = SocketCookie(duplicate.get());
+  if (cookie != 0 && cookie == holder.connection_cookie) return duplicate;
+  // One that cannot be told is not another.
+  const int error = cookie == 0 && errno != ENOTSOCK ? errno : EBADF;
+  duplicate = OwnedFd();
+  errno = error;
   return duplicate;
 }
 

@@ -57,7 +57,7 @@ class Custody {
   // The descriptor in custody for a slot, -1: none.
   int DescriptorOf(uint32_t slot) const;
   // A duplicate of the connection of a registration; invalid when it is not here (errno: EBADF), or
-  // when there is none to be had at this moment (EMFILE, ENOMEM).
+  // when there is none to be had at this moment (EMFILE, ENOMEM, ENOBUFS).
   OwnedFd Duplicate(const Registration& holder) const;
   uint32_t capacity() const { return capacity_; }
   uint32_t connections_max() const { return connections_max_; }

@@ -239,7 +239,7 @@ class Keeper {
   void PassUpgrade() {
     if (!upgrade_is_asked_for_ || !has_served_ || !mapper_fd_.valid()) return;
     pollfd end = {mapper_fd_.get(), POLLIN, 0};
-    if (poll(&end, 1, 0) != 0) return;
+    if (poll(&end, 1, 0) > 0) return;
     upgrade_is_asked_for_ = pidfd_send_signal(mapper_fd_.get(), SIGHUP, nullptr, 0) != 0;
   }
 

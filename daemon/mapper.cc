@@ -241,6 +241,8 @@ class Mapper final : private Upgrade::Host {
   StoreQueue::Outcome StoreConnection(uint32_t slot, uint64_t id);
   // Stores what the queue lets pass now, if anything.
   void StoreDue();
+  // Stores all, at the end.
+  void StoreAll();
   void FlushStore();
   void FindListener(const Registration& node);
   void FindListenersAmongAll();
@@ -272,7 +274,8 @@ class Mapper final : private Upgrade::Host {
   Store store_;
   StoreQueue store_queue_{StoreQueue::kKeeperPace};
   LogLimiter log_late_;
-  LogLimiter log_store_;
+  bool store_is_gone_ = false;
+  bool is_leaving_ = false;
   std::unique_ptr<Registry> registry_;
   std::optional<Custody> custody_;
   std::optional<Orphans> orphans_;
@@ -304,6 +307,7 @@ class Mapper final : private Upgrade::Host {
   int64_t gather_ms_ = -1;
   int64_t flush_ms_ = -1;
   int64_t keeper_ms_ = -1;  // when to start the next keeper
+  int64_t keeper_started_ms_ = -kKeeperPauseMs;
   Registration found_ = {};
 };
 
@@ -347,7 +351,9 @@ absl::Status Mapper::Start(absl::FunctionRef<void()> on_ready) {
     if (absl::Status status = succession_->Commit(); !status.ok()) return status;
   } else if (store_.kind() != Store::Kind::kNone && inherited_.listeners.empty()) {
     for (const OwnedFd& socket : sockets_) {
-      store_.Put(OwnedFd(fcntl(socket.get(), F_DUPFD_CLOEXEC, 0)));
+      OwnedFd duplicate(fcntl(socket.get(), F_DUPFD_CLOEXEC, 0));
+      if (!duplicate.valid()) return absl::ErrnoToStatus(errno, "no descriptor for the store");
+      store_.Put(std::move(duplicate));
     }
     FlushStore();
   }
@@ -587,8 +593,9 @@ void Mapper::Serve() {
     polled[kSignals] = {signal_fd_.get(), POLLIN, 0};
     polled[kStop] = {stop_fd_.get(), POLLIN, 0};
     polled[kCustody] = {gather_ms_ < 0 ? custody_fd_.get() : -1, POLLIN, 0};
-    // A keeper says nothing, but its end is noticed; of systemd there is nothing to notice.
-    polled[kStore] = {store_.kind() == Store::Kind::kKeeper ? store_.link() : -1, 0, 0};
+    // A keeper says nothing, but its end is noticed, once; of systemd there is nothing to notice.
+    const bool has_keeper = store_.kind() == Store::Kind::kKeeper && keeper_ms_ < 0;
+    polled[kStore] = {has_keeper ? store_.link() : -1, 0, 0};
     polled[kUpgrade] = {upgrade_->is_under_way() ? upgrade_->link() : -1, POLLIN, 0};
     polled[kPredecessor] = {succession_.has_value() ? succession_->link() : -1, POLLIN, 0};
     if (poll(polled.data(), polled.size(), TimeoutMs()) < 0) {
@@ -762,17 +769,20 @@ void Mapper::StoreDue() {
 
 void Mapper::FlushStore() {
   flush_ms_ = -1;
-  if (!store_.Flush()) {
-    // A successor starts a keeper for itself.
-    if (store_.kind() == Store::Kind::kKeeper && !is_succeeded_) OnStoreLink(POLLERR);
-    if (store_.kind() == Store::Kind::kSystemd) {
-      LogLimited(
-          log_store_, Severity::kWarning,
-          "systemd does not take connections (NOTIFY_SOCKET); those that it does not have are "
-          "lost if the mapper dies");
+  const bool is_gone = !store_.Flush();
+  if (is_gone) {
+    // Who leaves starts no keeper.
+    if (store_.kind() == Store::Kind::kKeeper && !is_leaving_) OnStoreLink(POLLERR);
+    if (store_.kind() == Store::Kind::kSystemd && !store_is_gone_) {
+      Log(Severity::kWarning,
+          "systemd does not take connections (NOTIFY_SOCKET); those that it does not have are lost "
+          "if the mapper dies");
     }
   }
-  if (!store_.waiting().empty()) flush_ms_ = MonotonicMs() + kStorePauseMs;
+  store_is_gone_ = is_gone;
+  if (!store_.waiting().empty()) {
+    flush_ms_ = MonotonicMs() + (is_gone ? kKeeperPauseMs : kStorePauseMs);
+  }
 }
 
 void Mapper::FindListener(const Registration& node) {
@@ -824,12 +834,15 @@ void Mapper::OnStoreLink(short events) {
   Log(Severity::kError, "the keeper has died; another one is started");
   // The successor has the link to the old one.
   if (upgrade_->is_under_way()) upgrade_->Cancel("the keeper has died meanwhile");
-  keeper_ms_ = MonotonicMs();
+  keeper_ms_ = std::max(MonotonicMs(), keeper_started_ms_ + kKeeperPauseMs);
 }
 
 // This mapper starts a keeper for itself, and has it hold everything anew.
 void Mapper::ReplaceKeeper() {
-  keeper_ms_ = MonotonicMs() + kKeeperPauseMs;
+  // It would follow this mapper, and the successor start another.
+  if (upgrade_->is_under_way()) upgrade_->Cancel("the keeper has died meanwhile");
+  keeper_started_ms_ = MonotonicMs();
+  keeper_ms_ = keeper_started_ms_ + kKeeperPauseMs;
   while (waitpid(-1, nullptr, WNOHANG) > 0) {
   }
   auto ends = NotifyPair();
@@ -863,6 +876,7 @@ bool Mapper::PauseWorkers() {
 }
 
 bool Mapper::Leave() {
+  is_leaving_ = true;
   StoreNew();
   shared_->has_successor.store(is_succeeded_, std::memory_order_release);
   // Of a registry in another layout there is nothing left to answer from.
@@ -873,15 +887,22 @@ bool Mapper::Leave() {
   if (is_succeeded_) FaultPoint("predecessor:passing");
   StoreNew();
   if (is_succeeded_ && succession_.has_value()) PassLate();
-  const absl::Time deadline = absl::Now() + Store::kTellTimeout;
-  size_t unstored = 0;
-  do {
-    store_.FlushPatiently(deadline);
-    unstored = store_queue_.size();
-    store_queue_.StoreAll([this](uint32_t slot, uint64_t id) { return StoreConnection(slot, id); });
-  } while (store_queue_.size() < unstored);
-  store_.FlushPatiently(deadline);
+  StoreAll();
   return is_well;
+}
+
+void Mapper::StoreAll() {
+  const absl::Time deadline = absl::Now() + Store::kTellTimeout;
+  while (store_.FlushPatiently(deadline) && store_queue_.size() > 0 && absl::Now() < deadline) {
+    const size_t unstored = store_queue_.size();
+    store_queue_.StoreAll([this](uint32_t slot, uint64_t id) { return StoreConnection(slot, id); });
+    if (store_queue_.size() == unstored) absl::SleepFor(kMemoryPause);
+  }
+  // Of a keeper that ends as well nothing was to be expected.
+  const size_t unstored = store_queue_.size() + store_.waiting().size();
+  if (unstored > 0 && (is_succeeded_ || store_.kind() == Store::Kind::kSystemd)) {
+    Log(Severity::kWarning, "%d connections could not be stored for the next mapper", unstored);
+  }
 }
 
 void Mapper::PassLate() {

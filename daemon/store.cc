@@ -53,8 +53,12 @@ bool Store::Flush() {
          error == ENOMEM;
 }
 
-void Store::FlushPatiently(absl::Time deadline) {
-  while (Flush() && !waiting_.empty() && absl::Now() < deadline) absl::SleepFor(kFlushPause);
+bool Store::FlushPatiently(absl::Time deadline) {
+  while (Flush()) {
+    if (waiting_.empty() || absl::Now() >= deadline) return true;
+    absl::SleepFor(kFlushPause);
+  }
+  return false;
 }
 
 bool Store::TakeOver() {

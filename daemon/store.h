@@ -44,8 +44,8 @@ class Store {
   void Put(OwnedFd fd);
   // Sends as much as the store takes now. False when it is gone.
   bool Flush();
-  // Sends all, waiting for room until `deadline`.
-  void FlushPatiently(absl::Time deadline);
+  // Sends all, waiting for room until `deadline`. False when it is gone.
+  bool FlushPatiently(absl::Time deadline);
   // What is not sent yet: to be flushed again when link() is writable.
   absl::Span<const OwnedFd> waiting() const { return waiting_; }
 

@@ -10,7 +10,7 @@
 // no more are than systemd has the time for.
 //
 // A connection that is not stored when the mapper dies is lost, and nothing else: see custody.h. A
-// mapper that ends by itself stores all before.
+// mapper that ends by itself stores all before, as far as the store takes them in time.
 //
 // Thread safety: belongs to the main thread. Bounded by the number of slots of the registry.
 #ifndef EVERMAP_DAEMON_STORE_QUEUE_H_

@@ -79,14 +79,6 @@ def ask(mapper, name, port):
     return 'right' if reply[:4] == b'w\x00' + struct.pack('>H', port) else 'wrong'
 
 
-def cpu_seconds(pids):
-    ticks = 0
-    for pid in pids:
-        with contextlib.suppress(OSError), open(f'/proc/{pid}/stat') as file:
-            ticks += sum(map(int, file.read().rsplit(')', 1)[1].split()[11:13]))
-    return ticks / os.sysconf('SC_CLK_TCK')
-
-
 def processes(mapper):
     if isinstance(mapper, Kept):
         return mapper.family()
@@ -113,10 +105,10 @@ def inflict(mapper, switch, rng):
                 started = time.monotonic()
                 counts[ask(mapper, name, nodes[name])] += 1
                 longest_s = max(longest_s, time.monotonic() - started)
-        used_s = -cpu_seconds(before)
+        used_s = -harness.cpu_seconds(before)
         started = time.monotonic()
         time.sleep(IDLE_S)
-        used_s += cpu_seconds(before)
+        used_s += harness.cpu_seconds(before)
         cpu = used_s / (time.monotonic() - started)
         found = sum(ask(mapper, name, port) == 'right' for name, port in nodes.items())
         # A node is told nothing more: what there is to be read is the end.

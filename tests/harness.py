@@ -182,6 +182,15 @@ def end_process(pid):
     raise AssertionError(f'process {pid} does not end')
 
 
+def cpu_seconds(pids):
+    """What processes have used, together."""
+    ticks = 0
+    for pid in pids:
+        with contextlib.suppress(OSError), open(f'/proc/{pid}/stat') as file:
+            ticks += sum(map(int, file.read().rsplit(')', 1)[1].split()[11:13]))
+    return ticks / os.sysconf('SC_CLK_TCK')
+
+
 def resident_kib(pid):
     with open(f'/proc/{pid}/status') as status:
         return int(re.search(r'^VmRSS:\s+(\d+) kB', status.read(), re.M).group(1))

@@ -420,6 +420,33 @@ class InjectedTest(FaultCase):
                 harness.wait_until(lambda m=mapper: len(m.family()) == 2, lambda m=mapper: f'{m.family()} {m.log()}')
                 mapper.close()
 
+    def test_keeper_that_cannot_be_replaced(self):
+        """The mapper tries again, after a pause: it neither starts one after the other nor spins, and in the end all is kept."""
+        for call, error in (('fork', errno.EAGAIN), ('epoll_create1', errno.EMFILE)):
+            with self.subTest(call=call):
+                switch = self.switch([(call, error, 1000)])
+                mapper = self.serve(Kept, switch)
+                nodes = self.steady(mapper)
+                before = creations(mapper)
+                harness.wait_until(lambda m=mapper: status(m)['counters']['stored'] >= STEADY, 'all are stored')
+                pid = mapper.mapper_pid()
+                with switch:
+                    used_s, started = harness.cpu_seconds([pid]), time.monotonic()
+                    os.kill(mapper.pid, signal.SIGKILL)
+                    mapper.wait()
+                    time.sleep(2.5)
+                    self.assertLess(harness.cpu_seconds([pid]) - used_s, (time.monotonic() - started) / 2)
+                    self.assertIn(mapper.log().count('the keeper has died'), range(1, 5), mapper.log())
+                    self.assertEqual([*clients(mapper, nodes, random.Random(SEED), 20)], [])
+                harness.wait_until(lambda m=mapper: len(m.family()) == 2 and
+                                   status(m)['counters']['stored'] >= 2 * STEADY, lambda m=mapper: f'{m.family()} {m.log()}')
+                self.assertEqual(mapper.mapper_pid(), pid)
+                os.kill(pid, signal.SIGKILL)
+                harness.wait_until(lambda m=mapper: m.mapper_pid() not in (0, pid), 'another mapper')
+                self.check_kept(mapper, before)
+                self.assertEqual(status(mapper)['orphaned'], 0)
+                mapper.close()
+
     def test_clock_jumps(self):
         """The wall clock goes back and forth by hours and years: creations differ, nothing ends, nothing hangs."""
         switch = self.switch([])
