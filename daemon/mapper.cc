@@ -56,9 +56,10 @@ constexpr int64_t kGatherMs = 2;
 // among those that are kept for requests.
 constexpr size_t kStoreDuplicatesMax = kDescriptorsForRequests / 2;
 static_assert(kStoreDuplicatesMax <= kNotifyFdsMax);
-// How long a store that cannot take more is left alone, and a dead keeper before the next.
+// How long a store that cannot take more is left alone, and one that is gone before it is replaced
+// or tried again.
 constexpr int64_t kStorePauseMs = 50;
-constexpr int64_t kKeeperPauseMs = 1000;
+constexpr int64_t kStoreGonePauseMs = 1000;
 // How long a mapper with sockets of an earlier one looks for what that one, which may still be
 // about to end, has left undone; and how long again when it has ended.
 constexpr int64_t kEarlierMapperMs = 60'000;
@@ -307,7 +308,7 @@ class Mapper final : private Upgrade::Host {
   int64_t gather_ms_ = -1;
   int64_t flush_ms_ = -1;
   int64_t keeper_ms_ = -1;  // when to start the next keeper
-  int64_t keeper_started_ms_ = -kKeeperPauseMs;
+  int64_t keeper_started_ms_ = -kStoreGonePauseMs;
   Registration found_ = {};
 };
 
@@ -653,8 +654,7 @@ bool Mapper::OnSignal() {
 
 void Mapper::OnTimers() {
   const int64_t now_ms = MonotonicMs();
-  const int64_t store_ms = store_queue_.wake_ms();
-  if (store_ms >= 0 && now_ms >= store_ms) StoreDue();
+  if (store_queue_.IsDue(now_ms)) StoreDue();
   if (gather_ms_ >= 0 && now_ms >= gather_ms_) StoreNew();
   if (accept_check_ms_ >= 0 && now_ms >= accept_check_ms_) CheckAccepting(now_ms);
   if (unwatched_check_ms_ >= 0 && now_ms >= unwatched_check_ms_) CheckUnwatched(now_ms);
@@ -781,7 +781,7 @@ void Mapper::FlushStore() {
   }
   store_is_gone_ = is_gone;
   if (!store_.waiting().empty()) {
-    flush_ms_ = MonotonicMs() + (is_gone ? kKeeperPauseMs : kStorePauseMs);
+    flush_ms_ = MonotonicMs() + (is_gone ? kStoreGonePauseMs : kStorePauseMs);
   }
 }
 
@@ -834,7 +834,7 @@ void Mapper::OnStoreLink(short events) {
   Log(Severity::kError, "the keeper has died; another one is started");
   // The successor has the link to the old one.
   if (upgrade_->is_under_way()) upgrade_->Cancel("the keeper has died meanwhile");
-  keeper_ms_ = std::max(MonotonicMs(), keeper_started_ms_ + kKeeperPauseMs);
+  keeper_ms_ = std::max(MonotonicMs(), keeper_started_ms_ + kStoreGonePauseMs);
 }
 
 // This mapper starts a keeper for itself, and has it hold everything anew.
@@ -842,7 +842,7 @@ void Mapper::ReplaceKeeper() {
   // It would follow this mapper, and the successor start another.
   if (upgrade_->is_under_way()) upgrade_->Cancel("the keeper has died meanwhile");
   keeper_started_ms_ = MonotonicMs();
-  keeper_ms_ = keeper_started_ms_ + kKeeperPauseMs;
+  keeper_ms_ = keeper_started_ms_ + kStoreGonePauseMs;
   while (waitpid(-1, nullptr, WNOHANG) > 0) {
   }
   auto ends = NotifyPair();

@@ -30,8 +30,8 @@
 namespace evermap {
 
 // How long Amend(), Adopt() and AwaitOwner() wait for another writer to end what it does to the
-// same record, which takes it less than a microsecond unless it is stopped or has to wait for a
-// core.
+// same record: it makes no system call meanwhile, so this is long unless it is stopped or has to
+// wait for a core.
 inline constexpr int kOwnerPatienceMs = 20;
 
 struct RegisterResult {

@@ -400,17 +400,20 @@ class InjectedTest(FaultCase):
                     mapper.close()
         print(f'\n{attempts} upgrades under errors, {succeeded} of them done, the others rolled back')
 
+    def with_stored_nodes(self, switch):
+        """(a mapper whose keeper has the connections of some nodes, {name: port} and creations of these, the mapper's pid)"""
+        mapper = self.serve(Kept, switch)
+        nodes = self.steady(mapper)
+        harness.wait_until(lambda: status(mapper)['counters']['stored'] >= STEADY, 'all are stored')
+        return mapper, nodes, creations(mapper), mapper.mapper_pid()
+
     def test_keeper_that_cannot_start_a_mapper(self):
         """It tries again: fork, sockets and pidfds come back."""
         for call, error in (('fork', errno.EAGAIN), ('socketpair', errno.EMFILE), ('pidfd_open', errno.EMFILE),
                             ('epoll_ctl', errno.ENOMEM)):
             with self.subTest(call=call):
                 switch = self.switch([(call, error, 700)])
-                mapper = self.serve(Kept, switch)
-                nodes = self.steady(mapper)
-                before = creations(mapper)
-                harness.wait_until(lambda m=mapper: status(m)['counters']['stored'] >= STEADY, 'all are stored')
-                pid = mapper.mapper_pid()
+                mapper, nodes, before, pid = self.with_stored_nodes(switch)
                 with switch:
                     os.kill(pid, signal.SIGKILL)
                     time.sleep(0.5)  # in which it tries, in vain or not
@@ -425,11 +428,7 @@ class InjectedTest(FaultCase):
         for call, error in (('fork', errno.EAGAIN), ('epoll_create1', errno.EMFILE)):
             with self.subTest(call=call):
                 switch = self.switch([(call, error, 1000)])
-                mapper = self.serve(Kept, switch)
-                nodes = self.steady(mapper)
-                before = creations(mapper)
-                harness.wait_until(lambda m=mapper: status(m)['counters']['stored'] >= STEADY, 'all are stored')
-                pid = mapper.mapper_pid()
+                mapper, nodes, before, pid = self.with_stored_nodes(switch)
                 with switch:
                     used_s, started = harness.cpu_seconds([pid]), time.monotonic()
                     os.kill(mapper.pid, signal.SIGKILL)
