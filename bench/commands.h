@@ -10,9 +10,9 @@
 #include <string>
 #include <vector>
 
-#include "bench/schedule.h"
-#include "bench/suite.h"
-#include "bench/traffic.h"
+#include "bench/load/schedule.h"
+#include "bench/load/traffic.h"
+#include "bench/measure/suite.h"
 
 namespace evermap::bench {
 

@@ -4,8 +4,8 @@
 #include <string>
 
 #include "bench/commands.h"
-#include "bench/load.h"
-#include "bench/source_addresses.h"
+#include "bench/load/load.h"
+#include "bench/load/source_addresses.h"
 
 namespace evermap::bench {
 namespace {

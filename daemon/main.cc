@@ -12,14 +12,14 @@
 #include <vector>
 
 #include "absl/types/span.h"
-#include "daemon/daemonize.h"
-#include "daemon/inheritance.h"
-#include "daemon/interactive.h"
-#include "daemon/keeper.h"
-#include "daemon/log.h"
-#include "daemon/mapper.h"
-#include "daemon/options.h"
-#include "daemon/service.h"
+#include "daemon/command/daemonize.h"
+#include "daemon/command/interactive.h"
+#include "daemon/command/options.h"
+#include "daemon/command/starter_service.h"
+#include "daemon/host/log.h"
+#include "daemon/mapper/mapper.h"
+#include "daemon/process/inheritance.h"
+#include "daemon/process/keeper.h"
 
 namespace evermap {
 namespace {

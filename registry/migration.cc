@@ -13,6 +13,8 @@
 #include <string>
 #include <vector>
 
+#include "registry/base/owned_fd.h"
+#include "registry/base/text.h"
 #include "registry/chain.h"
 #include "registry/layout.h"
 #include "registry/recovery.h"

@@ -7,6 +7,7 @@
 #include <optional>
 #include <string_view>
 
+#include "registry/base/clock.h"
 #include "registry/chain.h"
 #include "registry/layout.h"
 
@@ -76,10 +77,7 @@ bool LinkUnlessKnown(Segment& segment, uint32_t index, std::string_view name) {
 }
 
 uint64_t NextDeparture(Segment& segment) {
-  timespec now;
-  clock_gettime(CLOCK_REALTIME, &now);
-  const uint64_t now_ns =
-      static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
+  const uint64_t now_ns = UnixNs();
   Word& last = segment.header().last_departure;
   uint64_t before = Load(last);
   uint64_t next = 0;

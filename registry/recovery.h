@@ -14,7 +14,7 @@
 
 #include "registry/layout.h"
 #include "registry/segment.h"
-#include "registry/writer_slot.h"
+#include "registry/writer_place.h"
 
 namespace evermap {
 

@@ -17,6 +17,9 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "registry/base/clock.h"
+#include "registry/base/path.h"
+#include "registry/base/text.h"
 #include "registry/chain.h"
 #include "registry/layout.h"
 #include "registry/migration.h"
@@ -25,7 +28,7 @@
 #include "registry/segment.h"
 #include "registry/siphash.h"
 #include "registry/statistics.h"
-#include "registry/writer_slot.h"
+#include "registry/writer_place.h"
 
 namespace evermap {
 namespace {
@@ -63,12 +66,6 @@ class Patience {
  private:
   uint32_t waits_ = 0;
 };
-
-uint64_t NowUnixNs() {
-  timespec now;
-  clock_gettime(CLOCK_REALTIME, &now);
-  return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
-}
 
 void StoreText(std::string_view text, Word* words) {
   for (size_t at = 0; at < text.size(); at += 8, ++words) {
@@ -267,7 +264,7 @@ RegisterResult Registry::Impl::Fill(uint32_t index, const NodeRecord& node, uint
   Store(record.connection_cookie, node.connection_cookie);
   Store(record.listener_cookie, node.listener_cookie);
   Store(record.owner, layout::Halves(node.owner_uid, node.owner_pid));
-  Store(record.since_unix_ns, NowUnixNs());
+  Store(record.since_unix_ns, UnixNs());
   StoreText(node.extra, layout::ExtraIsInline(node.name.size(), node.extra.size())
                             ? record.text + layout::TextWords(node.name.size())
                             : segment->overflow(index).extra);
@@ -281,7 +278,7 @@ void Registry::Impl::MakeLive(uint32_t index) {
 }
 
 uint32_t Registry::Impl::FirstCreation() const {
-  const uint32_t now_s = static_cast<uint32_t>(NowUnixNs() / 1'000'000'000);
+  const uint32_t now_s = static_cast<uint32_t>(UnixNs() / 1'000'000'000);
   const uint32_t floor = static_cast<uint32_t>(Load(segment->header().creation_floor));
   return std::max({now_s, floor, kCreationMin});
 }

@@ -36,6 +36,8 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "registry/base/owned_fd.h"
+#include "registry/base/path.h"
 #include "registry/layout.h"
 #include "registry/migration.h"
 #include "registry/reader.h"

@@ -26,6 +26,8 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "registry/base/owned_fd.h"
+#include "registry/base/path.h"
 #include "registry/evermap.h"
 #include "registry/layout.h"
 #include "registry/reader.h"
@@ -33,7 +35,7 @@
 #include "registry/segment.h"
 #include "registry/siphash.h"
 #include "registry/status.h"
-#include "registry/writer_slot.h"
+#include "registry/writer_place.h"
 
 namespace evermap {
 namespace {

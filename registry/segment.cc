@@ -13,6 +13,11 @@
 #include <string>
 #include <utility>
 
+#include "registry/base/clock.h"
+#include "registry/base/owned_fd.h"
+#include "registry/base/path.h"
+#include "registry/base/text.h"
+
 namespace evermap {
 namespace {
 
@@ -206,10 +211,7 @@ Problem NewOrigin(const std::string& path, uint32_t capacity, SegmentOrigin& ori
       return SystemProblem(path, "no random key to be had", errno);
     }
   }
-  timespec now;
-  clock_gettime(CLOCK_REALTIME, &now);
-  origin.created_unix_ns =
-      static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
+  origin.created_unix_ns = UnixNs();
   origin.boot = CurrentBootId();
   return {};
 }
@@ -255,52 +257,6 @@ OwnedFd OpenDirectory(const std::string& path, Problem& problem) {
 }
 
 }  // namespace
-
-OwnedFd& OwnedFd::operator=(OwnedFd&& other) noexcept {
-  if (this != &other) {
-    if (fd_ >= 0) close(fd_);
-    fd_ = other.Release();
-  }
-  return *this;
-}
-
-OwnedFd::~OwnedFd() {
-  if (fd_ >= 0) close(fd_);
-}
-
-int OwnedFd::Release() { return std::exchange(fd_, -1); }
-
-std::string ErrorText(int error) {
-  char buffer[128];
-  // The GNU variant, which may return a constant instead of filling the buffer.
-  return strerror_r(error, buffer, sizeof(buffer));
-}
-
-std::string DirectoryOf(const std::string& path) {
-  const size_t slash = path.rfind('/');
-  if (slash == std::string::npos) return ".";
-  return slash == 0 ? "/" : path.substr(0, slash);
-}
-
-std::string BaseNameOf(const std::string& path) {
-  const size_t slash = path.rfind('/');
-  return slash == std::string::npos ? path : path.substr(slash + 1);
-}
-
-std::string DirectoryComplaint(const std::string& directory, uid_t owner) {
-  struct stat status;
-  if (lstat(directory.c_str(), &status) != 0) {
-    return "cannot be examined: " + ErrorText(errno);
-  }
-  if (S_ISLNK(status.st_mode)) return "is a symbolic link";
-  if (!S_ISDIR(status.st_mode)) return "is not a directory";
-  if (status.st_uid != owner) {
-    return "belongs to user " + std::to_string(status.st_uid) + ", not to user " +
-           std::to_string(owner);
-  }
-  if ((status.st_mode & (S_IWGRP | S_IWOTH)) != 0) return "may be written by other users";
-  return "";
-}
 
 BootId CurrentBootId() {
   BootId id = {0, 0};

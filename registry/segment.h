@@ -6,13 +6,12 @@
 #ifndef EVERMAP_REGISTRY_SEGMENT_H_
 #define EVERMAP_REGISTRY_SEGMENT_H_
 
-#include <sys/types.h>
-
 #include <array>
 #include <cstdint>
 #include <memory>
 #include <string>
 
+#include "registry/base/owned_fd.h"
 #include "registry/layout.h"
 #include "registry/siphash.h"
 
@@ -32,22 +31,6 @@ struct Problem {
   Kind kind = Kind::kNone;
   std::string message;
   explicit operator bool() const { return kind != Kind::kNone; }
-};
-
-// Closes its descriptor.
-class OwnedFd {
- public:
-  OwnedFd() = default;
-  explicit OwnedFd(int fd) : fd_(fd) {}
-  OwnedFd(OwnedFd&& other) noexcept : fd_(other.Release()) {}
-  OwnedFd& operator=(OwnedFd&& other) noexcept;
-  ~OwnedFd();
-  int get() const { return fd_; }
-  bool valid() const { return fd_ >= 0; }
-  int Release();
-
- private:
-  int fd_ = -1;
 };
 
 using BootId = std::array<uint64_t, 2>;
@@ -148,14 +131,6 @@ class Segment {
 
 // Of the running kernel; all zero when it cannot be read.
 BootId CurrentBootId();
-
-// What the C library says of `error`; safe in any thread.
-std::string ErrorText(int error);
-// The directory part of `path`, "." if it has none, and the part after it.
-std::string DirectoryOf(const std::string& path);
-std::string BaseNameOf(const std::string& path);
-// What makes `directory` unsafe to keep a registry in for `owner`; empty when nothing does.
-std::string DirectoryComplaint(const std::string& directory, uid_t owner);
 
 }  // namespace evermap
 

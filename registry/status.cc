@@ -12,8 +12,8 @@
 #include <string>
 #include <string_view>
 
+#include "registry/base/owned_fd.h"
 #include "registry/layout.h"
-#include "registry/segment.h"
 #include "registry/siphash.h"
 
 namespace evermap {

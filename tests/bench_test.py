@@ -162,10 +162,10 @@ class RegressionGuardTest(unittest.TestCase):
             self.skipTest('no epmd of Erlang/OTP here')
         with tempfile.TemporaryDirectory() as directory:
             before = os.path.join(directory, 'before')
-            subprocess.run([ROOT / 'tools/bench', '--quick', '--build', BUILD, before], check=True, timeout=TIMEOUT_S,
+            subprocess.run([ROOT / 'bench/run-all', '--quick', '--build', BUILD, before], check=True, timeout=TIMEOUT_S,
                            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                            env=harness.clean_environment(STOCK_EPMD=harness.STOCK_EPMD))
-            self.assertIn(' 0 worse', run(ROOT / 'tools/bench-compare', before, before).stdout)
+            self.assertIn(' 0 worse', run(ROOT / 'bench/compare-results', before, before).stdout)
 
             # A lookup that costs twice as much, ten times measured.
             path = pathlib.Path(before, 'protocol_benchmark.json')
@@ -177,8 +177,8 @@ class RegressionGuardTest(unittest.TestCase):
                 os.mkdir(os.path.join(directory, name))
                 pathlib.Path(directory, name, path.name).write_text(json.dumps(changed))
             fast, slow = os.path.join(directory, 'fast'), os.path.join(directory, 'slow')
-            self.assertIn('0 better, 1 worse', run(ROOT / 'tools/bench-compare', fast, slow, exit_code=1).stdout)
-            self.assertIn('1 better, 0 worse', run(ROOT / 'tools/bench-compare', slow, fast).stdout)
+            self.assertIn('0 better, 1 worse', run(ROOT / 'bench/compare-results', fast, slow, exit_code=1).stdout)
+            self.assertIn('1 better, 0 worse', run(ROOT / 'bench/compare-results', slow, fast).stdout)
 
 
 if __name__ == '__main__':

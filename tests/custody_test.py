@@ -18,7 +18,7 @@ from custody import CustodyCase, Kept, NODES, creations, epmdctl, status
 from harness import Mapper
 
 KILLS = harness.scaled('KILLS', 100)
-ACCEPTS_PER_EVENT = 32  # of a worker: kEventsMax in daemon/ready_set.h
+ACCEPTS_PER_EVENT = 32  # of a worker: kEventsMax in daemon/loop/ready_set.h
 
 
 class Listening:

@@ -7,7 +7,7 @@
 systemd is process 1 of process, mount, control-group, network, IPC and host-name namespaces of its own. Its root is an
 overlay of this machine's: what is written stays in memory and goes with the sandbox. Its network is a loopback interface.
 Units are only those that a command starts: nothing of this machine's own is. What is written to the directory
-$SANDBOX_SHARED, if there is one, is written to the machine's (tools/coverage).
+$SANDBOX_SHARED, if there is one, is written to the machine's (tools/project/coverage).
 """
 
 import contextlib

@@ -1,9 +1,9 @@
-// Linked into all programs of the coverage build (tools/coverage), whose counters gcc would write
+// Linked into all programs of the coverage build (tools/project/coverage), whose counters gcc would write
 // only at a regular end: has them written also before _exit, abort, and a signal that a process
 // sends itself.
 //
 // Whoever kills a process from outside asks it with the signal WRITE_COVERAGE_SIGNAL to write its
-// counters and kill itself: the coverage build's Python does (tools/coverage).
+// counters and kill itself: the coverage build's Python does (tools/project/coverage).
 #include <signal.h>
 #include <stdlib.h>
 #include <unistd.h>

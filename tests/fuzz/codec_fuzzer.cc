@@ -7,7 +7,7 @@
 #include <variant>
 
 #include "absl/types/span.h"
-#include "daemon/protocol.h"
+#include "daemon/wire/protocol.h"
 #include "tests/fuzz/input.h"
 
 namespace evermap {

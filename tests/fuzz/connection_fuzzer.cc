@@ -18,12 +18,13 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "daemon/custody.h"
-#include "daemon/log.h"
-#include "daemon/loop.h"
-#include "daemon/options.h"
-#include "daemon/peer.h"
-#include "daemon/worker.h"
+#include "daemon/command/options.h"
+#include "daemon/custody/custody.h"
+#include "daemon/host/address.h"
+#include "daemon/host/log.h"
+#include "daemon/loop/loop.h"
+#include "daemon/serve/worker.h"
+#include "registry/base/owned_fd.h"
 #include "registry/registry.h"
 #include "tests/fuzz/input.h"
 

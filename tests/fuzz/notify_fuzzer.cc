@@ -16,9 +16,10 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "daemon/inheritance.h"
-#include "daemon/notify.h"
-#include "daemon/upgrade.h"
+#include "daemon/custody/notify.h"
+#include "daemon/process/inheritance.h"
+#include "daemon/process/upgrade.h"
+#include "registry/base/owned_fd.h"
 #include "tests/fuzz/input.h"
 
 namespace evermap {

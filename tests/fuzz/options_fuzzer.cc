@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "daemon/options.h"
+#include "daemon/command/options.h"
 #include "tests/fuzz/input.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {

@@ -12,10 +12,10 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "registry/base/owned_fd.h"
 #include "registry/layout.h"
 #include "registry/reader.h"
 #include "registry/registry.h"
-#include "registry/segment.h"
 #include "tests/fuzz/input.h"
 
 namespace evermap {

@@ -28,7 +28,7 @@
  * and as formulas, at the end of this file, that all comes to an end.
  *
  * Two records, which hold names 1 and 2 in any states to begin with; name 3 takes one over. Sizes
- * (tools/model): OPS_1 and OPS_2 of the two writers, READERS, CRASH, STALL, and ACTS, a mask of what
+ * (tools/project/model): OPS_1 and OPS_2 of the two writers, READERS, CRASH, STALL, and ACTS, a mask of what
  * writers do. Seeded bugs, which must be found: BUG_VERSION, BUG_MARK, BUG_FLOOR, BUG_HEAD,
  * BUG_STATE_CHECK, BUG_SETTLE, BUG_SETTLE_ONCE; and those that only a formula finds.
  */

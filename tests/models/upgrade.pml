@@ -1,5 +1,5 @@
 /*
- * The conversation of an upgrade (daemon/upgrade.h), with the keeper as the store (daemon/keeper.cc):
+ * The conversation of an upgrade (daemon/process/upgrade.h), with the keeper as the store (daemon/process/keeper.cc):
  * OLD hands over to NEW, which it has started; any of them may die at any step, at most DEATHS of
  * them, and NEW may hang until it has told the keeper. A keeper that loses its mapper starts NEXT,
  * and a mapper that loses its keeper starts another.

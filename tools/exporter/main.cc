@@ -19,6 +19,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "registry/base/clock.h"
 #include "registry/registry.h"
 #include "tools/exporter/http_server.h"
 #include "tools/exporter/metrics.h"
@@ -31,12 +32,6 @@ namespace {
 constexpr int kExitCannotListen = 1;
 constexpr char kListenDefault[] = "127.0.0.1:14369";
 constexpr char kTextPlain[] = "text/plain; charset=utf-8";
-
-int64_t NowUnixNs() {
-  timespec now = {};
-  clock_gettime(CLOCK_REALTIME, &now);
-  return int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
-}
 
 HttpReply Answer(std::string_view path, const std::string& registry_path, const std::string& host) {
   if (path != "/" && path != "/metrics" && path != "/sd") {
@@ -53,7 +48,7 @@ HttpReply Answer(std::string_view path, const std::string& registry_path, const 
     return {200, "application/json", ServiceDiscoveryJson(snapshot, host)};
   }
   return {snapshot.readable() ? 200 : 503, "text/html; charset=utf-8",
-          StatusPageHtml(snapshot, NowUnixNs())};
+          StatusPageHtml(snapshot, UnixNs())};
 }
 
 std::string HostName() {

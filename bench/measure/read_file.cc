@@ -1,0 +1,26 @@
+#include "bench/measure/read_file.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+
+#include "registry/base/owned_fd.h"
+
+namespace evermap::bench {
+
+std::string ReadFile(const std::string& path) {
+  std::string text;
+  const OwnedFd file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!file.valid()) return text;
+  std::array<char, 4096> part;
+  while (true) {
+    const ssize_t size = read(file.get(), part.data(), part.size());
+    if (size < 0 && errno == EINTR) continue;
+    if (size <= 0) return text;
+    text.append(part.data(), static_cast<size_t>(size));
+  }
+}
+
+}  // namespace evermap::bench

@@ -1,0 +1,63 @@
+// A mapper as a process: started for a measurement, and ended with the bench.
+#ifndef EVERMAP_BENCH_MEASURE_SERVER_PROCESS_H_
+#define EVERMAP_BENCH_MEASURE_SERVER_PROCESS_H_
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "bench/load/endpoint.h"
+
+namespace evermap::bench {
+
+inline constexpr int kAnyCore = -1;
+
+// Keeps the calling thread, and processes it starts from now on, to one core.
+absl::Status PinToCore(int core);
+
+// A port on 127.0.0.1 that nobody listens on now.
+absl::StatusOr<uint16_t> FreePort();
+
+// A child process, ended with its owner, or with the bench when that is killed.
+class ServerProcess {
+ public:
+  struct Options {
+    std::vector<std::string> command = {};
+    std::string log_path = {};  // gets its standard output and error
+    int core = kAnyCore;
+  };
+
+  // The child gets neither the caller's ERL_EPMD_... nor passed sockets (LISTEN_...), which would
+  // change what it does.
+  static absl::StatusOr<ServerProcess> Start(const Options& options);
+  ServerProcess(ServerProcess&& other) noexcept
+      : pid_(std::exchange(other.pid_, 0)), log_path_(std::move(other.log_path_)) {}
+  ServerProcess& operator=(ServerProcess&&) = delete;
+  ~ServerProcess();
+
+  // Returns when it accepts connections. kUnavailable, with the end of its log, when it ends before
+  // or does not within kStartTimeout.
+  absl::Status WaitUntilAnswers(const Endpoint& endpoint);
+
+  pid_t pid() const { return pid_; }
+
+  static constexpr absl::Duration kStartTimeout = absl::Seconds(30);
+  static constexpr absl::Duration kEndTimeout = absl::Seconds(5);
+
+ private:
+  ServerProcess(pid_t pid, std::string log_path) : pid_(pid), log_path_(std::move(log_path)) {}
+  bool HasEnded();
+
+  pid_t pid_ = 0;  // 0: none, or reaped
+  std::string log_path_;
+};
+
+}  // namespace evermap::bench
+
+#endif  // EVERMAP_BENCH_MEASURE_SERVER_PROCESS_H_

@@ -1,0 +1,34 @@
+// Results as JSON: what --json prints, what the HTML report draws, and what bench/compare-results
+// reads. Keys end in their units.
+#ifndef EVERMAP_BENCH_REPORT_RESULT_JSON_H_
+#define EVERMAP_BENCH_REPORT_RESULT_JSON_H_
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "bench/load/load.h"
+#include "bench/measure/comparison.h"
+#include "bench/measure/restart.h"
+#include "bench/measure/suite.h"
+#include "bench/measure/summary.h"
+
+namespace evermap::bench {
+
+// {"tool", "version", "date", "machine", "command"}: what every document starts with. Nothing in it
+// says whose machine it was.
+nlohmann::ordered_json NewDocument(const std::string& command);
+
+nlohmann::ordered_json ToJson(const LoadResult& result, const LoadOptions& options);
+nlohmann::ordered_json ToJson(const RestartResult& result, const LoadOptions& options);
+nlohmann::ordered_json ToJson(const Spread& spread);
+// The second against the first: a ratio below 1 says that it has less.
+nlohmann::ordered_json ToJson(const Contestant& first, const Contestant& second);
+nlohmann::ordered_json ToJson(const SuiteResult& result);
+
+// With two blanks for each level; what is no UTF-8 in it is replaced.
+std::string Dump(const nlohmann::ordered_json& document, int indent = 2);
+
+}  // namespace evermap::bench
+
+#endif  // EVERMAP_BENCH_REPORT_RESULT_JSON_H_

@@ -1,0 +1,22 @@
+// Results as text for people.
+#ifndef EVERMAP_BENCH_REPORT_TABLES_H_
+#define EVERMAP_BENCH_REPORT_TABLES_H_
+
+#include <string>
+
+#include "bench/load/load.h"
+#include "bench/measure/comparison.h"
+#include "bench/measure/restart.h"
+#include "bench/measure/suite.h"
+
+namespace evermap::bench {
+
+std::string LoadTable(const LoadResult& result, const LoadOptions& options);
+std::string RestartTable(const RestartResult& result, const LoadOptions& options);
+// The second against the first.
+std::string ComparisonTable(const Contestant& first, const Contestant& second);
+std::string BudgetTable(const SuiteResult& result);
+
+}  // namespace evermap::bench
+
+#endif  // EVERMAP_BENCH_REPORT_TABLES_H_

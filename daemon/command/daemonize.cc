@@ -1,0 +1,82 @@
+#include "daemon/command/daemonize.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdint>
+#include <cstdlib>
+
+#include "daemon/host/log.h"
+#include "registry/base/text.h"
+
+namespace evermap {
+namespace {
+
+int Fail(const char* what) {
+  Log(Severity::kError, "-daemon: %s: %s", what, ErrorText(errno));
+  return 1;
+}
+
+// The exit code that the new process reports; 1 when it dies before.
+int AwaitReport(int report_fd) {
+  uint8_t code = 1;
+  ssize_t got;
+  do {
+    got = read(report_fd, &code, sizeof(code));
+  } while (got < 0 && errno == EINTR);
+  return got == sizeof(code) ? code : 1;
+}
+
+void Report(int report_fd, int code) {
+  const uint8_t byte = static_cast<uint8_t>(code);
+  ssize_t written;
+  do {
+    written = write(report_fd, &byte, sizeof(byte));
+  } while (written < 0 && errno == EINTR);
+  // Nobody reads it any more: nobody waits.
+}
+
+}  // namespace
+
+void LetGoOfStandardStreams() {
+  const int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+  if (null_fd < 0) return;
+  for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) dup2(null_fd, fd);
+  if (null_fd > STDERR_FILENO) close(null_fd);
+}
+
+int RunDetached(absl::FunctionRef<int(absl::FunctionRef<void()> ready)> serve) {
+  int ends[2];
+  if (pipe2(ends, O_CLOEXEC) != 0) return Fail("no pipe");
+  const pid_t first = fork();
+  if (first < 0) return Fail("cannot fork");
+  if (first > 0) {
+    close(ends[1]);
+    const int code = AwaitReport(ends[0]);
+    close(ends[0]);
+    waitpid(first, nullptr, 0);
+    return code;
+  }
+  close(ends[0]);
+  // A session of its own, and not its leader, so that it never gets a terminal again.
+  if (setsid() < 0) _exit(Fail("no session"));
+  const pid_t second = fork();
+  if (second < 0) _exit(Fail("cannot fork"));
+  if (second > 0) _exit(0);
+  umask(022);
+  if (chdir("/") != 0) _exit(Fail("cannot go to /"));
+  bool reported = false;
+  const int code = serve([&] {
+    Report(ends[1], 0);
+    close(ends[1]);
+    reported = true;
+  });
+  if (!reported) Report(ends[1], code);
+  exit(code);
+}
+
+}  // namespace evermap

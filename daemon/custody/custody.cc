@@ -1,0 +1,112 @@
+#include "daemon/custody/custody.h"
+
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "registry/base/owned_fd.h"
+
+namespace evermap {
+
+uint64_t SocketCookie(int fd) {
+  uint64_t cookie = 0;
+  socklen_t size = sizeof(cookie);
+  return getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &size) == 0 ? cookie : 0;
+}
+
+Custody::Custody(uint32_t capacity, uint32_t connections_max, int wake_fd)
+    : capacity_(capacity),
+      connections_max_(connections_max),
+      wake_fd_(wake_fd),
+      slots_(new Slot[capacity]) {}
+
+bool Custody::Reserve() {
+  if (connections_.fetch_add(1, std::memory_order_relaxed) < connections_max_) return true;
+  Release();
+  return false;
+}
+
+void Custody::Release() { connections_.fetch_sub(1, std::memory_order_relaxed); }
+
+void Custody::Hold(uint32_t slot, int fd) {
+  slots_[slot].descriptor.store(fd + 1, std::memory_order_release);
+}
+
+void Custody::Announce(uint32_t slot) {
+  Slot& held = slots_[slot];
+  if (held.is_new.exchange(true, std::memory_order_acq_rel)) return;
+  uint32_t first = first_new_.load(std::memory_order_relaxed);
+  do {
+    held.next_new.store(first, std::memory_order_relaxed);
+  } while (!first_new_.compare_exchange_weak(first, slot + 1, std::memory_order_acq_rel,
+                                             std::memory_order_relaxed));
+  // The others of the list wake for this one as well.
+  if (first != 0) return;
+  const uint64_t one = 1;
+  // Fails only when the counter is full: then it is awake.
+  [[maybe_unused]] const ssize_t written = write(wake_fd_, &one, sizeof(one));
+}
+
+void Custody::HoldStored(uint32_t slot, int fd) {
+  connections_.fetch_add(1, std::memory_order_relaxed);
+  slots_[slot].descriptor.store(fd + 1, std::memory_order_release);
+}
+
+void Custody::GiveUp(uint32_t slot, int fd) {
+  int held = fd + 1;
+  slots_[slot].descriptor.compare_exchange_strong(held, 0, std::memory_order_acq_rel);
+  Release();
+}
+
+void Custody::TakeNew(absl::FunctionRef<void(uint32_t slot)> visit) {
+  uint32_t at = first_new_.exchange(0, std::memory_order_acq_rel);
+  while (at != 0) {
+    Slot& taken = slots_[at - 1];
+    const uint32_t next = taken.next_new.load(std::memory_order_relaxed);
+    taken.is_new.exchange(false, std::memory_order_acq_rel);
+    visit(at - 1);
+    at = next;
+  }
+}
+
+int Custody::DescriptorOf(uint32_t slot) const {
+  return slot < capacity_ ? slots_[slot].descriptor.load(std::memory_order_acquire) - 1 : -1;
+}
+
+OwnedFd Custody::Duplicate(const Registration& holder) const {
+  const int fd = DescriptorOf(holder.slot);
+  if (fd < 0) {
+    errno = EBADF;
+    return OwnedFd();
+  }
+  OwnedFd duplicate(fcntl(fd, F_DUPFD_CLOEXEC, 0));
+  if (!duplicate.valid()) return duplicate;
+  const uint64_t cookie = SocketCookie(duplicate.get());
+  if (cookie != 0 && cookie == holder.connection_cookie) return duplicate;
+  // One that cannot be told is not another.
+  const int error = cookie == 0 && errno != ENOTSOCK ? errno : EBADF;
+  duplicate = OwnedFd();
+  errno = error;
+  return duplicate;
+}
+
+bool Custody::HasLeft(const Registration& holder) const {
+  const OwnedFd connection = Duplicate(holder);
+  if (!connection.valid()) return false;
+  tcp_info info = {};
+  socklen_t size = sizeof(info);
+  return getsockopt(connection.get(), IPPROTO_TCP, TCP_INFO, &info, &size) == 0 &&
+         info.tcpi_state != TCP_ESTABLISHED;
+}
+
+void Custody::Shutdown(const Registration& holder) const {
+  const OwnedFd connection = Duplicate(holder);
+  // Fails only when the peer was faster.
+  if (connection.valid()) shutdown(connection.get(), SHUT_RDWR);
+}
+
+}  // namespace evermap

@@ -1,0 +1,155 @@
+#include "daemon/custody/notify.h"
+
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "registry/base/owned_fd.h"
+
+namespace evermap {
+namespace {
+
+constexpr absl::Duration kReceiveMemoryPause = absl::Milliseconds(1);
+constexpr size_t kControlSize = CMSG_SPACE(kNotifyFdsMax * sizeof(int));
+
+// Waits for `events`; false when `deadline` passed.
+bool AwaitUntil(int socket, short events, absl::Time deadline) {
+  while (true) {
+    const int64_t left_ms = absl::ToInt64Milliseconds(deadline - absl::Now());
+    pollfd waiting = {socket, events, 0};
+    const int ready = poll(&waiting, 1, static_cast<int>(std::clamp<int64_t>(left_ms, 0, 60'000)));
+    if (ready > 0) return true;
+    if (ready < 0 && errno != EINTR) return true;  // the next call on it says what is wrong
+    if (absl::Now() >= deadline) return false;
+  }
+}
+
+}  // namespace
+
+std::optional<std::string_view> Notification::Get(std::string_view name) const {
+  std::string_view rest = text;
+  while (!rest.empty()) {
+    const std::string_view line = rest.substr(0, rest.find('\n'));
+    if (line.size() > name.size() && line[name.size()] == '=' &&
+        line.substr(0, name.size()) == name) {
+      return line.substr(name.size() + 1);
+    }
+    rest.remove_prefix(std::min(line.size() + 1, rest.size()));
+  }
+  return std::nullopt;
+}
+
+absl::StatusOr<std::pair<OwnedFd, OwnedFd>> NotifyPair() {
+  int ends[2];
+  if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) != 0) {
+    return absl::ErrnoToStatus(errno, "no pair of sockets");
+  }
+  return std::make_pair(OwnedFd(ends[0]), OwnedFd(ends[1]));
+}
+
+absl::StatusOr<OwnedFd> ConnectToNotifySocket(const std::string& address) {
+  sockaddr_un name = {};
+  name.sun_family = AF_UNIX;
+  if (address.size() < 2 || address.size() >= sizeof(name.sun_path) ||
+      (address[0] != '/' && address[0] != '@')) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("NOTIFY_SOCKET is '", address, "', neither a path nor an abstract name"));
+  }
+  std::memcpy(name.sun_path, address.data(), address.size());
+  if (address[0] == '@') name.sun_path[0] = '\0';
+  const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + address.size());
+  OwnedFd fd(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!fd.valid() || connect(fd.get(), reinterpret_cast<const sockaddr*>(&name), size) != 0) {
+    return absl::ErrnoToStatus(errno, absl::StrCat("NOTIFY_SOCKET ", address));
+  }
+  return fd;
+}
+
+int SendNotification(int socket, std::string_view text, absl::Span<const int> fds) {
+  iovec part = {const_cast<char*>(text.data()), text.size()};
+  msghdr message = {};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  alignas(cmsghdr) std::array<char, kControlSize> control = {};
+  if (!fds.empty()) {
+    message.msg_control = control.data();
+    message.msg_controllen = CMSG_SPACE(fds.size() * sizeof(int));
+    cmsghdr* header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(fds.size() * sizeof(int));
+    std::memcpy(CMSG_DATA(header), fds.data(), fds.size() * sizeof(int));
+  }
+  ssize_t sent;
+  do {
+    sent = sendmsg(socket, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+  } while (sent < 0 && errno == EINTR);
+  return sent < 0 ? errno : 0;
+}
+
+int SendNotificationPatiently(int socket, std::string_view text, absl::Span<const int> fds,
+                              absl::Duration timeout) {
+  const absl::Time deadline = absl::Now() + timeout;
+  while (true) {
+    const int error = SendNotification(socket, text, fds);
+    // The kernel has no memory, or the receiver has too many descriptors on their way.
+    if (error == ENOMEM || error == ENOBUFS || error == ETOOMANYREFS) {
+      if (absl::Now() >= deadline) return error;
+      absl::SleepFor(kReceiveMemoryPause);
+      continue;
+    }
+    if (error != EAGAIN || !AwaitUntil(socket, POLLOUT, deadline)) return error;
+  }
+}
+
+Received ReceiveNotification(int socket, Notification& message) {
+  message.text.assign(kNotifyTextMax, '\0');
+  message.fds.clear();
+  iovec part = {message.text.data(), message.text.size()};
+  alignas(cmsghdr) std::array<char, kControlSize> control;
+  msghdr header = {};
+  header.msg_iov = &part;
+  header.msg_iovlen = 1;
+  header.msg_control = control.data();
+  header.msg_controllen = control.size();
+  ssize_t got;
+  do {
+    got = recvmsg(socket, &header, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+  } while (got < 0 && errno == EINTR);
+  if (got < 0) {
+    // Without memory the message stays where it is.
+    const bool is_there = errno == EAGAIN || errno == ENOMEM || errno == ENOBUFS;
+    return is_there ? Received::kNothing : Received::kClosed;
+  }
+  for (cmsghdr* part_of = CMSG_FIRSTHDR(&header); part_of != nullptr;
+       part_of = CMSG_NXTHDR(&header, part_of)) {
+    if (part_of->cmsg_level != SOL_SOCKET || part_of->cmsg_type != SCM_RIGHTS) continue;
+    const size_t count = (part_of->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    for (size_t i = 0; i < count; ++i) {
+      int fd;
+      std::memcpy(&fd, CMSG_DATA(part_of) + i * sizeof(int), sizeof(fd));
+      message.fds.emplace_back(fd);
+    }
+  }
+  message.text.resize(static_cast<size_t>(got));
+  // No message is empty: this is the end.
+  return got == 0 ? Received::kClosed : Received::kMessage;
+}
+
+Received AwaitNotification(int socket, Notification& message, absl::Duration timeout) {
+  const absl::Time deadline = absl::Now() + timeout;
+  while (true) {
+    const Received received = ReceiveNotification(socket, message);
+    if (received != Received::kNothing || !AwaitUntil(socket, POLLIN, deadline)) return received;
+  }
+}
+
+}  // namespace evermap

@@ -1,0 +1,212 @@
+// The conversation between a mapper and its store, where one of them does not listen, is gone, or
+// says what nobody expects.
+#include "daemon/custody/notify.h"
+
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "daemon/custody/store.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "registry/base/owned_fd.h"
+
+namespace evermap {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::SizeIs;
+
+constexpr absl::Duration kPatience = absl::Seconds(60);
+constexpr absl::Duration kNoPatience = absl::Milliseconds(20);
+
+class NotifyTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    auto ends = NotifyPair();
+    ASSERT_TRUE(ends.ok()) << ends.status();
+    ours_ = std::move(ends->first);
+    theirs_ = std::move(ends->second);
+  }
+  // Until the other side takes no more.
+  void Fill() const {
+    while (SendNotification(ours_.get(), "more") == 0) {
+    }
+  }
+  static OwnedFd File() { return OwnedFd(open("/dev/null", O_RDONLY | O_CLOEXEC)); }
+
+  OwnedFd ours_;
+  OwnedFd theirs_;
+  Notification message_;
+};
+
+TEST_F(NotifyTest, Lines) {
+  Notification message;
+  message.text = "A=1\nAB=2\nC\n=3\nD=\nA=4\n\nE=x=y";
+  EXPECT_EQ(message.Get("A"), "1");
+  EXPECT_EQ(message.Get("AB"), "2");
+  EXPECT_EQ(message.Get("C"), std::nullopt);
+  EXPECT_EQ(message.Get("D"), "");
+  EXPECT_EQ(message.Get("E"), "x=y");
+  EXPECT_EQ(message.Get("B"), std::nullopt);
+}
+
+TEST_F(NotifyTest, TextAndDescriptorsComeThrough) {
+  const OwnedFd file = File();
+  const std::array<int, 3> fds = {file.get(), file.get(), file.get()};
+  EXPECT_EQ(SendNotification(ours_.get(), "FDSTORE=1", fds), 0);
+  EXPECT_EQ(ReceiveNotification(theirs_.get(), message_), Received::kMessage);
+  EXPECT_EQ(message_.text, "FDSTORE=1");
+  ASSERT_THAT(message_.fds, SizeIs(3));
+  struct stat sent;
+  struct stat got;
+  ASSERT_EQ(fstat(file.get(), &sent), 0);
+  for (const OwnedFd& fd : message_.fds) {
+    ASSERT_EQ(fstat(fd.get(), &got), 0);
+    EXPECT_EQ(got.st_rdev, sent.st_rdev);
+    EXPECT_EQ(fcntl(fd.get(), F_GETFD), FD_CLOEXEC);
+  }
+  EXPECT_EQ(ReceiveNotification(theirs_.get(), message_), Received::kNothing);
+  EXPECT_THAT(message_.fds, SizeIs(0));
+}
+
+TEST_F(NotifyTest, WhoDoesNotListen) {
+  Fill();
+  EXPECT_EQ(SendNotification(ours_.get(), "more"), EAGAIN);
+  EXPECT_EQ(SendNotificationPatiently(ours_.get(), "more", {}, kNoPatience), EAGAIN);
+  while (ReceiveNotification(theirs_.get(), message_) == Received::kMessage) {
+  }
+  EXPECT_EQ(SendNotificationPatiently(ours_.get(), "more", {}, kPatience), 0);
+}
+
+TEST_F(NotifyTest, WhoSaysNothing) {
+  EXPECT_EQ(AwaitNotification(ours_.get(), message_, kNoPatience), Received::kNothing);
+  EXPECT_EQ(AwaitNotification(ours_.get(), message_, -kPatience), Received::kNothing);
+}
+
+TEST_F(NotifyTest, WhoIsGone) {
+  EXPECT_EQ(SendNotification(theirs_.get(), "last words"), 0);
+  theirs_ = OwnedFd();
+  EXPECT_EQ(SendNotificationPatiently(ours_.get(), "more", {}, kPatience), EPIPE);
+  EXPECT_EQ(AwaitNotification(ours_.get(), message_, kPatience), Received::kMessage);
+  EXPECT_EQ(message_.text, "last words");
+  EXPECT_EQ(AwaitNotification(ours_.get(), message_, kPatience), Received::kClosed);
+}
+
+TEST_F(NotifyTest, WhatIsNoSocket) {
+  const OwnedFd file = File();
+  EXPECT_EQ(SendNotification(file.get(), "more"), ENOTSOCK);
+  EXPECT_EQ(ReceiveNotification(file.get(), message_), Received::kClosed);
+  EXPECT_EQ(AwaitNotification(-1, message_, kPatience), Received::kClosed);
+}
+
+TEST_F(NotifyTest, AddressesOfSystemd) {
+  for (const std::string& address :
+       {std::string(), std::string("/"), std::string("relative"), std::string("vsock:2:1"),
+        absl::StrCat("/", std::string(sizeof(sockaddr_un::sun_path), 'x'))}) {
+    const auto connected = ConnectToNotifySocket(address);
+    EXPECT_TRUE(absl::IsInvalidArgument(connected.status())) << address;
+    EXPECT_THAT(std::string(connected.status().message()), HasSubstr("neither a path nor"));
+  }
+  EXPECT_TRUE(absl::IsNotFound(ConnectToNotifySocket("/nonexistent/socket").status()));
+
+  // An abstract name, which is the test's own.
+  const std::string name = absl::StrCat("@evermap-notify-test-", getpid());
+  EXPECT_FALSE(ConnectToNotifySocket(name).ok());
+  const OwnedFd manager(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  sockaddr_un bound = {};
+  bound.sun_family = AF_UNIX;
+  name.copy(bound.sun_path, name.size());
+  bound.sun_path[0] = '\0';
+  ASSERT_EQ(bind(manager.get(), reinterpret_cast<const sockaddr*>(&bound),
+                 static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + name.size())),
+            0);
+  const auto connected = ConnectToNotifySocket(name);
+  ASSERT_TRUE(connected.ok()) << connected.status();
+  EXPECT_EQ(SendNotification(connected->get(), "READY=1"), 0);
+  EXPECT_EQ(ReceiveNotification(manager.get(), message_), Received::kMessage);
+  EXPECT_EQ(message_.text, "READY=1");
+}
+
+using StoreTest = NotifyTest;
+
+TEST_F(StoreTest, OneThatKeepsNothing) {
+  Store store;
+  EXPECT_EQ(store.name(), "none");
+  store.Put(File());
+  EXPECT_THAT(store.waiting(), SizeIs(0));
+  EXPECT_TRUE(store.Flush());
+  EXPECT_TRUE(store.Tell("READY=1"));
+  EXPECT_TRUE(store.TakeOver());
+}
+
+TEST_F(StoreTest, WhatItDoesNotTakeWaits) {
+  Store store(Store::Kind::kKeeper, std::move(ours_));
+  // A queue that is full of other things.
+  while (SendNotification(store.link(), "more") == 0) {
+  }
+  const size_t count = 2 * kNotifyFdsMax + 1;
+  for (size_t i = 0; i < count; ++i) store.Put(File());
+  EXPECT_TRUE(store.Flush());
+  EXPECT_THAT(store.waiting(), SizeIs(count));
+  size_t taken = 0;
+  while (AwaitNotification(theirs_.get(), message_, absl::ZeroDuration()) == Received::kMessage) {
+    taken += message_.fds.size();
+  }
+  EXPECT_EQ(taken, 0u);
+  store.FlushPatiently(absl::Now() + Store::kTellTimeout);
+  EXPECT_THAT(store.waiting(), SizeIs(0));
+  while (ReceiveNotification(theirs_.get(), message_) == Received::kMessage) {
+    EXPECT_EQ(message_.Get("FDSTORE"), "1");
+    EXPECT_LE(message_.fds.size(), kNotifyFdsMax);
+    taken += message_.fds.size();
+  }
+  EXPECT_EQ(taken, count);
+}
+
+TEST_F(StoreTest, OneThatIsGone) {
+  Store store(Store::Kind::kKeeper, std::move(ours_));
+  theirs_ = OwnedFd();
+  store.Put(File());
+  EXPECT_FALSE(store.Flush());
+  EXPECT_THAT(store.waiting(), SizeIs(1));
+  store.FlushPatiently(absl::Now() + Store::kTellTimeout);
+  EXPECT_FALSE(store.Tell("READY=1"));
+  // It is the mapper all the same, and starts another keeper.
+  EXPECT_TRUE(store.TakeOver());
+}
+
+TEST_F(StoreTest, OneThatWantsAnother) {
+  Store store(Store::Kind::kKeeper, std::move(ours_));
+  // What Keeper::OnMapperEnd() does.
+  ASSERT_EQ(shutdown(theirs_.get(), SHUT_RD), 0);
+  ASSERT_EQ(SendNotification(theirs_.get(), kTooLate), 0);
+  EXPECT_FALSE(store.TakeOver());
+}
+
+TEST_F(StoreTest, OneThatSaysSomethingElse) {
+  Store store(Store::Kind::kKeeper, std::move(ours_));
+  ASSERT_EQ(shutdown(theirs_.get(), SHUT_RD), 0);
+  ASSERT_EQ(SendNotification(theirs_.get(), "something else"), 0);
+  EXPECT_TRUE(store.TakeOver());
+}
+
+TEST_F(StoreTest, SystemdIsNotToldTheProgram) {
+  Store store(Store::Kind::kSystemd, std::move(ours_));
+  EXPECT_EQ(store.name(), "systemd");
+  EXPECT_TRUE(store.TakeOver());
+  ASSERT_EQ(ReceiveNotification(theirs_.get(), message_), Received::kMessage);
+  EXPECT_EQ(message_.Get("MAINPID"), absl::StrCat(getpid()));
+  EXPECT_EQ(message_.Get("READY"), "1");
+  EXPECT_EQ(message_.Get(kProgramKey), std::nullopt);
+}
+
+}  // namespace
+}  // namespace evermap

@@ -1,0 +1,158 @@
+#include "daemon/host/address.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cstring>
+
+#include "absl/hash/hash.h"
+
+namespace evermap {
+namespace {
+
+// An address of either family, IPv4 in its own form.
+struct Plain {
+  size_t size = 0;  // 4, 16, or 0 for another family
+  std::array<char, 16> bytes = {};
+  bool operator==(const Plain&) const = default;
+};
+
+Plain PlainAddress(const sockaddr_storage& address) {
+  Plain plain;
+  if (address.ss_family == AF_INET) {
+    const auto& v4 = reinterpret_cast<const sockaddr_in&>(address);
+    plain.size = sizeof(v4.sin_addr);
+    std::memcpy(plain.bytes.data(), &v4.sin_addr, plain.size);
+  } else if (address.ss_family == AF_INET6) {
+    const auto& v6 = reinterpret_cast<const sockaddr_in6&>(address);
+    if (IN6_IS_ADDR_V4MAPPED(&v6.sin6_addr)) {
+      plain.size = 4;
+      std::memcpy(plain.bytes.data(), v6.sin6_addr.s6_addr + 12, plain.size);
+    } else {
+      plain.size = sizeof(v6.sin6_addr);
+      std::memcpy(plain.bytes.data(), &v6.sin6_addr, plain.size);
+    }
+  }
+  return plain;
+}
+
+bool IsLoopback(const Plain& plain) {
+  if (plain.size == 4) return plain.bytes[0] == 127;
+  Plain loopback;
+  loopback.size = 16;
+  loopback.bytes[15] = 1;
+  return plain == loopback;
+}
+
+}  // namespace
+
+bool IsLoopback(const sockaddr_storage& address) { return IsLoopback(PlainAddress(address)); }
+
+sockaddr_storage PeerAddress(int fd) {
+  sockaddr_storage peer = {};
+  socklen_t size = sizeof(peer);
+  // Fails when the peer has reset the connection; the address is left as it is.
+  getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &size);
+  return peer;
+}
+
+bool IsLocalPeer(int fd) {
+  const Plain from = PlainAddress(PeerAddress(fd));
+  if (from.size == 0) return false;
+  if (IsLoopback(from)) return true;
+  sockaddr_storage own = {};
+  socklen_t size = sizeof(own);
+  return getsockname(fd, reinterpret_cast<sockaddr*>(&own), &size) == 0 &&
+         PlainAddress(own) == from;
+}
+
+std::string AddressText(const sockaddr_storage& address) {
+  const Plain plain = PlainAddress(address);
+  char text[INET6_ADDRSTRLEN] = "an unknown address";
+  if (plain.size != 0) {
+    inet_ntop(plain.size == 4 ? AF_INET : AF_INET6, plain.bytes.data(), text, sizeof(text));
+  }
+  return text;
+}
+
+namespace {
+
+// Whether the first `bits` of two addresses are the same.
+bool HaveSamePrefix(const char* a, const char* b, size_t bits) {
+  const size_t bytes = bits / 8;
+  if (std::memcmp(a, b, bytes) != 0) return false;
+  const auto mask = static_cast<unsigned>(0xff00 >> (bits % 8)) & 0xff;
+  return bits % 8 == 0 ||
+         ((static_cast<unsigned char>(a[bytes]) ^ static_cast<unsigned char>(b[bytes])) & mask) ==
+             0;
+}
+
+}  // namespace
+
+std::optional<Network> Network::Parse(std::string_view text) {
+  constexpr size_t kMappedBits = 96;
+  const size_t slash = std::min(text.find('/'), text.size());
+  const std::string address(text.substr(0, slash));
+  const bool is_v6 = address.find(':') != std::string::npos;
+  std::array<char, 16> bytes = {};
+  if (inet_pton(is_v6 ? AF_INET6 : AF_INET, address.c_str(), bytes.data()) != 1) {
+    return std::nullopt;
+  }
+  Network network;
+  network.size_ = is_v6 ? sizeof(in6_addr) : sizeof(in_addr);
+  network.prefix_bits_ = network.size_ * 8;
+  if (slash < text.size()) {
+    const char* const end = text.data() + text.size();
+    size_t bits = 0;
+    const std::from_chars_result number = std::from_chars(text.data() + slash + 1, end, bits);
+    if (number.ec != std::errc() || number.ptr != end || bits > network.prefix_bits_) {
+      return std::nullopt;
+    }
+    network.prefix_bits_ = bits;
+  }
+  in6_addr v6;
+  std::memcpy(&v6, bytes.data(), sizeof(v6));
+  if (is_v6 && IN6_IS_ADDR_V4MAPPED(&v6) && network.prefix_bits_ >= kMappedBits) {
+    network.size_ = sizeof(in_addr);
+    network.prefix_bits_ -= kMappedBits;
+    std::array<char, 16> plain = {};
+    std::copy(bytes.begin() + 12, bytes.end(), plain.begin());
+    bytes = plain;
+  }
+  // All but the prefix must be zero.
+  for (size_t bit = network.prefix_bits_; bit < network.size_ * 8; ++bit) {
+    if ((static_cast<unsigned char>(bytes[bit / 8]) >> (7 - bit % 8) & 1u) != 0) {
+      return std::nullopt;
+    }
+  }
+  network.bytes_ = bytes;
+  return network;
+}
+
+bool Network::Contains(const sockaddr_storage& address) const {
+  const Plain plain = PlainAddress(address);
+  return plain.size == size_ && HaveSamePrefix(plain.bytes.data(), bytes_.data(), prefix_bits_);
+}
+
+bool SourceBound::Enter(const sockaddr_storage& source, Entry& entry) {
+  const Plain plain = PlainAddress(source);
+  entry = kNotCounted;
+  if (plain.size == 0 || IsLoopback(plain)) return true;
+  // absl::Hash is seeded anew for each process, so nobody can choose whom to share with.
+  const std::string_view network(plain.bytes.data(), plain.size == 4 ? 4 : 8);
+  const auto chosen = static_cast<Entry>(absl::Hash<std::string_view>()(network) % kEntries);
+  if (open_[chosen].fetch_add(1, std::memory_order_relaxed) >= kRequestsPerSourceMax) {
+    open_[chosen].fetch_sub(1, std::memory_order_relaxed);
+    return false;
+  }
+  entry = chosen;
+  return true;
+}
+
+void SourceBound::Leave(Entry entry) {
+  if (entry != kNotCounted) open_[entry].fetch_sub(1, std::memory_order_relaxed);
+}
+
+}  // namespace evermap

@@ -1,0 +1,27 @@
+#include "daemon/host/descriptor_limit.h"
+
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <utility>
+
+namespace evermap {
+namespace {
+
+// What POSIX promises at least, for when the limit cannot be read.
+constexpr uint32_t kDescriptorsUnknown = 1024;
+
+}  // namespace
+
+uint32_t RaiseDescriptorLimit() {
+  rlimit limit = {};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return kDescriptorsUnknown;
+  const rlim_t wanted = std::min<rlim_t>(limit.rlim_max, kDescriptorsMax);
+  if (limit.rlim_cur < wanted) {
+    const rlim_t before = std::exchange(limit.rlim_cur, wanted);
+    if (setrlimit(RLIMIT_NOFILE, &limit) != 0) limit.rlim_cur = before;
+  }
+  return static_cast<uint32_t>(std::min<rlim_t>(limit.rlim_cur, kDescriptorsMax));
+}
+
+}  // namespace evermap

@@ -1,0 +1,229 @@
+#include "daemon/host/sock_diag.h"
+
+#include <arpa/inet.h>
+#include <linux/inet_diag.h>
+#include <linux/netlink.h>
+#include <linux/sock_diag.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/time.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+
+#include "absl/status/status.h"
+#include "absl/types/span.h"
+#include "registry/base/owned_fd.h"
+#include "registry/base/text.h"
+
+namespace evermap {
+namespace {
+
+// Netlink answers at once; this is for a kernel that does not.
+constexpr timeval kAnswerTimeout = {1, 0};
+constexpr size_t kAnswerSizeMax = 32768;
+
+// What the kernel calls users that have no number in a user namespace.
+constexpr uint32_t kOverflowUid = 65534;
+// The size of a user namespace in which each has one.
+constexpr uint32_t kAllUids = ~0u;
+
+struct Request {
+  nlmsghdr header;
+  inet_diag_req_v2 body;
+};
+
+OwnedFd OpenNetlink() {
+  OwnedFd fd(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG));
+  if (fd.valid()) {
+    setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &kAnswerTimeout, sizeof(kAnswerTimeout));
+  }
+  return fd;
+}
+
+Request RequestFor(sa_family_t family, uint16_t flags) {
+  Request request = {};
+  request.header.nlmsg_len = sizeof(request);
+  request.header.nlmsg_type = SOCK_DIAG_BY_FAMILY;
+  request.header.nlmsg_flags = static_cast<uint16_t>(NLM_F_REQUEST | flags);
+  request.body.sdiag_family = static_cast<uint8_t>(family);
+  request.body.sdiag_protocol = IPPROTO_TCP;
+  request.body.idiag_states = 1u << TCP_LISTEN;
+  request.body.id.idiag_cookie[0] = INET_DIAG_NOCOOKIE;
+  request.body.id.idiag_cookie[1] = INET_DIAG_NOCOOKIE;
+  return request;
+}
+
+uint64_t CookieIn(const inet_diag_msg& answer) {
+  return uint64_t{answer.id.idiag_cookie[0]} | (uint64_t{answer.id.idiag_cookie[1]} << 32);
+}
+
+// What NLMSG_DATA gives.
+const char* ContentOf(const nlmsghdr* message) {
+  return reinterpret_cast<const char*>(message) + NLMSG_HDRLEN;
+}
+
+// Sends a request and calls `visit` for each socket in the answer. Returns an errno.
+template <typename Visit>
+int Exchange(int netlink, const Request& request, Visit visit) {
+  if (send(netlink, &request, sizeof(request), 0) < 0) return errno;
+  alignas(nlmsghdr) std::array<char, kAnswerSizeMax> buffer;
+  while (true) {
+    const ssize_t got = recv(netlink, buffer.data(), buffer.size(), 0);
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0) return got < 0 ? errno : EIO;
+    auto left = static_cast<uint32_t>(got);
+    for (auto* message = reinterpret_cast<nlmsghdr*>(buffer.data()); NLMSG_OK(message, left);
+         message = NLMSG_NEXT(message, left)) {
+      if (message->nlmsg_type == NLMSG_DONE) return 0;
+      if (message->nlmsg_type == NLMSG_ERROR) {
+        nlmsgerr refused;
+        std::memcpy(&refused, ContentOf(message), sizeof(refused));
+        return -refused.error;
+      }
+      inet_diag_msg answer;
+      std::memcpy(&answer, ContentOf(message), sizeof(answer));
+      visit(answer);
+      if ((message->nlmsg_flags & NLM_F_MULTI) == 0) return 0;
+    }
+  }
+}
+
+// One end of a connection as sock_diag knows it: IPv4 in its own form.
+struct Endpoint {
+  sa_family_t family = AF_UNSPEC;
+  uint16_t port = 0;                     // network byte order
+  std::array<uint32_t, 4> address = {};  // likewise
+  uint32_t scope_id = 0;
+};
+
+Endpoint EndpointOf(const sockaddr_storage& address) {
+  Endpoint end;
+  if (address.ss_family == AF_INET) {
+    const auto& v4 = reinterpret_cast<const sockaddr_in&>(address);
+    end.family = AF_INET;
+    end.port = v4.sin_port;
+    end.address[0] = v4.sin_addr.s_addr;
+  } else if (address.ss_family == AF_INET6) {
+    const auto& v6 = reinterpret_cast<const sockaddr_in6&>(address);
+    end.port = v6.sin6_port;
+    if (IN6_IS_ADDR_V4MAPPED(&v6.sin6_addr)) {
+      end.family = AF_INET;
+      std::memcpy(end.address.data(), v6.sin6_addr.s6_addr + 12, sizeof(in_addr));
+    } else {
+      end.family = AF_INET6;
+      end.scope_id = v6.sin6_scope_id;
+      std::memcpy(end.address.data(), &v6.sin6_addr, sizeof(in6_addr));
+    }
+  }
+  return end;
+}
+
+// The number of a socket's network namespace; 0 where the kernel (before 5.14) does not tell.
+uint64_t NetworkNamespace(int fd) {
+  uint64_t cookie = 0;
+  socklen_t size = sizeof(cookie);
+  return getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &size) == 0 ? cookie : 0;
+}
+
+bool HasAllUsers() {
+  std::ifstream map("/proc/self/uid_map");
+  uint32_t inside = 0;
+  uint32_t outside = 0;
+  uint32_t count = 0;
+  return !(map >> inside >> outside >> count) || count == kAllUids;
+}
+
+}  // namespace
+
+void Listeners::Add(uint16_t port, uint64_t cookie, uint32_t inode) {
+  inodes_.emplace(cookie, inode);
+  const auto [entry, is_first] = by_port_.emplace(port, cookie);
+  if (!is_first && entry->second != cookie) entry->second = 0;
+}
+
+uint32_t Listeners::InodeOf(uint64_t cookie) const {
+  const auto found = inodes_.find(cookie);
+  return found == inodes_.end() ? 0 : found->second;
+}
+
+uint64_t Listeners::CookieOf(uint16_t port) const {
+  const auto found = by_port_.find(port);
+  return found == by_port_.end() ? 0 : found->second;
+}
+
+absl::StatusOr<Listeners> ReadListeners() {
+  const OwnedFd netlink = OpenNetlink();
+  if (!netlink.valid()) return absl::UnavailableError(ErrorText(errno));
+  Listeners listeners;
+  for (const sa_family_t family : {sa_family_t{AF_INET}, sa_family_t{AF_INET6}}) {
+    const int error =
+        Exchange(netlink.get(), RequestFor(family, NLM_F_DUMP), [&](const inet_diag_msg& answer) {
+          if (answer.idiag_state == TCP_LISTEN) {
+            listeners.Add(ntohs(answer.id.idiag_sport), CookieIn(answer), answer.idiag_inode);
+          }
+        });
+    // A kernel without IPv6 has none of its sockets.
+    if (error != 0 && family == AF_INET) return absl::UnavailableError(ErrorText(error));
+  }
+  return listeners;
+}
+
+bool SocketQuery::Open() {
+  if (netlink_.valid()) return true;
+  netlink_ = OpenNetlink();
+  network_namespace_ = NetworkNamespace(netlink_.get());
+  return netlink_.valid();
+}
+
+uint64_t SocketQuery::ListenerCookie(const sockaddr_storage& address, uint16_t port) {
+  const Endpoint endpoint = EndpointOf(address);
+  if (endpoint.family == AF_UNSPEC || !Open()) return 0;
+  Request request = RequestFor(endpoint.family, 0);
+  request.body.id.idiag_sport = htons(port);
+  std::copy(endpoint.address.begin(), endpoint.address.end(), request.body.id.idiag_src);
+  uint64_t cookie = 0;
+  const int error = Exchange(netlink_.get(), request, [&](const inet_diag_msg& answer) {
+    if (answer.idiag_state == TCP_LISTEN) cookie = CookieIn(answer);
+  });
+  // An answer that came too late must not be taken for that of the next request.
+  if (error != 0 && error != ENOENT) netlink_ = OwnedFd();
+  return error == 0 ? cookie : 0;
+}
+
+uint32_t SocketQuery::PeerUid(int fd) {
+  sockaddr_storage there = {};
+  sockaddr_storage here = {};
+  socklen_t there_size = sizeof(there);
+  socklen_t here_size = sizeof(here);
+  if (getpeername(fd, reinterpret_cast<sockaddr*>(&there), &there_size) != 0 ||
+      getsockname(fd, reinterpret_cast<sockaddr*>(&here), &here_size) != 0 || !Open()) {
+    return kUnknownUid;
+  }
+  const Endpoint source = EndpointOf(there);
+  const Endpoint destination = EndpointOf(here);
+  // A socket of the same numbers in this process's own network namespace is another one.
+  if (source.family == AF_UNSPEC || source.family != destination.family ||
+      NetworkNamespace(fd) != network_namespace_) {
+    return kUnknownUid;
+  }
+  Request request = RequestFor(source.family, 0);
+  request.body.id.idiag_sport = source.port;
+  request.body.id.idiag_dport = destination.port;
+  request.body.id.idiag_if = source.scope_id;
+  std::copy(source.address.begin(), source.address.end(), request.body.id.idiag_src);
+  std::copy(destination.address.begin(), destination.address.end(), request.body.id.idiag_dst);
+  uint32_t uid = kUnknownUid;
+  const int error = Exchange(netlink_.get(), request, [&](const inet_diag_msg& answer) {
+    // A socket that its process has closed is said to be root's; it has no inode any more.
+    if (answer.idiag_state == TCP_ESTABLISHED && answer.idiag_inode != 0) uid = answer.idiag_uid;
+  });
+  if (error != 0 && error != ENOENT) netlink_ = OwnedFd();
+  if (error != 0 || (uid == kOverflowUid && !HasAllUsers())) return kUnknownUid;
+  return uid;
+}
+
+}  // namespace evermap

@@ -1,0 +1,127 @@
+// The loop where io_uring is not to be had.
+#include <fcntl.h>
+#include <sys/socket.h>
+
+#include <array>
+#include <cerrno>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "daemon/loop/implementations.h"
+#include "daemon/loop/loop.h"
+#include "daemon/loop/ready_set.h"
+
+namespace evermap {
+namespace {
+
+class EpollLoop final : public Loop {
+ public:
+  explicit EpollLoop(uint32_t connections_max) : ready_(connections_max) { listeners_.fill(-1); }
+
+  absl::Status Init() { return ready_.Init(); }
+
+  void Accept(uint32_t listener, int fd) override {
+    // Another worker may be faster: accept4() must not wait then.
+    const int flags = fcntl(fd, F_GETFL);
+    int error = flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) != 0 ? errno : 0;
+    if (error == 0) error = ready_.AddListener(listener, fd);
+    if (error == 0) {
+      listeners_[listener] = fd;
+    } else {
+      refused_listeners_.push_back({listener, error});
+    }
+  }
+
+  void AcceptAnew() override {
+    for (uint32_t listener = 0; listener < kListenersMax; ++listener) {
+      const int fd = listeners_[listener];
+      if (fd < 0) continue;
+      LeaveListener(listener);
+      Accept(listener, fd);
+    }
+  }
+
+  void StopAccepting() override {
+    for (uint32_t listener = 0; listener < kListenersMax; ++listener) LeaveListener(listener);
+    refused_listeners_.clear();
+  }
+
+  bool IsAccepting() const override { return false; }
+
+  void Receive(uint32_t connection, int fd) override { ready_.Receive(connection, fd); }
+  void AwaitWritable(uint32_t connection, int fd) override { ready_.AwaitWritable(connection, fd); }
+  void Forget(uint32_t connection, int fd) override { ready_.Forget(connection, fd); }
+
+  bool Run(int timeout_ms, LoopHandler& handler) override {
+    // What the handler is told here may shorten the time that it has to wait.
+    if (ReportRefused(handler)) timeout_ms = 0;
+    const auto accept_one = [&](uint32_t listener) { AcceptOne(listener, handler); };
+    const int reported = ready_.Report(timeout_ms, handler, accept_one);
+    if (reported == ReadySet::kEventsMax) AcceptAmongMany(handler);
+    return reported > 0;
+  }
+
+  void Stop() override {}
+  void Wake() override { ready_.Wake(); }
+
+ private:
+  struct RefusedListener {
+    uint32_t listener;
+    int error;
+  };
+
+  void LeaveListener(uint32_t listener) {
+    if (listeners_[listener] < 0) return;
+    ready_.RemoveListener(listeners_[listener]);
+    listeners_[listener] = -1;
+  }
+
+  bool ReportRefused(LoopHandler& handler) {
+    if (refused_listeners_.empty()) return false;
+    for (const RefusedListener& refused : std::exchange(refused_listeners_, {})) {
+      handler.OnAcceptFailed(refused.listener, refused.error);
+    }
+    return true;
+  }
+
+  // Whether there was one; listeners do not block (Accept()). More that wait are reported again. To
+  // look for one that does not come costs more than that, since the kernel makes a socket for it
+  // first: 18.2 instead of 14.8 us a lookup.
+  bool AcceptOne(uint32_t listener, LoopHandler& handler) {
+    if (listeners_[listener] < 0) return false;
+    const int fd = accept4(listeners_[listener], nullptr, nullptr, SOCK_CLOEXEC);
+    if (fd >= 0) {
+      handler.OnAccepted(fd);
+      return true;
+    }
+    const int error = errno;
+    if (error == EAGAIN || IsErrorOfOneConnection(error)) return false;
+    LeaveListener(listener);
+    handler.OnAcceptFailed(listener, error);
+    return false;
+  }
+
+  // A listener takes its turn behind all that is ready, as when thousands of nodes leave at once:
+  // who connects is not to wait for them.
+  void AcceptAmongMany(LoopHandler& handler) {
+    for (uint32_t listener = 0; listener < kListenersMax; ++listener) {
+      for (int i = 0; i < ReadySet::kEventsMax && AcceptOne(listener, handler); ++i) continue;
+    }
+  }
+
+  ReadySet ready_;
+  std::array<int, kListenersMax> listeners_;  // -1: not accepted from
+  std::vector<RefusedListener> refused_listeners_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Loop>> CreateEpollLoop(const Loop::Options& options) {
+  auto loop = std::make_unique<EpollLoop>(options.connections_max);
+  if (absl::Status status = loop->Init(); !status.ok()) return status;
+  return loop;
+}
+
+}  // namespace evermap

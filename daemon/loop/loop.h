@@ -1,0 +1,104 @@
+// The event loop of one worker: the door behind which io_uring and epoll are two rooms.
+//
+//   auto loop = Loop::Create(LoopKind::kIoUring, {.connections_max = 1000});
+//   (*loop)->Accept(0, listening_fd);
+//   while (serving) (*loop)->Run(timeout_ms, handler);   // in the worker's thread
+//
+// The worker does not know which loop runs it. Connections are named by a number of the worker's
+// choice, below connections_max.
+//
+// Thread safety: Create() may be called in any thread; from the first call of another member on,
+// all but Wake() belong to the thread that made that call.
+//
+// Rules for the caller:
+//   1  At most one operation (Receive or AwaitWritable) is pending per connection.
+//   2  A connection's descriptor is closed, and its number used again, only while nothing is
+//   pending
+//      on it and after Forget(). To end a connection early, shutdown(2) it: the pending operation
+//      then completes.
+#ifndef EVERMAP_DAEMON_LOOP_LOOP_H_
+#define EVERMAP_DAEMON_LOOP_LOOP_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+
+namespace evermap {
+
+enum class LoopKind : uint8_t { kIoUring, kEpoll };
+
+// Listening sockets a loop can accept from.
+inline constexpr uint32_t kListenersMax = 64;
+// Bytes that one OnReceived() brings at most; more than the longest request, so that bytes in
+// excess of a request come with it.
+inline constexpr size_t kReceiveSizeMax = 4096;
+
+// What a loop tells its worker; called within Run().
+class LoopHandler {
+ public:
+  // A connection on a listener. The handler owns `fd`.
+  virtual void OnAccepted(int fd) = 0;
+  // accept(2) failed with errno `error`. Nothing is accepted from this listener until Accept() is
+  // called again. Errors of a single connection are not reported, the loop goes on.
+  virtual void OnAcceptFailed(uint32_t listener, int error) = 0;
+  // The Receive() on `connection` is complete. No bytes: its end, or an error. The bytes are valid
+  // during the call.
+  virtual void OnReceived(uint32_t connection, absl::Span<const std::byte> bytes) = 0;
+  // The AwaitWritable() is complete: a send makes progress, or fails.
+  virtual void OnWritable(uint32_t connection) = 0;
+
+ protected:
+  ~LoopHandler() = default;
+};
+
+class Loop {
+ public:
+  struct Options {
+    uint32_t connections_max = 0;
+    // Other loops accept from the same listeners.
+    bool shares_listeners = true;
+  };
+
+  // kUnavailable, with the likely cause and the way out, when the kernel refuses it.
+  static absl::StatusOr<std::unique_ptr<Loop>> Create(LoopKind kind, const Options& options);
+  virtual ~Loop() = default;
+
+  // Accepts connections until OnAcceptFailed(). The descriptor stays the caller's. It may be shared
+  // with other loops and processes; each connection goes to one of them.
+  // REQUIRES: listener < kListenersMax.
+  virtual void Accept(uint32_t listener, int fd) = 0;
+  // Looks at the listeners that are accepted from as if Accept() had just been called. The kernel
+  // wakes one of those who wait for a connection, and it may have chosen one that is dying.
+  virtual void AcceptAnew() = 0;
+  // Ends the accepting. Connections that were accepted before are still reported; when
+  // IsAccepting() is false, all have been. Accept() starts it again.
+  virtual void StopAccepting() = 0;
+  virtual bool IsAccepting() const = 0;
+  virtual void Receive(uint32_t connection, int fd) = 0;
+  virtual void AwaitWritable(uint32_t connection, int fd) = 0;
+  // See rule 2.
+  virtual void Forget(uint32_t connection, int fd) = 0;
+
+  // Waits until something is complete, but at most `timeout_ms` (< 0: without end), and reports all
+  // that is. False: nothing was.
+  virtual bool Run(int timeout_ms, LoopHandler& handler) = 0;
+
+  // Gives up all that is pending, so that sockets are free as soon as their descriptors are closed.
+  // Nothing but Wake() may be called after it.
+  virtual void Stop() = 0;
+
+  // Makes a Run() that waits, or else the next one, return. From any thread.
+  virtual void Wake() = 0;
+};
+
+// What has arrived on a connection, in `buffer`. No bytes: its end, or an error. Nothing: none have
+// arrived, or the kernel has no memory for them just now.
+std::optional<absl::Span<const std::byte>> ReceiveNow(int fd, absl::Span<std::byte> buffer);
+
+}  // namespace evermap
+
+#endif  // EVERMAP_DAEMON_LOOP_LOOP_H_

@@ -1,0 +1,149 @@
+#include "daemon/loop/ready_set.h"
+
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/types/span.h"
+#include "daemon/host/log.h"
+#include "registry/base/clock.h"
+#include "registry/base/owned_fd.h"
+#include "registry/base/text.h"
+
+namespace evermap {
+
+ReadySet::ReadySet(uint32_t connections_max)
+    : registered_(connections_max, false), waiting_(connections_max, Waiting::kNothing) {
+  // More is taken only where more wait at a time than ever before.
+  fds_.reserve(kEventsMax);
+}
+
+absl::Status ReadySet::Init() {
+  epoll_fd_ = OwnedFd(epoll_create1(EPOLL_CLOEXEC));
+  int error = epoll_fd_.valid() ? 0 : errno;
+  if (error == 0) {
+    wake_fd_ = OwnedFd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+    error = wake_fd_.valid()
+                ? Control(EPOLL_CTL_ADD, wake_fd_.get(), EPOLLIN, Token(Source::kWake, 0))
+                : errno;
+  }
+  if (error == 0) return absl::OkStatus();
+  const bool is_full = error == EMFILE || error == ENFILE;
+  return absl::UnavailableError(
+      absl::StrCat("epoll cannot be set up: ", ErrorText(error),
+                   is_full ? "; raise the limit of open files (ulimit -n)" : ""));
+}
+
+void ReadySet::Forget(uint32_t connection, int fd) {
+  waiting_[connection] = Waiting::kNothing;
+  if (!registered_[connection]) return;
+  // Closing would not be enough: others may hold the same socket.
+  epoll_ctl(epoll_fd_.get(), EPOLL_CTL_DEL, fd, nullptr);
+  registered_[connection] = false;
+}
+
+void ReadySet::Wake() {
+  const uint64_t one = 1;
+  // Fails only when the counter is full: then a wake-up is on its way.
+  [[maybe_unused]] const ssize_t written = write(wake_fd_.get(), &one, sizeof(one));
+}
+
+int ReadySet::AddListener(uint32_t listener, int fd) {
+  // Exclusive: one connection wakes one of those that wait for it.
+  const int error =
+      Control(EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLEXCLUSIVE, Token(Source::kListener, listener));
+  return error == EEXIST ? 0 : error;
+}
+
+void ReadySet::RemoveListener(int fd) {
+  // Fails only when the kernel has closed it.
+  epoll_ctl(epoll_fd_.get(), EPOLL_CTL_DEL, fd, nullptr);
+}
+
+int ReadySet::WaitMaxMs(int timeout_ms) const {
+  return !refused_.empty() && (timeout_ms < 0 || timeout_ms > kRetryMs) ? kRetryMs : timeout_ms;
+}
+
+int ReadySet::Report(int timeout_ms, LoopHandler& handler,
+                     absl::FunctionRef<void(uint32_t listener)> on_listener) {
+  TryRefused(handler);
+  std::array<epoll_event, kEventsMax> events;
+  const int count = epoll_wait(epoll_fd_.get(), events.data(), kEventsMax, WaitMaxMs(timeout_ms));
+  for (int i = 0; i < count; ++i) {
+    const uint64_t token = events[static_cast<size_t>(i)].data.u64;
+    const uint32_t number = static_cast<uint32_t>(token);
+    switch (static_cast<Source>(token >> 32)) {
+      case Source::kListener:
+        on_listener(number);
+        break;
+      case Source::kConnection:
+        ReportConnection(number, handler);
+        break;
+      case Source::kWake: {
+        uint64_t wakes;
+        [[maybe_unused]] const ssize_t got = read(wake_fd_.get(), &wakes, sizeof(wakes));
+        break;
+      }
+    }
+  }
+  return std::max(count, 0);
+}
+
+int ReadySet::Control(int operation, int fd, uint32_t events, uint64_t token) const {
+  epoll_event event = {};
+  event.events = events;
+  event.data.u64 = token;
+  return epoll_ctl(epoll_fd_.get(), operation, fd, &event) == 0 ? 0 : errno;
+}
+
+void ReadySet::Await(uint32_t connection, int fd, Waiting waiting) {
+  waiting_[connection] = waiting;
+  fds_.resize(std::max<size_t>(fds_.size(), connection + size_t{1}), -1);
+  fds_[connection] = fd;
+  const uint32_t direction = waiting == Waiting::kReadable ? EPOLLIN | EPOLLRDHUP : EPOLLOUT;
+  const int operation = registered_[connection] ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
+  if (Control(operation, fd, direction | EPOLLONESHOT, Token(Source::kConnection, connection)) ==
+      0) {
+    registered_[connection] = true;
+  } else {
+    refused_.push_back(connection);
+  }
+}
+
+void ReadySet::TryRefused(LoopHandler& handler) {
+  if (refused_.empty()) return;
+  const int64_t now_ms = MonotonicCoarseMs();
+  if (now_ms < try_ms_) return;
+  try_ms_ = now_ms + kRetryMs;
+  // One that has nothing to report is among them again after it.
+  for (const uint32_t connection : std::exchange(refused_, {})) {
+    ReportConnection(connection, handler);
+  }
+}
+
+void ReadySet::ReportConnection(uint32_t connection, LoopHandler& handler) {
+  switch (std::exchange(waiting_[connection], Waiting::kNothing)) {
+    case Waiting::kReadable: {
+      const int fd = fds_[connection];
+      const auto bytes = ReceiveNow(fd, absl::MakeSpan(buffer_));
+      if (bytes.has_value()) {
+        handler.OnReceived(connection, *bytes);
+      } else {
+        Await(connection, fd, Waiting::kReadable);
+      }
+      return;
+    }
+    case Waiting::kWritable:
+      handler.OnWritable(connection);
+      return;
+    case Waiting::kNothing:
+      return;
+  }
+}
+
+}  // namespace evermap

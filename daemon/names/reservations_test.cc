@@ -1,0 +1,110 @@
+#include "daemon/names/reservations.h"
+
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <fstream>
+
+#include "absl/strings/str_cat.h"
+#include "daemon/host/sock_diag.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace evermap {
+namespace {
+
+using ::testing::HasSubstr;
+
+uint32_t UidFor(const Reservations& reservations, std::string_view name) {
+  const Reservations::Holder* holder = reservations.HolderOf(name);
+  return holder == nullptr ? 4711 : holder->uid;
+}
+
+// The message, which is one line.
+std::string ErrorOf(const std::vector<std::string>& values) {
+  Reservations reservations;
+  const absl::Status status = reservations.Read(values);
+  EXPECT_EQ(std::string(status.message()).find('\n'), std::string::npos) << status;
+  return std::string(status.message());
+}
+
+class FileTest : public testing::Test {
+ protected:
+  void SetUp() override { ASSERT_NE(mkdtemp(directory_), nullptr); }
+  void TearDown() override {
+    unlink(path().c_str());
+    rmdir(directory_);
+  }
+  std::string path() const { return std::string(directory_) + "/reserved"; }
+  std::string Write(std::string_view content, mode_t mode = 0644) const {
+    std::ofstream(path()) << content;
+    EXPECT_EQ(chmod(path().c_str(), mode), 0);
+    return absl::StrCat("@", path());
+  }
+
+  char directory_[40] = "/tmp/evermap-reservations-XXXXXX";
+};
+
+TEST(ReservationsTest, Values) {
+  Reservations reservations;
+  EXPECT_EQ(reservations.HolderOf("hare"), nullptr);
+  ASSERT_TRUE(
+      reservations.Read({"hare=root", "rabbit = 1234", "a=b=5", "hare2=1", "hare2=2"}).ok());
+  EXPECT_EQ(UidFor(reservations, "hare"), 0u);
+  EXPECT_EQ(UidFor(reservations, "rabbit"), 1234u);
+  EXPECT_EQ(UidFor(reservations, "a=b"), 5u);
+  EXPECT_EQ(UidFor(reservations, "hare2"), 2u);
+  EXPECT_EQ(reservations.HolderOf("hare1"), nullptr);
+}
+
+TEST(ReservationsTest, WhatIsNone) {
+  for (const char* text : {"", "=", "hare", "hare=", "=root", " =root"}) {
+    EXPECT_THAT(ErrorOf({text}), HasSubstr("NAME=USER")) << text;
+  }
+  EXPECT_THAT(ErrorOf({"hare@host=root"}), HasSubstr("@HOST"));
+  EXPECT_THAT(ErrorOf({"hare=no-such-user-here"}), HasSubstr("does not know"));
+  EXPECT_THAT(ErrorOf({"hare=-1"}), HasSubstr("does not know"));
+  EXPECT_THAT(ErrorOf({"@relative"}), HasSubstr("whole path"));
+  EXPECT_THAT(ErrorOf({"@/no/such/file"}), HasSubstr("/no/such/file: No such file"));
+  EXPECT_THAT(ErrorOf({"@/dev/null"}), HasSubstr("is no file"));
+  EXPECT_THAT(ErrorOf({"hare=a\nb"}), HasSubstr("does not know"));
+}
+
+TEST(ReservationsTest, GoesOnAfterAnError) {
+  Reservations reservations;
+  EXPECT_FALSE(reservations.Read({"nonsense", "hare=no-such-user-here", "rabbit=1"}).ok());
+  EXPECT_EQ(UidFor(reservations, "hare"), kUnknownUid);
+  EXPECT_EQ(UidFor(reservations, "rabbit"), 1u);
+}
+
+TEST(ReservationsTest, OneMoreThanThereIsRoomFor) {
+  std::vector<std::string> values;
+  for (size_t i = 0; i < kReservationsMax; ++i) values.push_back(absl::StrCat("node", i, "=1"));
+  Reservations reservations;
+  ASSERT_TRUE(reservations.Read(values).ok());
+  values.emplace_back("hare=1");
+  EXPECT_THAT(ErrorOf(values), HasSubstr("one more than"));
+}
+
+TEST_F(FileTest, HasOneALine) {
+  Reservations reservations;
+  const absl::Status status =
+      reservations.Read({Write("# who has what\n\n hare=root \r\n\trabbit=7\nfox=8")});
+  ASSERT_TRUE(status.ok()) << status;
+  EXPECT_EQ(UidFor(reservations, "hare"), 0u);
+  EXPECT_EQ(UidFor(reservations, "rabbit"), 7u);
+  EXPECT_EQ(UidFor(reservations, "fox"), 8u);
+}
+
+TEST_F(FileTest, SaysInWhichLine) {
+  EXPECT_THAT(ErrorOf({Write("hare=root\n\nnonsense\n")}), HasSubstr("reserved:3: 'nonsense'"));
+}
+
+TEST_F(FileTest, OthersMayNotWrite) {
+  EXPECT_THAT(ErrorOf({Write("hare=root\n", 0664)}), HasSubstr("chmod"));
+  EXPECT_THAT(ErrorOf({Write("hare=root\n", 0646)}), HasSubstr("chmod"));
+}
+
+}  // namespace
+}  // namespace evermap

@@ -1,0 +1,94 @@
+#include "daemon/process/inheritance.h"
+
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <systemd/sd-daemon.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "registry/base/owned_fd.h"
+#include "registry/base/text.h"
+
+namespace evermap {
+namespace {
+
+// A number that our own processes left in the environment; -1: none.
+int NumberIn(const char* variable) {
+  const char* text = getenv(variable);
+  int number = -1;
+  return text != nullptr && absl::SimpleAtoi(text, &number) ? number : -1;
+}
+
+}  // namespace
+
+SocketKind KindOfSocket(int fd) {
+  int domain = 0;
+  int type = 0;
+  int listens = 0;
+  socklen_t size = sizeof(int);
+  if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) != 0 ||
+      getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) != 0 ||
+      getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) != 0 ||
+      (domain != AF_INET && domain != AF_INET6) || type != SOCK_STREAM) {
+    return SocketKind::kOther;
+  }
+  return listens != 0 ? SocketKind::kListener : SocketKind::kConnection;
+}
+
+unsigned InheritedDescriptors() {
+  const int count = sd_listen_fds(0);
+  return count > 0 ? static_cast<unsigned>(count) : 0;
+}
+
+absl::StatusOr<Inheritance> TakeInheritance() {
+  Inheritance inherited;
+  const int keeper = NumberIn("EVERMAP_KEEPER");
+  const int predecessor = NumberIn("EVERMAP_PREDECESSOR");
+  const int watcher = NumberIn("EVERMAP_WATCHER");
+  const int mapper = NumberIn("EVERMAP_MAPPER");
+  const int mapper_pid = NumberIn("EVERMAP_MAPPER_PID");
+  for (const char* variable : {"EVERMAP_KEEPER", "EVERMAP_PREDECESSOR", "EVERMAP_WATCHER",
+                               "EVERMAP_MAPPER", "EVERMAP_MAPPER_PID"}) {
+    unsetenv(variable);
+  }
+  const int count = sd_listen_fds(1);
+  if (count < 0) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("the descriptors passed as LISTEN_FDS cannot be taken: ", ErrorText(-count)));
+  }
+  if (count > 0 && mapper_pid > 0) inherited.mapper_pid = mapper_pid;
+  if (count > 0 && watcher > 0) inherited.watcher = watcher;
+  absl::Status status;
+  for (int fd = SD_LISTEN_FDS_START; fd < SD_LISTEN_FDS_START + count; ++fd) {
+    OwnedFd owned(fd);
+    if (fd == keeper) {
+      inherited.keeper = std::move(owned);
+    } else if (fd == predecessor) {
+      inherited.predecessor = std::move(owned);
+    } else if (fd == mapper) {
+      inherited.mapper = std::move(owned);
+    } else {
+      switch (KindOfSocket(fd)) {
+        case SocketKind::kListener:
+          inherited.listeners.push_back(std::move(owned));
+          break;
+        case SocketKind::kConnection:
+          inherited.connections.push_back(std::move(owned));
+          break;
+        case SocketKind::kOther:
+          status = absl::FailedPreconditionError(
+              absl::StrCat("descriptor ", fd,
+                           " from systemd is no TCP socket; see ListenStream= in epmd.socket"));
+      }
+    }
+  }
+  if (!status.ok()) return status;
+  return inherited;
+}
+
+}  // namespace evermap

@@ -1,0 +1,146 @@
+#include "registry/writer_place.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <ctime>
+#include <string>
+#include <utility>
+
+#include "registry/base/clock.h"
+#include "registry/base/owned_fd.h"
+#include "registry/base/text.h"
+
+namespace evermap {
+namespace {
+
+constexpr off_t kOpeningByte = 0;
+constexpr off_t kFirstPlaceByte = 1;
+constexpr int kOpeningPollMs = 5;
+
+struct flock LockOf(off_t byte, short type) {
+  struct flock lock = {};
+  lock.l_type = type;
+  lock.l_whence = SEEK_SET;
+  lock.l_start = byte;
+  lock.l_len = 1;
+  return lock;
+}
+
+// 0, or the errno of the failure.
+int SetLock(int fd, off_t byte, short type) {
+  struct flock lock = LockOf(byte, type);
+  return fcntl(fd, F_OFD_SETLK, &lock) == 0 ? 0 : errno;
+}
+
+OwnedFd OpenLockFile(const std::string& path, Problem& problem) {
+  OwnedFd fd(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600));
+  if (!fd.valid()) {
+    const bool no_space = errno == ENOSPC || errno == EDQUOT;
+    problem = {no_space ? Problem::Kind::kNoSpace : Problem::Kind::kUnacceptable,
+               path + ": cannot be opened: " + ErrorText(errno) +
+                   "; check it and its directory, or name another registry with -registry"};
+    return fd;
+  }
+  struct stat file;
+  if (fstat(fd.get(), &file) != 0) {
+    problem = {Problem::Kind::kSystem, path + ": cannot be examined: " + ErrorText(errno)};
+  } else if (!S_ISREG(file.st_mode) || file.st_uid != geteuid() ||
+             (file.st_mode & (S_IRWXG | S_IRWXO)) != 0) {
+    problem = {Problem::Kind::kUnacceptable,
+               path + ": is not a file that only user " + std::to_string(geteuid()) +
+                   " may open; remove it or name another registry with -registry"};
+  }
+  return fd;
+}
+
+// Waits for others that open the registry at `path`.
+Problem LockOpeningByte(int fd, const std::string& path, int64_t deadline_ms) {
+  while (true) {
+    const int error = SetLock(fd, kOpeningByte, F_WRLCK);
+    if (error == 0) return {};
+    if (error != EAGAIN && error != EACCES && error != EINTR) {
+      return {Problem::Kind::kSystem, path + ".lock: cannot be locked: " + ErrorText(error) +
+                                          "; keep the registry on a local file system (-registry)"};
+    }
+    if (MonotonicNs() / kNsPerMs >= deadline_ms) {
+      return {Problem::Kind::kBusy,
+              path + ": another process has been opening it for " +
+                  std::to_string(kOpeningTimeoutMs / 1000) +
+                  " s; find it with lslocks and end it, or name another with -registry"};
+    }
+    poll(nullptr, 0, kOpeningPollMs);
+  }
+}
+
+// Whether `path` still leads to the open file.
+bool IsStillNamed(int fd, const std::string& path) {
+  struct stat open_file;
+  struct stat named;
+  return fstat(fd, &open_file) == 0 && lstat(path.c_str(), &named) == 0 &&
+         open_file.st_dev == named.st_dev && open_file.st_ino == named.st_ino;
+}
+
+}  // namespace
+
+std::unique_ptr<WriterSlot> WriterSlot::Open(const std::string& path, Problem& problem) {
+  const std::string lock_path = path + ".lock";
+  const int64_t deadline_ms = MonotonicNs() / kNsPerMs + kOpeningTimeoutMs;
+  while (true) {
+    problem = {};
+    OwnedFd fd = OpenLockFile(lock_path, problem);
+    if (problem) return nullptr;
+    problem = LockOpeningByte(fd.get(), path, deadline_ms);
+    if (problem) return nullptr;
+    // A file that was removed before it was locked is locked by nobody else any more.
+    if (IsStillNamed(fd.get(), lock_path)) {
+      return std::unique_ptr<WriterSlot>(new WriterSlot(std::move(fd)));
+    }
+    if (MonotonicNs() / kNsPerMs >= deadline_ms) {
+      problem = {Problem::Kind::kBusy,
+                 lock_path +
+                     ": is removed time and again; find out by whom, or name another "
+                     "registry with -registry"};
+      return nullptr;
+    }
+  }
+}
+
+Problem WriterSlot::StartOpening(const std::string& path) {
+  return LockOpeningByte(fd_.get(), path, MonotonicNs() / kNsPerMs + kOpeningTimeoutMs);
+}
+
+Problem WriterSlot::Take(const std::string& path) {
+  for (uint32_t place = 0; place < kWritersMax; ++place) {
+    if (SetLock(fd_.get(), kFirstPlaceByte + static_cast<off_t>(place), F_WRLCK) == 0) {
+      number_ = place;
+      return {};
+    }
+  }
+  return {Problem::Kind::kBusy, path + ": all " + std::to_string(kWritersMax) +
+                                    " writers' places are taken; end some of them"};
+}
+
+void WriterSlot::FinishOpening() {
+  // Cannot fail: the lock is ours. Were it to, closing the file would still drop it.
+  SetLock(fd_.get(), kOpeningByte, F_UNLCK);
+}
+
+bool WriterSlot::IsAlive(uint32_t place) const {
+  if (place == number_) return true;
+  struct flock lock = LockOf(kFirstPlaceByte + static_cast<off_t>(place), F_WRLCK);
+  if (fcntl(fd_.get(), F_OFD_GETLK, &lock) != 0) return true;
+  return lock.l_type != F_UNLCK;
+}
+
+bool WriterSlot::HasCompany() const {
+  for (uint32_t place = 0; place < kWritersMax; ++place) {
+    if (place != number_ && IsAlive(place)) return true;
+  }
+  return false;
+}
+
+}  // namespace evermap

@@ -1,0 +1,57 @@
+// A writer's place among those who write to one registry: its number is what claims carry (L-8).
+//
+// Places are single bytes of the file PATH.lock, each locked by its holder with an open file
+// description lock. The kernel drops the lock when the last process that holds the description
+// dies, however it dies; so a place that can be locked is the place of a dead writer. The file is a
+// separate one with mode 0600 because anybody who can open a file can lock it, and the registry
+// itself is readable by all.
+//
+// One more byte is held by whoever opens the registry, from before it looks until it is done: so
+// creation and recovery happen one at a time. Nothing on the request path takes it.
+#ifndef EVERMAP_REGISTRY_WRITER_PLACE_H_
+#define EVERMAP_REGISTRY_WRITER_PLACE_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "registry/base/owned_fd.h"
+#include "registry/segment.h"
+
+namespace evermap {
+
+// Bounded by the eight bits of a state word.
+inline constexpr uint32_t kWritersMax = 256;
+// How long Open() waits for another one that is opening the same registry.
+inline constexpr int kOpeningTimeoutMs = 10'000;
+
+class WriterSlot {
+ public:
+  // Takes the opening lock of the registry at `path`, waiting for others that open it.
+  static std::unique_ptr<WriterSlot> Open(const std::string& path, Problem& problem);
+
+  // Takes the opening lock again, for another change of the file as a whole. One thread at a time.
+  Problem StartOpening(const std::string& path);
+  // Takes a free place. REQUIRES: the opening lock is held.
+  Problem Take(const std::string& path);
+  // Lets others open the registry.
+  void FinishOpening();
+
+  uint32_t number() const { return number_; }
+  // Whether the writer in `place` lives; true for one's own. One system call for others'. When
+  // that fails the answer is true, as a wrong "no" would tear a record.
+  bool IsAlive(uint32_t place) const;
+  // Whether any place but the own one is taken.
+  bool HasCompany() const;
+
+ private:
+  explicit WriterSlot(OwnedFd fd) : fd_(std::move(fd)) {}
+
+  OwnedFd fd_;
+  uint32_t number_ = kWritersMax;  // none yet
+};
+
+}  // namespace evermap
+
+#endif  // EVERMAP_REGISTRY_WRITER_PLACE_H_

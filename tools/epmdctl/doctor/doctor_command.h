@@ -1,0 +1,21 @@
+// epmdctl doctor: why a node cannot be found. Each check says what it has found, and what to do.
+//
+// Of a node of this host, and without one, the mapper's registry, its process and its sockets are
+// looked at; of another host only what it answers over TCP.
+#ifndef EVERMAP_TOOLS_EPMDCTL_DOCTOR_DOCTOR_COMMAND_H_
+#define EVERMAP_TOOLS_EPMDCTL_DOCTOR_DOCTOR_COMMAND_H_
+
+#include <cstdint>
+#include <string>
+
+#include "tools/epmdctl/current_registry.h"
+
+namespace evermap {
+
+// `node`: NAME[@HOST], or empty: only the mapper is examined. Returns the exit code: 0 also with
+// warnings, 1 when a check failed.
+int Diagnose(CurrentRegistry& registry, uint16_t port, const std::string& node, bool json);
+
+}  // namespace evermap
+
+#endif  // EVERMAP_TOOLS_EPMDCTL_DOCTOR_DOCTOR_COMMAND_H_

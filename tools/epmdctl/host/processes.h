@@ -1,0 +1,48 @@
+// Which processes listen where, as /proc shows it. Of other users' processes it shows less.
+#ifndef EVERMAP_TOOLS_EPMDCTL_HOST_PROCESSES_H_
+#define EVERMAP_TOOLS_EPMDCTL_HOST_PROCESSES_H_
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/functional/function_ref.h"
+
+namespace evermap {
+
+// Calls `visit` with each socket that each process holds, as far as this user may see that: a
+// number as in "socket:[4711]". Processes that end meanwhile are skipped. False from `visit` ends
+// it.
+void ForEachSocket(absl::FunctionRef<bool(pid_t pid, uint64_t inode)> visit);
+
+struct ListeningSocket {
+  std::string address;  // "0.0.0.0", "::1", ...
+  uint16_t port = 0;
+  uint64_t inode = 0;
+
+  bool IsLoopback() const;
+  bool IsAny() const;
+};
+// All of this network namespace.
+std::vector<ListeningSocket> ListeningSockets();
+// Of these, those on `port`.
+std::vector<ListeningSocket> SocketsOn(const std::vector<ListeningSocket>& sockets, uint16_t port);
+
+struct Process {
+  pid_t pid = 0;
+  std::string name;  // its program's, at most 15 bytes
+  std::vector<ListeningSocket> listening;
+};
+// Those that hold any of `sockets`, as far as this user may see that, and those called `name`
+// whatever they hold; in this network namespace.
+std::vector<Process> ProcessesAt(const std::vector<ListeningSocket>& sockets,
+                                 const std::string& name);
+
+// `pid`, its parent, the parent of that and so on.
+std::vector<pid_t> WithAncestors(pid_t pid);
+
+}  // namespace evermap
+
+#endif  // EVERMAP_TOOLS_EPMDCTL_HOST_PROCESSES_H_

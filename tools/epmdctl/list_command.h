@@ -1,0 +1,21 @@
+// epmdctl list: the nodes that a registry knows; and how a node is shown.
+#ifndef EVERMAP_TOOLS_EPMDCTL_LIST_COMMAND_H_
+#define EVERMAP_TOOLS_EPMDCTL_LIST_COMMAND_H_
+
+#include <nlohmann/json_fwd.hpp>
+
+#include "registry/registration.h"
+#include "tools/epmdctl/current_registry.h"
+
+namespace evermap {
+
+// Prints all nodes, with `all` also the remembered ones. Returns the exit code.
+int ListNodes(CurrentRegistry& registry, bool all, bool json);
+
+// One node as ListNodes() shows it, as JSON and as a table.
+nlohmann::json NodeJson(const Registration& node);
+void PrintNode(const Registration& node);
+
+}  // namespace evermap
+
+#endif  // EVERMAP_TOOLS_EPMDCTL_LIST_COMMAND_H_

@@ -1,0 +1,47 @@
+// Pauses between two looks at a registry, which signals, keys and the loss of the reader end early.
+//
+//   Pause pause({SIGINT, SIGTERM}, Pause::Keys::kIgnored);
+//   while (pause.For(absl::Milliseconds(100)).kind == Pause::Event::kTime) Look();
+//
+// Thread safety: one object in a process of one thread.
+#ifndef EVERMAP_TOOLS_EPMDCTL_VIEW_PAUSE_H_
+#define EVERMAP_TOOLS_EPMDCTL_VIEW_PAUSE_H_
+
+#include <cstdint>
+#include <initializer_list>
+
+#include "absl/time/time.h"
+#include "registry/base/owned_fd.h"
+
+namespace evermap {
+
+class Pause {
+ public:
+  enum class Keys : uint8_t { kIgnored, kRead };  // of standard input
+  struct Event {
+    enum Kind : uint8_t {
+      kTime,      // it is over
+      kSignal,    // `value` is its number
+      kKey,       // `value` is the character; -1: standard input has ended
+      kNoReader,  // what is written to standard output goes nowhere any more
+    };
+    Kind kind = kTime;
+    int value = 0;
+  };
+
+  // From now on the signals come as events, and SIGPIPE not at all: a write fails instead.
+  Pause(std::initializer_list<int> signals, Keys keys);
+
+  // Until the first event, or `duration` from now.
+  Event For(absl::Duration duration);
+  // Until the first event, or `deadline`.
+  Event Until(absl::Time deadline);
+
+ private:
+  const Keys keys_;
+  OwnedFd signals_;
+};
+
+}  // namespace evermap
+
+#endif  // EVERMAP_TOOLS_EPMDCTL_VIEW_PAUSE_H_

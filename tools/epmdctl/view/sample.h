@@ -1,0 +1,53 @@
+// What a registry shows at one moment, and two of them as text: for top.
+#ifndef EVERMAP_TOOLS_EPMDCTL_VIEW_SAMPLE_H_
+#define EVERMAP_TOOLS_EPMDCTL_VIEW_SAMPLE_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <vector>
+
+#include "registry/reader.h"
+#include "registry/registration.h"
+#include "registry/status.h"
+#include "tools/epmdctl/view/counters.h"
+#include "tools/epmdctl/view/output.h"
+
+namespace evermap {
+
+// Of a sample; more do not fit on any screen.
+inline constexpr size_t kNewestNodesMax = 100;
+
+struct SampledNode {
+  uint64_t id = 0;
+  std::string name;
+  uint16_t port = 0;
+  bool orphaned = false;
+  int64_t since_unix_ns = 0;
+};
+
+struct Sample {
+  int64_t monotonic_ns = 0;
+  int64_t unix_ns = 0;
+  MapperStatus mapper;
+  bool mapper_runs = false;
+  Counters counters;
+  uint32_t live = 0;
+  uint32_t orphaned = 0;
+  uint32_t names_known = 0;
+  uint32_t capacity = 0;
+  std::vector<SampledNode> newest;  // live and orphaned ones, the newest first
+};
+
+Sample TakeSample(const RegistryView& view);
+
+// Lines of at most `columns` columns, as many as `lines` allow.
+std::vector<std::string> SampleLines(const Sample& before, const Sample& now, size_t columns,
+                                     size_t lines, const Style& style);
+// Rates per second, and what there is.
+nlohmann::json SampleJson(const Sample& before, const Sample& now);
+
+}  // namespace evermap
+
+#endif  // EVERMAP_TOOLS_EPMDCTL_VIEW_SAMPLE_H_

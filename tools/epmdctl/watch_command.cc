@@ -1,0 +1,147 @@
+#include "tools/epmdctl/watch_command.h"
+
+#include <signal.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_format.h"
+#include "registry/base/clock.h"
+#include "tools/epmdctl/view/changes.h"
+#include "tools/epmdctl/view/output.h"
+#include "tools/epmdctl/view/pause.h"
+
+namespace evermap {
+namespace {
+
+std::string Styled(const Style& style, Change::Kind kind, const std::string& text) {
+  switch (kind) {
+    case Change::Kind::kRegistered:
+    case Change::Kind::kAdopted:
+    case Change::Kind::kMapperStarted:
+      return style.Good(text);
+    case Change::Kind::kOrphaned:
+      return style.Warning(text);
+    case Change::Kind::kLeft:
+    case Change::Kind::kOrphanEnded:
+    case Change::Kind::kMapperStopped:
+      return style.Bad(text);
+    case Change::Kind::kUpgrade:
+      return style.Strong(text);
+  }
+  return text;
+}
+
+class Watcher {
+ public:
+  Watcher(CurrentRegistry& registry, bool json)
+      : registry_(registry), json_(json), style_(Style::OfStandardOutput()) {}
+
+  // Looks once, and tells what is new. False when nobody reads that.
+  bool Look() {
+    std::optional<RegistryState> now;
+    std::string error;
+    const auto look = [&](const RegistryView& view) {
+      const bool is_same_file = registry_.openings() == openings_;
+      if (last_.has_value() && is_same_file && view.generation() == last_->generation) {
+        now.reset();
+        CaptureMapper(view, fresh_);
+      } else {
+        now = Capture(view);
+      }
+    };
+    if (!registry_.Read(look, error)) return Wait(error);
+    if (!now.has_value()) return TellMapper();
+    const bool is_first = !last_.has_value();
+    const bool is_other_file = registry_.openings() != openings_;
+    openings_ = registry_.openings();
+    const RegistryState before = is_first ? *now : *std::move(last_);
+    last_ = *std::move(now);
+    if (is_first) return Begin();
+    if (is_other_file && !Tell("reopened", "another file took the place of the registry")) {
+      return false;
+    }
+    is_waiting_ = false;
+    return TellAll(Changes(before, *last_, UnixNs()));
+  }
+
+ private:
+  bool Begin() {
+    is_waiting_ = false;
+    const auto registered = std::count_if(
+        last_->nodes.begin(), last_->nodes.end(),
+        [](const auto& node) { return node.second.state != RegistrationState::kRemembered; });
+    if (json_) {
+      return PrintLine(JsonLine({
+          {"time", TimeTextMs(UnixNs())},
+          {"event", "watching"},
+          {"registry", registry_.path()},
+          {"registered", registered},
+          {"pid", last_->mapper_runs ? nlohmann::json(last_->mapper.pid) : nlohmann::json()},
+      }));
+    }
+    const std::string mapper = last_->mapper_runs
+                                   ? absl::StrFormat("mapper %d runs", last_->mapper.pid)
+                                   : "no mapper runs";
+    return Tell("watching", absl::StrFormat("watching %s: %s, %d registered", registry_.path(),
+                                            mapper, registered));
+  }
+
+  bool Wait(const std::string& why) {
+    if (is_waiting_) return true;
+    is_waiting_ = true;
+    return Tell("waiting", "waiting for a registry: " + why);
+  }
+
+  // A change of the mapper alone.
+  bool TellMapper() {
+    RegistryState before = *std::move(last_);
+    last_ = RegistryState{.nodes = std::move(before.nodes),
+                          .generation = before.generation,
+                          .mapper = fresh_.mapper,
+                          .mapper_runs = fresh_.mapper_runs,
+                          .upgrade = fresh_.upgrade};
+    before.nodes.clear();
+    return TellAll(Changes(before, fresh_, UnixNs()));
+  }
+
+  bool TellAll(const std::vector<Change>& changes) {
+    for (const Change& change : changes) {
+      const std::string line = json_ ? JsonLine(ChangeJson(change))
+                                     : style_.Faint(TimeTextMs(change.unix_ns)) + " " +
+                                           Styled(style_, change.kind, ChangeText(change));
+      if (!PrintLine(line)) return false;
+    }
+    return true;
+  }
+
+  bool Tell(const char* event, const std::string& text) {
+    const std::string time = TimeTextMs(UnixNs());
+    return PrintLine(json_ ? JsonLine({{"time", time}, {"event", event}, {"text", text}})
+                           : style_.Faint(time) + " " + Printable(text));
+  }
+
+  CurrentRegistry& registry_;
+  const bool json_;
+  const Style style_;
+  std::optional<RegistryState> last_;
+  RegistryState fresh_;  // without nodes
+  uint32_t openings_ = 0;
+  bool is_waiting_ = false;
+};
+
+}  // namespace
+
+int Watch(CurrentRegistry& registry, absl::Duration interval, bool json) {
+  Pause pause({SIGINT, SIGTERM}, Pause::Keys::kIgnored);
+  Watcher watcher(registry, json);
+  while (watcher.Look() && pause.For(interval).kind == Pause::Event::kTime) {
+  }
+  return 0;
+}
+
+}  // namespace evermap
