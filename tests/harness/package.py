@@ -1,0 +1,107 @@
+"""A test case with the Debian packages, in a sandbox with a systemd of its own.
+
+    EVERMAP_DEBS   directory with the packages that packaging/build-deb made (default: build-deb)
+"""
+
+import glob
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import unittest
+
+from harness.environment import ROOT
+from harness.process import wait_until
+from harness.systemd_sandbox import SystemdSandbox
+
+DEBS = os.environ.get('EVERMAP_DEBS') or os.path.join(ROOT, 'build-deb')
+
+# What the package has in common with erlang-base.
+SHARED_PATHS = ('/usr/bin/epmd', '/lib/systemd/system/epmd.service', '/lib/systemd/system/epmd.socket',
+                '/usr/share/man/man1/epmd.1.gz', '/usr/lib/erlang/erts-*/bin/epmd')
+
+# A node under systemd, with the dependency that ejabberd's unit has: stopped or restarted whenever epmd.service is.
+NODE_SERVICE = '''
+[Unit]
+Requires=epmd.service
+After=epmd.service
+[Service]
+Environment=HOME=/root
+ExecStart=/usr/bin/erl -noshell -sname {name} -setcookie test
+'''
+
+
+def deb(package):
+    found = glob.glob(os.path.join(DEBS, f'{package}_*.deb'))
+    if len(found) != 1:
+        raise unittest.SkipTest(f'no package {package} in {DEBS}: run packaging/build-deb')
+    return found[0]
+
+
+class PackageCase(unittest.TestCase):
+    """A test with the package, a sandbox to install it in, and what to ask for there."""
+
+    def setUp(self):
+        self.deb = deb('evermap')
+        # A path that the sandbox sees: its files are those of the machine at the moment of its start.
+        self.directory = tempfile.mkdtemp(prefix='evermap-package-')
+        self.addCleanup(shutil.rmtree, self.directory, ignore_errors=True)
+        os.chmod(self.directory, 0o755)
+
+    def start_sandbox(self):
+        sandbox = SystemdSandbox()
+        self.addCleanup(sandbox.close)
+        self.sandbox = sandbox.__enter__()
+        if self.run_inside("dpkg-query -W -f '${db:Status-Status}' erlang-base", check=False) != 'installed':
+            self.skipTest('no erlang-base here')
+        return self.sandbox
+
+    def run_inside(self, script, check=True):
+        return self.sandbox.run(script, check=check).stdout.strip()
+
+    def repack(self, version, change='true'):
+        """The package with another version, and changed by a script that runs in its root."""
+        root = os.path.join(self.directory, f'root-{version}')
+        path = os.path.join(self.directory, f'evermap-{version}.deb')
+        subprocess.run(['dpkg-deb', '--raw-extract', self.deb, root], check=True)
+        control = os.path.join(root, 'DEBIAN', 'control')
+        with open(control) as file:
+            text = re.sub(r'(?m)^Version: .*$', f'Version: {version}', file.read())
+        with open(control, 'w') as file:
+            file.write(text)
+        subprocess.run(['sh', '-ec', change], cwd=root, check=True)
+        os.unlink(os.path.join(root, 'DEBIAN', 'md5sums'))
+        subprocess.run(['dpkg-deb', '--root-owner-group', '--build', root, path], check=True, stdout=subprocess.DEVNULL)
+        return path
+
+    def files(self):
+        """Type, mode, owner and content of the shared paths, and what erlang-base says of its own files."""
+        return self.run_inside(
+            f'for path in {" ".join(SHARED_PATHS)}; do stat -c "%F %a %U %N" $path; [ -L $path ] || md5sum $path; done; '
+            'dpkg --verify erlang-base; dpkg-divert --list "*epmd*"; find / -xdev -name "epmd*.stock*" 2>/dev/null; '
+            'find /etc/systemd/system -name "epmd*"', check=False)
+
+    def start_node(self, name):
+        path = f'/run/systemd/system/{name}.service'
+        self.run_inside(f"cat >{path} <<'END'\n{NODE_SERVICE.format(name=name)}\nEND\nsystemctl daemon-reload; systemctl start {name}")
+        self.wait_registered(name)
+        return self.main_pid(name)
+
+    def main_pid(self, unit):
+        return int(self.sandbox.property(unit, 'MainPID'))
+
+    def names(self):
+        return set(re.findall(r'^name (\S+) at port', self.run_inside('epmd -names', check=False), re.M))
+
+    def wait_registered(self, *names):
+        wait_until(lambda: self.names() >= set(names), lambda: f'{names} are registered: {self.names()}')
+
+    def is_ours(self, path='/usr/bin/epmd'):
+        return 'Evermap' in self.run_inside(f'timeout 5 {path} -version', check=False)
+
+    def running(self):
+        return self.run_inside(f'readlink /proc/{self.main_pid("epmd.service")}/exe')
+
+    def install(self, path=None, check=True):
+        return self.run_inside(f'dpkg --install {path or self.deb}', check=check)

@@ -1,0 +1,96 @@
+"""Processes: waiting for them, ending them, and what they use."""
+
+import contextlib
+import glob
+import os
+import re
+import signal
+import time
+
+from harness.environment import PATIENCE_S
+
+def wait_until(condition, what, timeout_s=PATIENCE_S):
+    """Calls condition() until it returns something true, and returns that; fails with `what` after timeout_s."""
+    deadline = time.monotonic() + timeout_s
+    pause_s = 0.0005
+    while True:
+        result = condition()
+        if result:
+            return result
+        if time.monotonic() > deadline:
+            raise AssertionError(f'not within {timeout_s} s: {what() if callable(what) else what}')
+        time.sleep(pause_s)
+        pause_s = min(pause_s * 2, 0.05)
+
+
+def listeners(port):
+    """Pids of the processes that hold a socket listening on `port`."""
+    inodes = set()
+    for table in ('/proc/net/tcp', '/proc/net/tcp6'):
+        with contextlib.suppress(OSError), open(table) as lines:
+            for line in list(lines)[1:]:
+                fields = line.split()
+                if fields[3] == '0A' and int(fields[1].rsplit(':', 1)[1], 16) == port:
+                    inodes.add(f'socket:[{fields[9]}]')
+    pids = set()
+    for link in glob.glob('/proc/[0-9]*/fd/*'):
+        with contextlib.suppress(OSError):
+            if os.readlink(link) in inodes:
+                pids.add(int(link.split('/')[2]))
+    return pids
+
+
+def process_exists(pid):
+    """False also for a zombie."""
+    try:
+        with open(f'/proc/{pid}/stat') as stat:
+            return stat.read().rsplit(')', 1)[1].split()[0] not in ('Z', 'X')
+    except OSError:
+        return False
+
+
+def end_process(pid):
+    """Ends a process that is not our child."""
+    for signal_number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal_number)
+        with contextlib.suppress(AssertionError):
+            wait_until(lambda: not process_exists(pid), f'end of process {pid}', 10)
+            return
+    raise AssertionError(f'process {pid} does not end')
+
+
+def cpu_seconds(pids):
+    """What processes have used, together."""
+    ticks = 0
+    for pid in pids:
+        with contextlib.suppress(OSError), open(f'/proc/{pid}/stat') as file:
+            ticks += sum(map(int, file.read().rsplit(')', 1)[1].split()[11:13]))
+    return ticks / os.sysconf('SC_CLK_TCK')
+
+
+def resident_kib(pid):
+    with open(f'/proc/{pid}/status') as status:
+        return int(re.search(r'^VmRSS:\s+(\d+) kB', status.read(), re.M).group(1))
+
+
+def state_of(pid):
+    """The letter of a process, as in ps(1); nothing when it is gone."""
+    with contextlib.suppress(OSError), open(f'/proc/{pid}/stat') as file:
+        return file.read().rsplit(')', 1)[1].split()[0]
+    return ''
+
+
+def command_line(pid):
+    """Of a process that runs one of our programs, epmdctl apart: its arguments; else nothing."""
+    with contextlib.suppress(OSError):
+        while True:
+            program = os.path.basename(os.readlink(f'/proc/{pid}/exe'))
+            if 'epmd' not in program or 'epmdctl' in program:
+                break
+            with open(f'/proc/{pid}/cmdline', 'rb') as file:
+                arguments = file.read().split(b'\0')
+            # Between execve(2) and its end there are none.
+            if arguments != [b''] or not process_exists(pid):
+                return arguments
+    return []
