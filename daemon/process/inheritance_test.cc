@@ -32,7 +32,7 @@ using Makers = std::vector<int (*)()>;
 using Variables = std::vector<std::pair<const char*, std::string>>;
 
 // Runs `check` in a child that has the descriptors which `makers` make as 3, 4, ..., and these
-// variables; kListenPid is the child, unless `variables` says otherwise. True when `check` is.
+// variables; kListenPid is the child, unless `variables` says otherwise. True when `check` holds.
 template <typename Check>
 bool HoldsIn(const Makers& makers, const Variables& variables, Check check) {
   const pid_t pid = fork();
@@ -41,8 +41,10 @@ bool HoldsIn(const Makers& makers, const Variables& variables, Check check) {
     for (size_t i = 0; i < makers.size(); ++i) {
       if (makers[i]() != 3 + static_cast<int>(i)) _exit(2);
     }
-    setenv(variables::kListenPid, absl::StrCat(getpid()).c_str(), 1);
-    setenv(variables::kListenFds, absl::StrCat(makers.size()).c_str(), 1);
+    if (!makers.empty()) {
+      setenv(variables::kListenPid, absl::StrCat(getpid()).c_str(), 1);
+      setenv(variables::kListenFds, absl::StrCat(makers.size()).c_str(), 1);
+    }
     for (const auto& [name, value] : variables) setenv(name, value.c_str(), 1);
     _exit(check() ? 0 : 1);
   }

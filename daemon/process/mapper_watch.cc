@@ -60,7 +60,7 @@ void MapperWatch::OnEnd(std::optional<int> wait_status, int64_t now_ms) {
   const std::optional<State> next = Next(state_, has_exited ? Event::kExited : Event::kKilled);
   assert(next.has_value());
   kill_ms_ = -1;
-  exit_code_ = has_exited ? WEXITSTATUS(status) : 1;
+  if (*next == kEnded) exit_code_ = has_exited ? WEXITSTATUS(status) : 1;
   Go(*next, now_ms);
 }
 
