@@ -1,8 +1,10 @@
+// `epmd`: finds out which role this process has (role.h), and plays it.
 #include <fcntl.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cassert>
 #include <cstdio>
 #include <cstdlib>
 #include <optional>
@@ -11,26 +13,30 @@
 #include <utility>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/types/span.h"
 #include "daemon/command/daemonize.h"
 #include "daemon/command/interactive.h"
 #include "daemon/command/options.h"
 #include "daemon/command/starter_service.h"
+#include "daemon/custody/words.h"
 #include "daemon/host/log.h"
 #include "daemon/mapper/mapper.h"
 #include "daemon/process/inheritance.h"
 #include "daemon/process/keeper.h"
+#include "daemon/role.h"
 
 namespace evermap {
 namespace {
 
 void Print(FILE* stream, std::string_view text) { fwrite(text.data(), 1, text.size(), stream); }
 
-// What a starter left open is none of the mapper's business, and would keep, say, a pipe open on
-// which somebody waits for its end.
+// Closes what a starter has left open, but for the descriptors that were passed: a process that
+// stays would otherwise keep, say, a pipe open on whose end another process waits.
 void CloseOtherDescriptors() { close_range(STDERR_FILENO + 1 + InheritedDescriptors(), ~0u, 0); }
 
-// Descriptors 0 to 2 must be taken, or a socket would get one of them.
+// Makes sure that descriptors 0 to 2 are in use: a socket that got one of them would be written to
+// as standard output.
 void OpenStandardStreams() {
   int fd;
   do {
@@ -39,28 +45,105 @@ void OpenStandardStreams() {
   if (fd > STDERR_FILENO) close(fd);
 }
 
-// Whether this process is to be a keeper for the mapper that it starts.
-bool WantsKeeper(const Options& options) {
-  // A starter's NOTIFY_SOCKET is not that of a daemon.
-  return !options.no_keeper && (options.daemon || getenv("NOTIFY_SOCKET") == nullptr);
-}
-
-// Who wants more than a mapper gets his own.
+// True for exactly `epmd -daemon`, as erl calls it. A caller with other options wants a mapper with
+// these, not the system's.
 bool IsCalledAsByNodes(const std::vector<std::string>& arguments) {
   return arguments.size() == 2 && arguments[1] == "-daemon";
 }
 
-int Serve(Options options, std::vector<std::string> arguments) {
-  // A path that was relative to the starter's directory still is after -daemon left it.
-  if (!options.registry_path.empty() && options.registry_path[0] != '/') {
-    char* directory = getcwd(nullptr, 0);
-    if (directory != nullptr) {
-      options.registry_path = std::string(directory) + "/" + options.registry_path;
-      // The last one counts.
-      arguments.insert(arguments.end(), {"-registry", options.registry_path});
-    }
-    free(directory);
+// Makes a relative path of the registry absolute, in the options and in the arguments that later
+// processes get: -daemon leaves the directory that it is relative to.
+void MakeRegistryPathAbsolute(Options& options, std::vector<std::string>& arguments) {
+  if (options.registry_path.empty() || options.registry_path[0] == '/') return;
+  char* directory = getcwd(nullptr, 0);
+  if (directory != nullptr) {
+    options.registry_path = std::string(directory) + "/" + options.registry_path;
+    // Of several -registry the last one counts.
+    arguments.insert(arguments.end(), {"-registry", options.registry_path});
   }
+  free(directory);
+}
+
+int Tell(const Options& options) {
+  switch (options.command) {
+    case Command::kHelp:
+      Print(stdout, UsageText());
+      return 0;
+    case Command::kVersion:
+      Print(stdout, VersionText());
+      return 0;
+    default:
+      return RunInteractive(options);
+  }
+}
+
+// A process that serves in one way or another.
+class Server {
+ public:
+  Server(Options options, std::vector<std::string> arguments, Inheritance inherited)
+      : options_(std::move(options)),
+        arguments_(std::move(arguments)),
+        inherited_(std::move(inherited)) {}
+
+  // Returns the exit code.
+  int Run() {
+    return Play(RoleNow(/*is_detached=*/false), [] {});
+  }
+
+ private:
+  Role RoleNow(bool is_detached) const {
+    return RoleOf(options_, inherited_,
+                  {.has_notify_socket = getenv(variables::kNotifySocket) != nullptr,
+                   .is_detached = is_detached});
+  }
+
+  // Calls `ready` when connections are accepted.
+  int Play(Role role, absl::FunctionRef<void()> ready) {
+    const auto on_ready = [&] {
+      ready();
+      if (!options_.daemon) return;
+      LetGoOfStandardStreams();
+      SetUpLog(LogTarget::kSyslog, options_.debug_level);
+    };
+    switch (role) {
+      case Role::kStarter:
+        return StartDaemon();
+      case Role::kKeeper:
+        ForbidNewPrivileges();
+        return RunKeeper(arguments_, std::move(inherited_), on_ready);
+      case Role::kMapper:
+        ForbidNewPrivileges();
+        return RunMapper(options_, arguments_, std::move(inherited_), on_ready);
+      case Role::kCommand:
+        break;
+    }
+    assert(false);
+    return 1;
+  }
+
+  // The processes that this one starts cannot gain privileges. prctl() cannot fail here.
+  static void ForbidNewPrivileges() { prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); }
+
+  int StartDaemon() {
+    const std::optional<Service> service = ServiceOfStarter();
+    if (service.has_value()) {
+      // A second mapper would only find that out a little later.
+      if (IsMapperThere(options_.port)) return 0;
+      if (IsCalledAsByNodes(arguments_) && StartMapperService(options_.port)) return 0;
+    }
+    return RunDetached([&](absl::FunctionRef<void()> ready) {
+      if (service.has_value()) LeaveService(*service, options_.port);
+      return Play(RoleNow(/*is_detached=*/true), ready);
+    });
+  }
+
+  const Options options_;
+  const std::vector<std::string> arguments_;
+  Inheritance inherited_;
+};
+
+int Serve(Options options, std::vector<std::string> arguments) {
+  MakeRegistryPathAbsolute(options, arguments);
   CloseOtherDescriptors();
   SetUpLog(options.daemon ? LogTarget::kBoth : LogTarget::kStandardError, options.debug_level);
   absl::StatusOr<Inheritance> inherited = TakeInheritance();
@@ -68,38 +151,14 @@ int Serve(Options options, std::vector<std::string> arguments) {
     Log(Severity::kError, "%s", inherited.status().message());
     return 1;
   }
-  if (options.daemon) unsetenv("NOTIFY_SOCKET");
-  const bool is_mapper = inherited->keeper.valid() || inherited->predecessor.valid();
-  const bool is_keeper = inherited->mapper.valid() || (!is_mapper && WantsKeeper(options));
-  const bool is_detached = is_mapper || inherited->mapper.valid();
-  const auto run = [&](absl::FunctionRef<void()> ready) {
-    // What it starts, mappers and keepers, is never more than it is itself. Fails nowhere.
-    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-    const auto on_ready = [&] {
-      ready();
-      if (!options.daemon) return;
-      LetGoOfStandardStreams();
-      SetUpLog(LogTarget::kSyslog, options.debug_level);
-    };
-    return is_keeper ? RunKeeper(arguments, *std::move(inherited), on_ready)
-                     : RunMapper(options, arguments, *std::move(inherited), on_ready);
-  };
-  if (!options.daemon || is_detached) return run([] {});
-  const std::optional<Service> service = ServiceOfStarter();
-  if (service.has_value()) {
-    // A second mapper; it would only say the same a little later.
-    if (IsMapperThere(options.port)) return 0;
-    if (IsCalledAsByNodes(arguments) && StartMapperService(options.port)) return 0;
-  }
-  return RunDetached([&](absl::FunctionRef<void()> ready) {
-    if (service.has_value()) LeaveService(*service, options.port);
-    return run(ready);
-  });
+  // It is the socket of the service that has started this process, and says nothing of this one.
+  if (options.daemon) unsetenv(variables::kNotifySocket);
+  return Server(std::move(options), std::move(arguments), *std::move(inherited)).Run();
 }
 
 int Main(int argc, char** argv) {
   OpenStandardStreams();
-  // A mapper that a keeper started would be called after the file that it was started from.
+  // A mapper that a keeper has started is executed as /proc/self/exe, and would be called "exe".
   prctl(PR_SET_NAME, "epmd");
   const absl::StatusOr<Options> options =
       ParseOptions(absl::MakeConstSpan(argv + 1, static_cast<size_t>(std::max(argc - 1, 0))),
@@ -108,18 +167,9 @@ int Main(int argc, char** argv) {
     Print(stderr, std::string("epmd: ") + std::string(options.status().message()) + "\n");
     return 1;
   }
-  switch (options->command) {
-    case Command::kHelp:
-      Print(stdout, UsageText());
-      return 0;
-    case Command::kVersion:
-      Print(stdout, VersionText());
-      return 0;
-    case Command::kServe:
-      return Serve(*options, std::vector<std::string>(argv, argv + argc));
-    default:
-      return RunInteractive(*options);
-  }
+  // What was passed to a command is none of its business, and stays as it is.
+  if (RoleOf(*options, {}, {}) == Role::kCommand) return Tell(*options);
+  return Serve(*options, std::vector<std::string>(argv, argv + argc));
 }
 
 }  // namespace

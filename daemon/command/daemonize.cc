@@ -16,12 +16,13 @@
 namespace evermap {
 namespace {
 
+// Logs what failed, with errno, and returns the exit code for that.
 int Fail(const char* what) {
   Log(Severity::kError, "-daemon: %s: %s", what, ErrorText(errno));
   return 1;
 }
 
-// The exit code that the new process reports; 1 when it dies before.
+// The exit code that the new process reports; 1 when it has died before it reported any.
 int AwaitReport(int report_fd) {
   uint8_t code = 1;
   ssize_t got;
@@ -31,13 +32,14 @@ int AwaitReport(int report_fd) {
   return got == sizeof(code) ? code : 1;
 }
 
+// Tells the process that waits in AwaitReport(); 0 to 255, as exit(3) takes of `code`.
 void Report(int report_fd, int code) {
   const uint8_t byte = static_cast<uint8_t>(code);
   ssize_t written;
   do {
     written = write(report_fd, &byte, sizeof(byte));
   } while (written < 0 && errno == EINTR);
-  // Nobody reads it any more: nobody waits.
+  // A failure means that the reader has died, so no process waits for the code.
 }
 
 }  // namespace
@@ -62,7 +64,8 @@ int RunDetached(absl::FunctionRef<int(absl::FunctionRef<void()> ready)> serve) {
     return code;
   }
   close(ends[0]);
-  // A session of its own, and not its leader, so that it never gets a terminal again.
+  // Only the leader of a session can get a terminal. The process that serves is a child of the
+  // leader, so that it never gets one again.
   if (setsid() < 0) _exit(Fail("no session"));
   const pid_t second = fork();
   if (second < 0) _exit(Fail("cannot fork"));

@@ -1,5 +1,5 @@
-// -daemon: going on without the terminal, the directory and the descriptors of whoever started
-// this.
+// -daemon: going on without the terminal, the directory and the standard streams of the process
+// that has started this one.
 #ifndef EVERMAP_DAEMON_COMMAND_DAEMONIZE_H_
 #define EVERMAP_DAEMON_COMMAND_DAEMONIZE_H_
 
@@ -7,13 +7,15 @@
 
 namespace evermap {
 
-// Runs `serve` in a process of its own session. Returns in the calling process, with the exit code:
-// 0 once `serve` has called ready(), else that of `serve`. The new process has the caller's
-// standard streams until it lets go of them. Does not return in the new process. REQUIRES: no other
-// threads.
+// Runs `serve` in a new process of its own session. Returns in the calling process, as soon as
+// `serve` has called ready() or has returned, with the exit code: 0 after ready(), else what
+// `serve` returned, 1 if the new process died or could not be made. In the new process it does not
+// return. That process has the caller's standard streams until LetGoOfStandardStreams(). To be
+// called before other threads start, which the new process would not have.
 int RunDetached(absl::FunctionRef<int(absl::FunctionRef<void()> ready)> serve);
 
-// Leaves the starter's terminal and pipes alone from here on.
+// Replaces the standard streams by /dev/null, so that the starter's terminal is left alone and the
+// reader of a pipe sees its end.
 void LetGoOfStandardStreams();
 
 }  // namespace evermap

@@ -23,12 +23,14 @@ constexpr size_t kStopNameSizeMax = 1000;
 constexpr std::array<std::string_view, 2> kLoopback = {"127.0.0.1", "::1"};
 
 void Write(std::FILE* stream, std::string_view text) {
-  // Nobody to tell when this fails; main() sees it in the stream's state.
+  // The stock epmd does not notice that its output cannot be written, and exits with the same code.
   static_cast<void>(std::fwrite(text.data(), 1, text.size(), stream));
 }
 void Say(std::string_view text) { Write(stdout, text); }
 
-// Asks the mapper of this host with `ask`, a call of a member of Client.
+// The answer of the mapper of this host to `ask`, which calls a member of a Client. IPv6 is tried
+// only when IPv4 is unavailable, and its answer counts only when there is one: messages are of
+// IPv4.
 template <typename Ask>
 auto AskLocalMapper(const Options& options, Ask ask) {
   auto reply = ask(Client(kLoopback[0], options.port));
@@ -39,7 +41,7 @@ auto AskLocalMapper(const Options& options, Ask ask) {
   return reply;
 }
 
-// -names and -dump; prints nothing when `quiet`.
+// -names, -dump and, `quiet`, -started, which prints nothing.
 int AskForText(const Options& options, bool quiet) {
   const auto reply = AskLocalMapper(options, [&options](const Client& client) {
     return options.command == Command::kDump ? client.Dump() : client.NamesText();
@@ -59,8 +61,8 @@ int AskForText(const Options& options, bool quiet) {
   return EXIT_FAILURE;
 }
 
-// Sends a frame and gets the `size` bytes of the answer; empty, with what is to be said said, when
-// there is none.
+// Sends `frame` and returns the first `size` bytes of the answer. Empty when there is no such
+// answer; the complaint about that is printed then.
 std::string AskForAnswer(const Options& options, absl::Span<const std::byte> frame, size_t size) {
   const auto answer = AskLocalMapper(
       options, [frame, size](const Client& client) { return client.Exchange(frame, size); });
@@ -96,8 +98,8 @@ int Stop(const Options& options) {
   }
   std::array<std::byte, protocol::kFrameSizeMax> frame;
   const size_t size = protocol::EncodeStopRequest(options.stop_name, absl::MakeSpan(frame));
-  // Both answers have this size. The stock epmd says "NOEXISTSTOPPED" of an unknown name, and of
-  // an answer its command shows this much.
+  // Both answers have the same size. A stock epmd answers "NOEXISTSTOPPED" for an unknown name, of
+  // which its command shows as many bytes as "STOPPED" has, too.
   static_assert(protocol::kStopReplyStopped.size() == protocol::kStopReplyUnknown.size());
   const std::string answer = AskForAnswer(options, absl::MakeConstSpan(frame).first(size),
                                           protocol::kStopReplyStopped.size());

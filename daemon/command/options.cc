@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cassert>
 #include <charconv>
 #include <optional>
 #include <utility>
@@ -17,22 +18,19 @@
 namespace evermap {
 namespace {
 
-constexpr const char* kPortVariable = "ERL_EPMD_PORT";
-constexpr const char* kAddressVariable = "ERL_EPMD_ADDRESS";
-constexpr const char* kRelaxedVariable = "ERL_EPMD_RELAXED_COMMAND_CHECK";
-
 constexpr std::string_view kLoopback4 = "127.0.0.1";
 constexpr std::string_view kLoopback6 = "::1";
 constexpr std::string_view kAny4 = "0.0.0.0";
 constexpr std::string_view kAny6 = "::";
 
-// What a user typed, such that a message with it stays one line.
+// What a user typed, escaped so that a message with it stays one line.
 std::string Quote(std::string_view typed) {
   return absl::StrFormat("'%s'",
                          absl::Utf8SafeCHexEscape(absl::string_view(typed.data(), typed.size())));
 }
 
-// `source` is the option or variable that `text` comes from.
+// `text` as a number from 1 to `max`. `source`, here and below, is the option or the variable that
+// the text comes from.
 absl::StatusOr<uint32_t> ParseNumber(std::string_view source, std::string_view text, uint32_t max) {
   uint32_t number = 0;
   const char* const end = text.data() + text.size();
@@ -71,8 +69,8 @@ absl::Status ParseLoop(std::string_view source, std::string_view text, Options& 
   return absl::OkStatus();
 }
 
-// `text` in the spelling of inet_ntop, so that equal addresses are equal strings; nothing when it
-// is no IP address.
+// `text` in the spelling of inet_ntop(3), so that equal addresses are equal strings; nothing when
+// it is no IP address.
 std::optional<std::string> CanonicalAddress(const std::string& text) {
   const int family = text.find(':') == std::string::npos ? AF_INET : AF_INET6;
   std::array<std::byte, sizeof(in6_addr)> address;
@@ -92,7 +90,8 @@ bool Contains(const std::vector<std::string>& addresses, std::string_view addres
   return std::find(addresses.begin(), addresses.end(), address) != addresses.end();
 }
 
-// To bind the "any" address beside others of its family would fail with "address in use".
+// Removes all other addresses of the family of `any`, if that is in the list: beside them, bind(2)
+// of the "any" address would fail with EADDRINUSE.
 void LetAnyStandForItsFamily(std::string_view any, std::vector<std::string>& addresses) {
   if (!Contains(addresses, any)) return;
   std::erase_if(addresses, [any](const std::string& address) {
@@ -100,7 +99,8 @@ void LetAnyStandForItsFamily(std::string_view any, std::vector<std::string>& add
   });
 }
 
-// The list is separated by commas, blanks or both, as with the stock epmd.
+// Replaces options.addresses. The list is separated by commas, blanks or both, as with the stock
+// epmd.
 absl::Status ParseAddresses(std::string_view source, std::string_view list, Options& options) {
   constexpr std::string_view kSeparators = ", ";
   std::vector<std::string>& addresses = options.addresses;
@@ -134,7 +134,7 @@ absl::Status ParseAddresses(std::string_view source, std::string_view list, Opti
   return absl::OkStatus();
 }
 
-// Likewise separated. Adds to what is there.
+// Adds to options.allowed. The list is separated likewise.
 absl::Status ParseAllowed(std::string_view source, std::string_view list, Options& options) {
   constexpr std::string_view kSeparators = ", ";
   for (size_t begin = list.find_first_not_of(kSeparators); begin != std::string_view::npos;
@@ -178,7 +178,7 @@ class ArgumentParser {
   }
 
   bool has_port() const { return has_port_; }
-  // The value of the last -address; it counts only where there is something to listen on.
+  // The value of the last -address. The caller parses it, since it counts only for a server.
   const std::optional<std::string_view>& address_list() const { return address_list_; }
 
  private:
@@ -258,8 +258,8 @@ class ArgumentParser {
     return std::find(kWithValue.begin(), kWithValue.end(), arg) != kWithValue.end();
   }
 
-  // REQUIRES: TakesValue(option).
   absl::Status ParseValue(std::string_view option, std::string_view value) {
+    assert(TakesValue(option));
     if (option == "-port") {
       has_port_ = true;
       return ParsePort(option, value, options_);
@@ -292,6 +292,7 @@ class ArgumentParser {
       return absl::OkStatus();
     }
     const bool is_workers = option == "-workers";
+    assert(is_workers || option == "-capacity");
     const absl::StatusOr<uint32_t> number =
         ParseNumber(option, value, is_workers ? kWorkersMax : kRegistryCapacityMax);
     if (number.ok()) (is_workers ? options_.workers : options_.capacity) = *number;
@@ -301,7 +302,7 @@ class ArgumentParser {
   absl::Span<const char* const> args_;
   Options& options_;
   bool has_port_ = false;
-  bool asked_to_tell_ = false;  // -help or -version: nothing else matters
+  bool asked_to_tell_ = false;  // -help or -version was given: what follows does not matter
   std::optional<std::string_view> address_list_;
 };
 
@@ -324,7 +325,8 @@ absl::StatusOr<Options> ParseOptions(absl::Span<const char* const> args,
   if (const std::string_view port = variable(kPortVariable); !parser.has_port() && !port.empty()) {
     if (absl::Status status = ParsePort(kPortVariable, port, options); !status.ok()) return status;
   }
-  // A command goes to loopback, so addresses that make no sense do not keep it from working.
+  // Only a server reads the addresses: a command connects to loopback, and works also where they
+  // make no sense.
   if (options.command == Command::kServe) {
     const absl::Status status =
         parser.address_list().has_value()

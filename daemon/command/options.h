@@ -1,14 +1,14 @@
 // The command line of the mapper: that of the stock epmd, and ours.
 //
+//   const auto environment = [](const char* name) -> const char* { return getenv(name); };
 //   absl::StatusOr<Options> options =
-//       ParseOptions(absl::MakeConstSpan(argv + 1, argc - 1), [](const char* name) { return
-//       getenv(name); });
+//       ParseOptions(absl::MakeConstSpan(argv + 1, argc - 1), environment);
 //   if (!options.ok()) { ... print options.status().message(), exit 1 ... }
 //
 // Pure: reads no file, resolves no name, prints nothing. As with the stock epmd options are read
-// from left to right, a later one overrides an earlier one and the environment, and what the epmd
-// is asked to do as a command (-names, -started, -dump, -kill, -stop NAME) comes last. Only -allow
-// and -reserve add to earlier ones.
+// from left to right; a later one overrides an earlier one and the environment; and a command
+// (-names, -started, -dump, -kill, -stop NAME) comes last. Only -allow and -reserve add to earlier
+// ones.
 #ifndef EVERMAP_DAEMON_COMMAND_OPTIONS_H_
 #define EVERMAP_DAEMON_COMMAND_OPTIONS_H_
 
@@ -29,21 +29,28 @@
 
 namespace evermap {
 
-// Bounds of the options' values; each is at least 1. The stock epmd refuses a 0 for all it knows.
+// Largest values of the options. The smallest is 1 for each: the stock epmd refuses 0 as well for
+// all options that it has.
 inline constexpr uint32_t kPortMax = 65535;
 inline constexpr uint32_t kPacketTimeoutSecondsMax = 1'000'000;
 inline constexpr uint32_t kDelaySecondsMax = 3600;
 inline constexpr uint32_t kOrphanGraceSecondsMax = 86'400;
-// Each worker has a block of counters in the registry.
+// Each worker needs a block of counters in the registry.
 inline constexpr uint32_t kWorkersMax = kStatisticsWorkersMax;
-// Addresses to listen on, loopback included; well below the sockets that a loop accepts from.
+// Addresses to listen on, loopback included; well below the number of sockets that a loop can
+// accept from.
 inline constexpr size_t kAddressesMax = 32;
-// Each new connection may be compared with all of them.
+// Networks of -allow. Each new connection may be compared with all of them.
 inline constexpr size_t kAllowedMax = 256;
+
+// Variables of the environment that count where the option is not given.
+inline constexpr char kPortVariable[] = "ERL_EPMD_PORT";        // as -port
+inline constexpr char kAddressVariable[] = "ERL_EPMD_ADDRESS";  // as -address
+inline constexpr char kRelaxedVariable[] = "ERL_EPMD_RELAXED_COMMAND_CHECK";
 
 enum class Command : uint8_t {
   kServe,
-  // To a mapper that runs already (interactive.h).
+  // These ask a mapper that runs already (interactive.h).
   kNames,
   kStarted,
   kDump,
@@ -57,22 +64,22 @@ enum class LoopChoice : uint8_t { kAuto, kIoUring, kEpoll };
 
 struct Options {
   Command command = Command::kServe;
-  std::string stop_name;  // of kStop
+  std::string stop_name;  // the node that kStop unregisters
 
   uint16_t port = protocol::kDefaultPort;
   // IP addresses to listen on, as inet_ntop(3) writes them, without duplicates; empty: all of this
-  // host. When not empty, 127.0.0.1 and ::1 are among them; the "any" address of a family stands
-  // for all of that family instead. To be bound one by one, those of IPv6 with IPV6_V6ONLY; that
-  // the host lacks a protocol family is no error for a loopback address.
+  // host. When not empty, 127.0.0.1 and ::1 are among them; where the "any" address of a family was
+  // given, it is the only one of that family. Each is to be bound by itself, those of IPv6 with
+  // IPV6_V6ONLY; for a loopback address it is no error that the host lacks its protocol family.
   std::vector<std::string> addresses;
   bool systemd = false;    // listen on the sockets that systemd passes, and on no address
   bool daemon = false;     // detach
   bool no_keeper = false;  // start no keeper
   bool relaxed_command_check = false;
-  // Who may connect from other hosts; empty: everybody.
+  // Networks of other hosts that may connect; empty: all.
   std::vector<Network> allowed;
   std::vector<std::string> reservations;  // for Reservations::Read()
-  int debug_level = 0;                    // number of -d options
+  int debug_level = 0;                    // how many -d there were
   absl::Duration packet_timeout = absl::Seconds(60);
   absl::Duration orphan_grace = absl::Seconds(60);
   absl::Duration delay_accept;  // zero: none
@@ -84,10 +91,10 @@ struct Options {
   uint32_t capacity = kRegistryCapacityDefault;
 };
 
-// `args` are those after the program's name. `environment` is like getenv(3): null when not set. A
-// variable set to nothing counts as not set, but for ERL_EPMD_RELAXED_COMMAND_CHECK, where being
-// set is all that counts. kInvalidArgument: the message is one line that names the option or the
-// variable and the way out.
+// `args` are those after the program's name. `environment` is like getenv(3): null for a variable
+// that is not set. A variable that is empty counts as not set, except kRelaxedVariable, of which
+// only counts that it is set. kInvalidArgument: the message is one line that names the option or
+// the variable and the way out.
 absl::StatusOr<Options> ParseOptions(absl::Span<const char* const> args,
                                      absl::FunctionRef<const char*(const char*)> environment);
 

@@ -12,6 +12,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "daemon/command/options.h"
 #include "daemon/host/log.h"
 #include "daemon/wire/client.h"
 #include "registry/base/text.h"
@@ -24,9 +25,14 @@ constexpr char kManagerName[] = "org.freedesktop.systemd1";
 constexpr char kManagerPath[] = "/org/freedesktop/systemd1";
 constexpr char kManagerInterface[] = "org.freedesktop.systemd1.Manager";
 constexpr char kUnitInterface[] = "org.freedesktop.systemd1.Unit";
-constexpr absl::Duration kPause = absl::Milliseconds(10);
+// systemd names the process that it has executed itself; whatever that starts inherits the name.
+constexpr char kExecutedPidVariable[] = "SYSTEMD_EXEC_PID";
+// How long to wait before the next look, whether the mapper answers or the move is done.
+constexpr absl::Duration kPollPause = absl::Milliseconds(10);
+// How long a mapper may take to answer that it is there.
 constexpr absl::Duration kServiceProbeTimeout = absl::Seconds(1);
 
+// Frees what libsystemd has made.
 struct Free {
   void operator()(void* memory) const { free(memory); }
   void operator()(char** texts) const {
@@ -39,6 +45,7 @@ struct Free {
 using Bus = std::unique_ptr<sd_bus, Free>;
 using Message = std::unique_ptr<sd_bus_message, Free>;
 
+// What a manager has answered instead of a result.
 class BusError {
  public:
   BusError() = default;
@@ -46,7 +53,7 @@ class BusError {
   BusError& operator=(const BusError&) = delete;
   ~BusError() { sd_bus_error_free(&error_); }
   sd_bus_error* get() { return &error_; }
-  // `result` is what the call returned.
+  // The message, or else the text of `result`, which is the negative errno that the call returned.
   std::string Text(int result) const {
     return error_.message != nullptr ? error_.message : ErrorText(-result);
   }
@@ -55,8 +62,8 @@ class BusError {
   sd_bus_error error_ = {};  // SD_BUS_ERROR_NULL is C
 };
 
-// A connection to a manager. Its own socket, which only its own user may use, works without a
-// D-Bus; systemctl does the same. Returns null, and errno, when there is none.
+// A connection to a manager; null, and errno, when there is none. It is made to the manager's own
+// socket, which works without a D-Bus but only for the manager's user; systemctl does the same.
 Bus ConnectToManager(bool of_user) {
   sd_bus* opened = nullptr;
   int result;
@@ -80,7 +87,8 @@ Bus ConnectToManager(bool of_user) {
   return nullptr;
 }
 
-// The name of a unit that libsystemd has found, or nothing.
+// The name of the unit of this process, as `find`, a function of libsystemd, finds it; empty when
+// there is none.
 std::string UnitName(int (*find)(pid_t, char**)) {
   char* name = nullptr;
   if (find(0, &name) < 0) return {};
@@ -90,10 +98,10 @@ std::string UnitName(int (*find)(pid_t, char**)) {
 
 bool IsService(std::string_view unit) { return unit.ends_with(".service"); }
 
-// epmd.service, as far as systemd tells of it.
+// What systemd tells of epmd.service.
 class MapperUnit {
  public:
-  // Finds the unit; false when it is not installed.
+  // False when the unit is not installed. The other methods may be called after it was found.
   bool Find(sd_bus* bus) {
     bus_ = bus;
     BusError error;
@@ -107,9 +115,8 @@ class MapperUnit {
     return Property("LoadState") == "loaded";
   }
 
-  // The port that its environment names, as the unit's documentation asks for.
+  // The port of its mapper: the unit's environment names it, as the unit's documentation asks for.
   uint16_t port() const {
-    constexpr std::string_view kVariable = "ERL_EPMD_PORT=";
     char** variables = nullptr;
     if (sd_bus_get_property_strv(bus_, kManagerName, path_.c_str(),
                                  "org.freedesktop.systemd1.Service", "Environment", nullptr,
@@ -120,15 +127,16 @@ class MapperUnit {
     const std::unique_ptr<char*, Free> owned(variables);
     uint16_t port = protocol::kDefaultPort;
     for (char** variable = variables; *variable != nullptr; ++variable) {
-      const std::string_view text(*variable);
-      if (text.starts_with(kVariable)) {
-        port = static_cast<uint16_t>(atoi(text.data() + kVariable.size()));
-      }
+      std::string_view text(*variable);
+      if (!text.starts_with(kPortVariable)) continue;
+      text.remove_prefix(sizeof(kPortVariable) - 1);
+      // The text ends with a zero, as the whole variable does.
+      if (text.starts_with('=')) port = static_cast<uint16_t>(atoi(text.data() + 1));
     }
     return port;
   }
 
-  // Whether it serves, or may still come to that.
+  // Whether the mapper serves or may still come to that.
   bool MayServe() const {
     const std::string state = Property("ActiveState");
     return state == "active" || state == "activating" || state == "reloading" || HasJob();
@@ -159,7 +167,8 @@ class MapperUnit {
   std::string path_;
 };
 
-// Returns a negative errno.
+// Asks for a scope of this name with this process in it. Returns a negative errno, with `error`
+// set, or a number that is not negative.
 int StartScope(sd_bus* bus, const std::string& scope, BusError& error) {
   sd_bus_message* created = nullptr;
   int result = sd_bus_message_new_method_call(bus, &created, kManagerName, kManagerPath,
@@ -189,12 +198,13 @@ int StartScope(sd_bus* bus, const std::string& scope, BusError& error) {
 }  // namespace
 
 std::optional<Service> ServiceOfStarter() {
-  const char* executed_pid = getenv("SYSTEMD_EXEC_PID");
+  const char* executed_pid = getenv(kExecutedPidVariable);
   if (executed_pid != nullptr && atoi(executed_pid) == getpid()) return std::nullopt;
   Service service{.unit = UnitName(sd_pid_get_user_unit)};
   service.of_user = !service.unit.empty();
   if (!service.of_user) service.unit = UnitName(sd_pid_get_unit);
-  // user@UID.service is a user's manager, and what is in no unit of that is in none of ours.
+  // A process in user@UID.service itself is in no unit of that user's manager, so there is no
+  // service to leave.
   if (!IsService(service.unit) || service.unit == kMapperUnit ||
       (!service.of_user && service.unit.starts_with("user@"))) {
     return std::nullopt;
@@ -214,7 +224,7 @@ bool StartMapperService(uint16_t port) {
   MapperUnit unit;
   if (bus == nullptr || !unit.Find(bus.get()) || unit.port() != port) return false;
   BusError error;
-  // "fail": never in the way of a job that waits already, as when the host goes down.
+  // "fail": the start must not replace a job that waits already, as a stop when the host goes down.
   const int result =
       sd_bus_call_method(bus.get(), kManagerName, kManagerPath, kManagerInterface, "StartUnit",
                          error.get(), nullptr, "ss", kMapperUnit, "fail");
@@ -229,7 +239,7 @@ bool StartMapperService(uint16_t port) {
       Log(Severity::kWarning, "%s was started, but does not answer on port %d", kMapperUnit, port);
       return false;
     }
-    absl::SleepFor(kPause);
+    absl::SleepFor(kPollPause);
   }
   return true;
 }
@@ -253,7 +263,7 @@ void LeaveService(const Service& service, uint16_t port) {
           scope);
       return;
     }
-    absl::SleepFor(kPause);
+    absl::SleepFor(kPollPause);
   }
   Log(Severity::kNotice, "was started by a node of %s, and has left it for %s", service.unit,
       scope);

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cassert>
 #include <cerrno>
 #include <cstring>
 
@@ -17,7 +18,10 @@
 namespace evermap {
 namespace {
 
-constexpr absl::Duration kReceiveMemoryPause = absl::Milliseconds(1);
+// How long a sender pauses when the kernel has no memory for the message.
+constexpr absl::Duration kMemoryPause = absl::Milliseconds(1);
+// poll(2) is asked again after this long at the latest, as its timeout is an int.
+constexpr int64_t kPollMsMax = 60'000;
 constexpr size_t kControlSize = CMSG_SPACE(kNotifyFdsMax * sizeof(int));
 
 // Waits for `events`; false when `deadline` passed.
@@ -25,26 +29,33 @@ bool AwaitUntil(int socket, short events, absl::Time deadline) {
   while (true) {
     const int64_t left_ms = absl::ToInt64Milliseconds(deadline - absl::Now());
     pollfd waiting = {socket, events, 0};
-    const int ready = poll(&waiting, 1, static_cast<int>(std::clamp<int64_t>(left_ms, 0, 60'000)));
+    const int ready =
+        poll(&waiting, 1, static_cast<int>(std::clamp<int64_t>(left_ms, 0, kPollMsMax)));
     if (ready > 0) return true;
-    if (ready < 0 && errno != EINTR) return true;  // the next call on it says what is wrong
+    // The caller's next call on the socket says what is wrong with it.
+    if (ready < 0 && errno != EINTR) return true;
     if (absl::Now() >= deadline) return false;
   }
 }
 
 }  // namespace
 
-std::optional<std::string_view> Notification::Get(std::string_view name) const {
+std::optional<std::string_view> Notification::Get(std::string_view key) const {
   std::string_view rest = text;
   while (!rest.empty()) {
     const std::string_view line = rest.substr(0, rest.find('\n'));
-    if (line.size() > name.size() && line[name.size()] == '=' &&
-        line.substr(0, name.size()) == name) {
-      return line.substr(name.size() + 1);
+    if (line.size() > key.size() && line[key.size()] == '=' && line.starts_with(key)) {
+      return line.substr(key.size() + 1);
     }
     rest.remove_prefix(std::min(line.size() + 1, rest.size()));
   }
   return std::nullopt;
+}
+
+bool Notification::Says(std::string_view word) const {
+  const size_t key_size = word.find('=');
+  assert(key_size != std::string_view::npos);
+  return Get(word.substr(0, key_size)) == word.substr(key_size + 1);
 }
 
 absl::StatusOr<std::pair<OwnedFd, OwnedFd>> NotifyPair() {
@@ -74,6 +85,7 @@ absl::StatusOr<OwnedFd> ConnectToNotifySocket(const std::string& address) {
 }
 
 int SendNotification(int socket, std::string_view text, absl::Span<const int> fds) {
+  assert(!text.empty() && text.size() <= kNotifyTextMax && fds.size() <= kNotifyFdsMax);
   iovec part = {const_cast<char*>(text.data()), text.size()};
   msghdr message = {};
   message.msg_iov = &part;
@@ -100,10 +112,10 @@ int SendNotificationPatiently(int socket, std::string_view text, absl::Span<cons
   const absl::Time deadline = absl::Now() + timeout;
   while (true) {
     const int error = SendNotification(socket, text, fds);
-    // The kernel has no memory, or the receiver has too many descriptors on their way.
+    // The kernel has no memory, or too many descriptors are on their way to the receiver.
     if (error == ENOMEM || error == ENOBUFS || error == ETOOMANYREFS) {
       if (absl::Now() >= deadline) return error;
-      absl::SleepFor(kReceiveMemoryPause);
+      absl::SleepFor(kMemoryPause);
       continue;
     }
     if (error != EAGAIN || !AwaitUntil(socket, POLLOUT, deadline)) return error;
@@ -125,9 +137,9 @@ Received ReceiveNotification(int socket, Notification& message) {
     got = recvmsg(socket, &header, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
   } while (got < 0 && errno == EINTR);
   if (got < 0) {
-    // Without memory the message stays where it is.
-    const bool is_there = errno == EAGAIN || errno == ENOMEM || errno == ENOBUFS;
-    return is_there ? Received::kNothing : Received::kClosed;
+    // When there is no memory, the message stays in the queue and can be taken later.
+    const bool may_come = errno == EAGAIN || errno == ENOMEM || errno == ENOBUFS;
+    return may_come ? Received::kNothing : Received::kClosed;
   }
   for (cmsghdr* part_of = CMSG_FIRSTHDR(&header); part_of != nullptr;
        part_of = CMSG_NXTHDR(&header, part_of)) {
@@ -140,7 +152,7 @@ Received ReceiveNotification(int socket, Notification& message) {
     }
   }
   message.text.resize(static_cast<size_t>(got));
-  // No message is empty: this is the end.
+  // No message is empty, so this is end of file.
   return got == 0 ? Received::kClosed : Received::kMessage;
 }
 

@@ -11,9 +11,11 @@
 #include <array>
 #include <cerrno>
 #include <string>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "daemon/custody/store.h"
+#include "daemon/custody/words.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "registry/base/owned_fd.h"
@@ -58,12 +60,34 @@ TEST_F(NotifyTest, Lines) {
   EXPECT_EQ(message.Get("B"), std::nullopt);
 }
 
+TEST_F(NotifyTest, Words) {
+  Notification message;
+  message.text = "READY=1\nMAINPID=7\nREADY=0";
+  EXPECT_TRUE(message.Says(words::kReady));
+  EXPECT_FALSE(message.Says("READY=0"));  // the first line with a key counts
+  EXPECT_FALSE(message.Says("READY="));
+  EXPECT_FALSE(message.Says("READY=11"));
+  EXPECT_FALSE(message.Says(words::kStopping));
+  EXPECT_EQ(message.Get(words::kMainPid), "7");
+  EXPECT_DEATH(static_cast<void>(message.Says(words::kMainPid)), "npos");
+}
+
+TEST_F(NotifyTest, AMessageInItsBounds) {
+  EXPECT_DEATH(SendNotification(ours_.get(), ""), "empty");
+  EXPECT_DEATH(SendNotification(ours_.get(), std::string(kNotifyTextMax + 1, 'x')), "TextMax");
+  const std::vector<int> fds(kNotifyFdsMax + 1, ours_.get());
+  EXPECT_DEATH(SendNotification(ours_.get(), "x", fds), "FdsMax");
+  EXPECT_EQ(SendNotification(ours_.get(), std::string(kNotifyTextMax, 'x')), 0);
+  EXPECT_EQ(ReceiveNotification(theirs_.get(), message_), Received::kMessage);
+  EXPECT_EQ(message_.text.size(), kNotifyTextMax);
+}
+
 TEST_F(NotifyTest, TextAndDescriptorsComeThrough) {
   const OwnedFd file = File();
   const std::array<int, 3> fds = {file.get(), file.get(), file.get()};
-  EXPECT_EQ(SendNotification(ours_.get(), "FDSTORE=1", fds), 0);
+  EXPECT_EQ(SendNotification(ours_.get(), words::kStore, fds), 0);
   EXPECT_EQ(ReceiveNotification(theirs_.get(), message_), Received::kMessage);
-  EXPECT_EQ(message_.text, "FDSTORE=1");
+  EXPECT_EQ(message_.text, words::kStore);
   ASSERT_THAT(message_.fds, SizeIs(3));
   struct stat sent;
   struct stat got;
@@ -130,9 +154,9 @@ TEST_F(NotifyTest, AddressesOfSystemd) {
             0);
   const auto connected = ConnectToNotifySocket(name);
   ASSERT_TRUE(connected.ok()) << connected.status();
-  EXPECT_EQ(SendNotification(connected->get(), "READY=1"), 0);
+  EXPECT_EQ(SendNotification(connected->get(), words::kReady), 0);
   EXPECT_EQ(ReceiveNotification(manager.get(), message_), Received::kMessage);
-  EXPECT_EQ(message_.text, "READY=1");
+  EXPECT_EQ(message_.text, words::kReady);
 }
 
 using StoreTest = NotifyTest;
@@ -143,7 +167,7 @@ TEST_F(StoreTest, OneThatKeepsNothing) {
   store.Put(File());
   EXPECT_THAT(store.waiting(), SizeIs(0));
   EXPECT_TRUE(store.Flush());
-  EXPECT_TRUE(store.Tell("READY=1"));
+  EXPECT_TRUE(store.Tell(words::kReady));
   EXPECT_TRUE(store.TakeOver());
 }
 
@@ -178,7 +202,7 @@ TEST_F(StoreTest, OneThatIsGone) {
   EXPECT_FALSE(store.Flush());
   EXPECT_THAT(store.waiting(), SizeIs(1));
   store.FlushPatiently(absl::Now() + Store::kTellTimeout);
-  EXPECT_FALSE(store.Tell("READY=1"));
+  EXPECT_FALSE(store.Tell(words::kReady));
   // It is the mapper all the same, and starts another keeper.
   EXPECT_TRUE(store.TakeOver());
 }
@@ -203,7 +227,7 @@ TEST_F(StoreTest, SystemdIsNotToldTheProgram) {
   EXPECT_EQ(store.name(), "systemd");
   EXPECT_TRUE(store.TakeOver());
   ASSERT_EQ(ReceiveNotification(theirs_.get(), message_), Received::kMessage);
-  EXPECT_EQ(message_.Get("MAINPID"), absl::StrCat(getpid()));
+  EXPECT_EQ(message_.Get(words::kMainPid), absl::StrCat(getpid()));
   EXPECT_EQ(message_.Get("READY"), "1");
   EXPECT_EQ(message_.Get(kProgramKey), std::nullopt);
 }

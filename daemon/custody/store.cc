@@ -10,7 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "daemon/custody/notify.h"
-#include "daemon/process/launch.h"
+#include "daemon/host/own_program.h"
 #include "registry/base/owned_fd.h"
 
 namespace evermap {

@@ -38,8 +38,12 @@
 #include "daemon/names/orphans.h"
 #include "daemon/names/reservations.h"
 #include "daemon/process/fault_point.h"
-#include "daemon/process/launch.h"
-#include "daemon/process/upgrade.h"
+#include "daemon/process/inheritance.h"
+#include "daemon/process/keeper_start.h"
+#include "daemon/process/predecessor.h"
+#include "daemon/process/successor.h"
+#include "daemon/process/upgrade_record.h"
+#include "daemon/process/watcher.h"
 #include "daemon/serve/worker.h"
 #include "registry/base/clock.h"
 #include "registry/base/owned_fd.h"
@@ -167,7 +171,7 @@ struct Place {
 };
 using Places = absl::flat_hash_map<uint64_t, Place>;  // by SO_COOKIE
 
-class Mapper final : private Upgrade::Host {
+class Mapper final : private Predecessor::Host {
  public:
   Mapper(const Options& options, const std::vector<std::string>& arguments, Inheritance inherited)
       : options_(options), arguments_(arguments), inherited_(std::move(inherited)) {}
@@ -185,9 +189,9 @@ class Mapper final : private Upgrade::Host {
     }
     if (!started.ok()) {
       Log(Severity::kError, "%s", started.message());
-      if (succession_.has_value()) {
+      if (successor_.has_value()) {
         GiveBackRegistry();
-        succession_->SayFailure({started.message().data(), started.message().size()});
+        successor_->SayFailure({started.message().data(), started.message().size()});
       }
       return 1;
     }
@@ -288,8 +292,8 @@ class Mapper final : private Upgrade::Host {
   std::vector<std::unique_ptr<Worker>> workers_;
   std::vector<std::thread> threads_;
   size_t next_worker_ = 0;
-  std::optional<Succession> succession_;
-  std::optional<Upgrade> upgrade_;
+  std::optional<Successor> successor_;
+  std::optional<Predecessor> predecessor_;
   bool is_succeeded_ = false;  // another mapper has taken over
 
   SocketQuery socket_query_;
@@ -315,13 +319,13 @@ class Mapper final : private Upgrade::Host {
 };
 
 absl::Status Mapper::Start(absl::FunctionRef<void()> on_ready) {
-  if (inherited_.predecessor.valid()) succession_.emplace(std::move(inherited_.predecessor));
+  if (inherited_.predecessor.valid()) successor_.emplace(std::move(inherited_.predecessor));
   descriptors_max_ = RaiseDescriptorLimit();
   if (absl::Status status = ReadReservations(); !status.ok()) return status;
   if (absl::Status status = TakeListeners(); !status.ok()) return status;
   ChooseStore();
   // A successor finds out whether it could; the rest comes when the registry is at rest.
-  if (absl::Status status = OpenRegistry(succession_.has_value()); !status.ok()) return status;
+  if (absl::Status status = OpenRegistry(successor_.has_value()); !status.ok()) return status;
   FaultPoint("mapper:starting");
   signal_fd_ = SignalDescriptor();
   stop_fd_ = OwnedFd(eventfd(0, EFD_CLOEXEC));
@@ -338,10 +342,10 @@ absl::Status Mapper::Start(absl::FunctionRef<void()> on_ready) {
   loops_ = *std::move(loops);
 
   std::vector<OwnedFd> connections = std::move(inherited_.connections);
-  if (succession_.has_value()) {
+  if (successor_.has_value()) {
     // Here, because it takes a moment, and nobody waits yet.
     EndWatcher(inherited_.watcher);
-    absl::StatusOr<std::vector<OwnedFd>> handed_over = succession_->TakeOver();
+    absl::StatusOr<std::vector<OwnedFd>> handed_over = successor_->ReceiveConnections();
     if (!handed_over.ok()) return handed_over.status();
     connections = *std::move(handed_over);
     if (absl::Status status = OpenRegistry(false); !status.ok()) return status;
@@ -350,8 +354,8 @@ absl::Status Mapper::Start(absl::FunctionRef<void()> on_ready) {
   if (absl::Status status = MakeCustody(connections.size()); !status.ok()) return status;
   MakeWorkers();
   TakeConnections(std::move(connections));
-  if (succession_.has_value()) {
-    if (absl::Status status = succession_->Commit(); !status.ok()) return status;
+  if (successor_.has_value()) {
+    if (absl::Status status = successor_->Commit(); !status.ok()) return status;
   } else if (store_.kind() != Store::Kind::kNone && inherited_.listeners.empty()) {
     for (const OwnedFd& socket : sockets_) {
       OwnedFd duplicate(fcntl(socket.get(), F_DUPFD_CLOEXEC, 0));
@@ -362,7 +366,7 @@ absl::Status Mapper::Start(absl::FunctionRef<void()> on_ready) {
   }
   // Whom to look after. A keeper whose mapper has died meanwhile starts another one.
   if (!store_.TakeOver()) return absl::AbortedError("the keeper starts another mapper");
-  if (succession_.has_value()) FaultPoint("successor:told");
+  if (successor_.has_value()) FaultPoint("successor:told");
   // From here on the registry knows what one before a migration does not.
   registry_->ForgetPrevious();
   // The sockets listen: whoever connects from here on is served.
@@ -373,13 +377,13 @@ absl::Status Mapper::Start(absl::FunctionRef<void()> on_ready) {
   for (const std::unique_ptr<Worker>& worker : workers_) {
     threads_.emplace_back([&worker] { worker->Serve(); });
   }
-  if (succession_.has_value()) succession_->SayServing();
+  if (successor_.has_value()) successor_->SayServing();
   return absl::OkStatus();
 }
 
 void Mapper::SlowDownSystemd() const {
   const bool is_its_main_process = getenv("NOTIFY_SOCKET") != nullptr && !options_.daemon &&
-                                   !succession_.has_value() && !inherited_.keeper.valid() &&
+                                   !successor_.has_value() && !inherited_.keeper.valid() &&
                                    store_.kind() != Store::Kind::kKeeper;
   if (is_its_main_process) absl::SleepFor(kFailurePause);
 }
@@ -480,8 +484,8 @@ void Mapper::MakeWorkers() {
     workers_.push_back(std::make_unique<Worker>(static_cast<uint32_t>(workers_.size()),
                                                 std::move(loop), *shared_));
   }
-  Upgrade::Host& host = *this;
-  upgrade_.emplace(host, *registry_, *custody_, store_, listeners_, arguments_);
+  Predecessor::Host& host = *this;
+  predecessor_.emplace(host, *registry_, *custody_, store_, listeners_, arguments_);
 }
 
 Places Mapper::FindPlaces() {
@@ -550,24 +554,11 @@ void Mapper::RecordStatus() {
                               .loop = loop_reason_.substr(0, loop_reason_.find(',')),
                               .custody = std::string(store_.name()),
                               .descriptors_max = descriptors_max_});
-  UpgradeStatus upgrade = registry_->upgrade_status();
-  if (!succession_.has_value()) {
-    if (upgrade.outcome != UpgradeStatus::Outcome::kRunning) return;
-    // Who would have said how it went is dead, and somebody may wait for it.
-    upgrade.unix_ns = absl::ToUnixNanos(absl::Now());
-    upgrade.outcome = UpgradeStatus::Outcome::kFailed;
-    upgrade.text = absl::StrCat("a mapper died in the middle of it; process ", getpid(), " runs ",
-                                OwnProgram(), ", version ", EVERMAP_VERSION, ", instead");
-    registry_->SetUpgradeStatus(upgrade);
-    return;
+  if (successor_.has_value()) {
+    RecordUpgradeSucceeded(*registry_);
+  } else {
+    RecordUpgradeInterrupted(*registry_);
   }
-  const absl::Duration took = absl::Now() - absl::FromUnixNanos(upgrade.unix_ns);
-  upgrade.unix_ns = absl::ToUnixNanos(absl::Now());
-  upgrade.outcome = UpgradeStatus::Outcome::kSucceeded;
-  upgrade.text = absl::StrCat("process ", getpid(), " runs ", OwnProgram(), ", version ",
-                              EVERMAP_VERSION, ", after ", absl::ToInt64Milliseconds(took), " ms");
-  registry_->SetUpgradeStatus(upgrade);
-  Log(Severity::kNotice, "upgrade: %s", upgrade.text);
 }
 
 int Mapper::TimeoutMs() const {
@@ -584,7 +575,7 @@ int Mapper::TimeoutMs() const {
   if (orphans_->count() > 0) wake_by(judge_ms_);
   if (!unknown_listeners_.empty()) wake_by(search_ms_);
   if (!unknown_owners_.empty()) wake_by(unknown_owners_.front().due_ms);
-  if (upgrade_->is_under_way()) wake_by(upgrade_->deadline_ms());
+  if (predecessor_->is_under_way()) wake_by(predecessor_->deadline_ms());
   if (wake_ms < 0) return -1;
   return static_cast<int>(std::max<int64_t>(wake_ms - MonotonicCoarseMs(), 0));
 }
@@ -599,8 +590,8 @@ void Mapper::Serve() {
     // A keeper says nothing, but its end is noticed, once; of systemd there is nothing to notice.
     const bool has_keeper = store_.kind() == Store::Kind::kKeeper && keeper_ms_ < 0;
     polled[kStore] = {has_keeper ? store_.link() : -1, 0, 0};
-    polled[kUpgrade] = {upgrade_->is_under_way() ? upgrade_->link() : -1, POLLIN, 0};
-    polled[kPredecessor] = {succession_.has_value() ? succession_->link() : -1, POLLIN, 0};
+    polled[kUpgrade] = {predecessor_->is_under_way() ? predecessor_->link() : -1, POLLIN, 0};
+    polled[kPredecessor] = {successor_.has_value() ? successor_->link() : -1, POLLIN, 0};
     if (poll(polled.data(), polled.size(), TimeoutMs()) < 0) {
       if (errno == EINTR) continue;
       if (errno == ENOMEM || errno == EAGAIN) {
@@ -612,7 +603,7 @@ void Mapper::Serve() {
     }
     if (polled[kStop].revents != 0 || (polled[kSignals].revents != 0 && !OnSignal())) {
       // Somebody wants an end of this mapper, not another one.
-      if (upgrade_->is_under_way()) upgrade_->Cancel("the mapper was told to end");
+      if (predecessor_->is_under_way()) predecessor_->Cancel("the mapper was told to end");
       store_.Tell("STOPPING=1");
       return;
     }
@@ -620,19 +611,19 @@ void Mapper::Serve() {
     if (polled[kCustody].revents != 0) gather_ms_ = MonotonicCoarseMs() + kGatherMs;
     if (polled[kPredecessor].revents != 0) {
       std::optional<Places> places;
-      const bool is_there = succession_->TakeLate([&](OwnedFd connection) {
+      const bool is_there = successor_->TakeLate([&](OwnedFd connection) {
         if (!places.has_value()) places = FindPlaces();
         TakeConnection(std::move(connection), *places);
       });
       if (!is_there) {
-        succession_.reset();
+        successor_.reset();
         LookAfterEarlier();
       }
     }
     const bool upgrade_is_due =
-        upgrade_->is_under_way() &&
-        (polled[kUpgrade].revents != 0 || MonotonicCoarseMs() >= upgrade_->deadline_ms());
-    if (upgrade_is_due && upgrade_->Continue()) {
+        predecessor_->is_under_way() &&
+        (polled[kUpgrade].revents != 0 || MonotonicCoarseMs() >= predecessor_->deadline_ms());
+    if (upgrade_is_due && predecessor_->Continue()) {
       is_succeeded_ = true;
       return;
     }
@@ -645,7 +636,7 @@ bool Mapper::OnSignal() {
   while (read(signal_fd_.get(), &signal, sizeof(signal)) == sizeof(signal)) {
     if (signal.ssi_signo == SIGHUP) {
       if (keeper_ms_ >= 0) ReplaceKeeper();
-      upgrade_->Begin();
+      predecessor_->Begin();
       continue;
     }
     Log(Severity::kNotice, "ends: got signal %s", sigabbrev_np(static_cast<int>(signal.ssi_signo)));
@@ -679,7 +670,7 @@ void Mapper::LookAfterEarlier() {
   accept_pause_ms_ = kAcceptCheckPauseMinMs;
   accept_check_ms_ = now_ms + accept_pause_ms_;
   // A predecessor passes on what it has; when it has ended, this is called again.
-  unwatched_check_ms_ = succession_.has_value() ? -1 : now_ms + kUnwatchedCheckMs;
+  unwatched_check_ms_ = successor_.has_value() ? -1 : now_ms + kUnwatchedCheckMs;
 }
 
 void Mapper::CheckAccepting(int64_t now_ms) {
@@ -722,7 +713,7 @@ void Mapper::StoreNew() {
     }
     if (is_succeeded_) {
       const OwnedFd connection = DuplicateFound();
-      if (connection.valid()) upgrade_->Pass(connection.get());
+      if (connection.valid()) predecessor_->Pass(connection.get());
     }
     FindListener(found_);
     PlanOwner(slot, found_.id);
@@ -835,36 +826,25 @@ void Mapper::OnStoreLink(short events) {
   if ((events & (POLLHUP | POLLERR)) == 0 || keeper_ms_ >= 0) return;
   Log(Severity::kError, "the keeper has died; another one is started");
   // The successor has the link to the old one.
-  if (upgrade_->is_under_way()) upgrade_->Cancel("the keeper has died meanwhile");
+  if (predecessor_->is_under_way()) predecessor_->Cancel("the keeper has died meanwhile");
   keeper_ms_ = std::max(MonotonicCoarseMs(), keeper_started_ms_ + kStoreGonePauseMs);
 }
 
 // This mapper starts a keeper for itself, and has it hold everything anew.
 void Mapper::ReplaceKeeper() {
   // It would follow this mapper, and the successor start another.
-  if (upgrade_->is_under_way()) upgrade_->Cancel("the keeper has died meanwhile");
+  if (predecessor_->is_under_way()) predecessor_->Cancel("the keeper has died meanwhile");
   keeper_started_ms_ = MonotonicCoarseMs();
   keeper_ms_ = keeper_started_ms_ + kStoreGonePauseMs;
   while (waitpid(-1, nullptr, WNOHANG) > 0) {
   }
-  auto ends = NotifyPair();
-  if (!ends.ok()) {
-    Log(Severity::kError, "no keeper: %s", ends.status().message());
-    return;
-  }
-  Launch launch{.program = "/proc/self/exe",
-                .arguments = arguments_,
-                .environment = {absl::StrCat("EVERMAP_MAPPER_PID=", getpid()),
-                                absl::StrCat("EVERMAP_BINARY=", OwnProgram())},
-                .descriptors = listeners_,
-                .links = {{"EVERMAP_MAPPER", ends->second.get()}}};
-  const absl::StatusOr<pid_t> pid = evermap::Start(launch);
-  if (!pid.ok()) {
-    Log(Severity::kError, "no keeper: %s", pid.status().message());
+  absl::StatusOr<OwnedFd> link = StartKeeper(arguments_, listeners_);
+  if (!link.ok()) {
+    Log(Severity::kError, "no keeper: %s", link.status().message());
     return;
   }
   keeper_ms_ = -1;
-  store_ = Store(Store::Kind::kKeeper, std::move(ends->first));
+  store_ = Store(Store::Kind::kKeeper, *std::move(link));
   for (uint32_t slot = 0; slot < custody_->capacity(); ++slot) {
     if (custody_->DescriptorOf(slot) < 0 || !registry_->ReadSlot(slot, found_)) continue;
     store_queue_.Add(slot, found_.id, MonotonicCoarseMs());
@@ -884,11 +864,11 @@ bool Mapper::Leave() {
   // Of a registry in another layout there is nothing left to answer from.
   SetPhase(is_succeeded_ && registry_->superseded() ? Phase::kGone : Phase::kLeaving);
   shared_->stopping.Notify();
-  const bool is_well = !is_succeeded_ || upgrade_->AwaitServing();
+  const bool is_well = !is_succeeded_ || predecessor_->AwaitServing();
   for (std::thread& thread : threads_) thread.join();
   if (is_succeeded_) FaultPoint("predecessor:passing");
   StoreNew();
-  if (is_succeeded_ && succession_.has_value()) PassLate();
+  if (is_succeeded_ && successor_.has_value()) PassLate();
   StoreAll();
   return is_well;
 }
@@ -911,10 +891,10 @@ void Mapper::PassLate() {
   const int64_t deadline_ms = MonotonicCoarseMs() + kPredecessorEndMs;
   while (true) {
     // The store has them.
-    const bool is_there = succession_->TakeLate(
-        [this](const OwnedFd& connection) { upgrade_->Pass(connection.get()); });
+    const bool is_there = successor_->TakeLate(
+        [this](const OwnedFd& connection) { predecessor_->Pass(connection.get()); });
     const int64_t left_ms = deadline_ms - MonotonicCoarseMs();
-    pollfd link = {succession_->link(), POLLIN, 0};
+    pollfd link = {successor_->link(), POLLIN, 0};
     if (!is_there || left_ms <= 0) return;
     if (poll(&link, 1, static_cast<int>(left_ms)) < 0 && errno != EINTR) return;
   }

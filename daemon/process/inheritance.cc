@@ -11,17 +11,19 @@
 #include "absl/status/status.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "registry/base/owned_fd.h"
+#include "daemon/custody/words.h"
 #include "registry/base/text.h"
 
 namespace evermap {
 namespace {
 
-// A number that our own processes left in the environment; -1: none.
-int NumberIn(const char* variable) {
+// Takes a number that one of our processes has left in the environment; -1: there is none.
+int TakeNumber(const char* variable) {
   const char* text = getenv(variable);
   int number = -1;
-  return text != nullptr && absl::SimpleAtoi(text, &number) ? number : -1;
+  const bool is_number = text != nullptr && absl::SimpleAtoi(text, &number);
+  unsetenv(variable);
+  return is_number ? number : -1;
 }
 
 }  // namespace
@@ -47,19 +49,16 @@ unsigned InheritedDescriptors() {
 
 absl::StatusOr<Inheritance> TakeInheritance() {
   Inheritance inherited;
-  const int keeper = NumberIn("EVERMAP_KEEPER");
-  const int predecessor = NumberIn("EVERMAP_PREDECESSOR");
-  const int watcher = NumberIn("EVERMAP_WATCHER");
-  const int mapper = NumberIn("EVERMAP_MAPPER");
-  const int mapper_pid = NumberIn("EVERMAP_MAPPER_PID");
-  for (const char* variable : {"EVERMAP_KEEPER", "EVERMAP_PREDECESSOR", "EVERMAP_WATCHER",
-                               "EVERMAP_MAPPER", "EVERMAP_MAPPER_PID"}) {
-    unsetenv(variable);
-  }
+  const int keeper = TakeNumber(variables::kKeeperLink);
+  const int predecessor = TakeNumber(variables::kPredecessorLink);
+  const int watcher = TakeNumber(variables::kWatcherPid);
+  const int mapper = TakeNumber(variables::kMapperLink);
+  const int mapper_pid = TakeNumber(variables::kMapperPid);
   const int count = sd_listen_fds(1);
   if (count < 0) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("the descriptors passed as LISTEN_FDS cannot be taken: ", ErrorText(-count)));
+    return absl::FailedPreconditionError(absl::StrCat("the descriptors passed as ",
+                                                      variables::kListenFds,
+                                                      " cannot be taken: ", ErrorText(-count)));
   }
   if (count > 0 && mapper_pid > 0) inherited.mapper_pid = mapper_pid;
   if (count > 0 && watcher > 0) inherited.watcher = watcher;

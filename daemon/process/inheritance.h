@@ -1,15 +1,11 @@
-// What a mapper or a keeper finds open when it starts: the sockets that systemd, a keeper or the
-// mapper before it hands over as LISTEN_FDS.
+// What a process finds open when it starts: the sockets and links that systemd, a keeper or another
+// mapper has passed to it, and whose they are (custody/words.h lists the variables that say so).
 //
-// Listeners and connections are told apart by asking the kernel, never by name, number or order
-// (INV-9). The variables that our own processes set for each other count only together with a
-// LISTEN_PID that names this process:
+// Listening sockets and connections are told apart by asking the kernel, never by name, number or
+// order (INV-9). Our own links are told apart by their variables, and these count only together
+// with a LISTEN_PID that names this process: without it no descriptor is taken at all.
 //
-//   EVERMAP_KEEPER       the link to the keeper that holds the descriptors of this mapper
-//   EVERMAP_PREDECESSOR  the link to the mapper that this one is to take over from
-//   EVERMAP_WATCHER      the process id of its watcher (launch.h)
-//   EVERMAP_MAPPER       the link to the mapper that this keeper is to hold the descriptors of,
-//   EVERMAP_MAPPER_PID   and that mapper's process id
+// Thread safety: changes the environment; to be used before other threads start.
 #ifndef EVERMAP_DAEMON_PROCESS_INHERITANCE_H_
 #define EVERMAP_DAEMON_PROCESS_INHERITANCE_H_
 
@@ -23,24 +19,24 @@
 namespace evermap {
 
 struct Inheritance {
-  std::vector<OwnedFd> listeners;
-  std::vector<OwnedFd> connections;
-  OwnedFd keeper;
-  OwnedFd predecessor;
-  pid_t watcher = 0;
-  OwnedFd mapper;
-  pid_t mapper_pid = 0;
+  std::vector<OwnedFd> listeners;    // TCP sockets that listen
+  std::vector<OwnedFd> connections;  // other TCP sockets
+  OwnedFd keeper;                    // a mapper's link to its keeper
+  OwnedFd predecessor;               // a successor's link to its predecessor
+  pid_t watcher = 0;                 // a successor's watcher (watcher.h); 0: none
+  OwnedFd mapper;                    // a keeper's link to the mapper that it is to follow,
+  pid_t mapper_pid = 0;              // and that mapper's process id; 0: none
 };
 
-// Takes all that was passed, and the variables out of the environment. kFailedPrecondition: a
-// descriptor is neither a TCP socket nor one of ours; the message is one line.
-// REQUIRES: called once, before other threads start.
+// Takes all that was passed, close-on-exec, and the variables out of the environment, so that a
+// second call finds nothing. kFailedPrecondition: a descriptor is neither a TCP socket nor a link
+// of ours; all are closed then, and the message is one line.
 absl::StatusOr<Inheritance> TakeInheritance();
 
 // How many descriptors from 3 on were passed to this process. Takes nothing.
 unsigned InheritedDescriptors();
 
-// Whether a socket is a TCP socket, and if so whether it listens.
+// Whether `fd` is a TCP socket, and if so whether it listens.
 enum class SocketKind { kListener, kConnection, kOther };
 SocketKind KindOfSocket(int fd);
 

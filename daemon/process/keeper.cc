@@ -17,6 +17,7 @@ extern "C" {
 
 #include <algorithm>
 #include <array>
+#include <cassert>
 #include <cerrno>
 #include <optional>
 #include <utility>
@@ -26,12 +27,13 @@ extern "C" {
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "daemon/custody/notify.h"
-#include "daemon/custody/store.h"
+#include "daemon/custody/words.h"
 #include "daemon/host/descriptor_limit.h"
 #include "daemon/host/log.h"
+#include "daemon/host/own_program.h"
 #include "daemon/process/fault_point.h"
 #include "daemon/process/launch.h"
-#include "daemon/process/upgrade.h"
+#include "daemon/process/mapper_watch.h"
 #include "registry/base/clock.h"
 #include "registry/base/owned_fd.h"
 #include "registry/base/text.h"
@@ -39,359 +41,370 @@ extern "C" {
 namespace evermap {
 namespace {
 
-// The program that this process runs, even when its file was replaced.
-constexpr char kOwnProgram[] = "/proc/self/exe";
-// A mapper that served is started again at once when it dies; one that did not get so far is after
-// a pause that doubles each time.
-constexpr int64_t kRestartPauseMinMs = 100;
-constexpr int64_t kRestartPauseMaxMs = 10'000;
-// How long a mapper may take to end after it was told to.
-constexpr int64_t kStopTimeoutMs = 15'000;
+using State = MapperWatch::State;
+using Event = MapperWatch::Event;
+
 constexpr int kEventsMax = 64;
 
 class Keeper {
  public:
-  Keeper(const std::vector<std::string>& arguments, Inheritance inherited,
-         absl::FunctionRef<void()> on_ready)
-      : arguments_(arguments), on_ready_(on_ready), inherited_(std::move(inherited)) {}
+  Keeper(const std::vector<std::string>& arguments, absl::FunctionRef<void()> on_ready)
+      : arguments_(arguments), on_ready_(on_ready) {}
   Keeper(const Keeper&) = delete;
   Keeper& operator=(const Keeper&) = delete;
   ~Keeper() {
     for (const int fd : held_) close(fd);
   }
 
-  int Run() {
+  int Run(Inheritance inherited) {
     if (!Prepare()) return 1;
-    while (!exit_code_.has_value()) Turn();
-    return *exit_code_;
+    for (OwnedFd& fd : inherited.listeners) Hold(std::move(fd));
+    for (OwnedFd& fd : inherited.connections) Hold(std::move(fd));
+    if (inherited.mapper_pid > 0 && inherited.mapper.valid()) {
+      Resume(std::move(inherited.mapper), inherited.mapper_pid);
+    }
+    while (watch_.state() != State::kEnded) Turn();
+    return watch_.exit_code();
   }
 
  private:
-  bool Prepare() {
-    RaiseDescriptorLimit();
-    // Mappers that a mapper starts become children of this process when that one ends.
-    prctl(PR_SET_CHILD_SUBREAPER, 1);
-    sigset_t signals;
-    sigemptyset(&signals);
-    for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGCHLD}) sigaddset(&signals, signal);
-    sigprocmask(SIG_BLOCK, &signals, nullptr);
-    signal(SIGPIPE, SIG_IGN);
-    signal_fd_ = OwnedFd(signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK));
-    epoll_fd_ = OwnedFd(epoll_create1(EPOLL_CLOEXEC));
-    if (!signal_fd_.valid() || !epoll_fd_.valid() || !Watch(signal_fd_.get(), EPOLLIN)) {
-      Log(Severity::kError, "the keeper cannot start: %s", ErrorText(errno));
-      return false;
-    }
-    for (OwnedFd& fd : inherited_.listeners) Hold(std::move(fd));
-    for (OwnedFd& fd : inherited_.connections) Hold(std::move(fd));
-    if (inherited_.mapper_pid > 0 && inherited_.mapper.valid()) {
-      FaultPoint("keeper:resumed");
-      ready_ = has_served_ = true;
-      link_ = std::move(inherited_.mapper);
-      Watch(link_.get(), EPOLLIN);
-      Follow(inherited_.mapper_pid);
-    } else {
-      StartMapper();
-    }
-    return true;
-  }
+  // What becomes of a process that says it is the mapper: it is followed, or killed, when another
+  // mapper is about to be started with all that it has.
+  enum class Newcomer { kFollowed, kKilled };
 
-  bool Watch(int fd, uint32_t events) {
-    epoll_event event = {};
-    event.events = events;
-    event.data.fd = fd;
-    return epoll_ctl(epoll_fd_.get(), EPOLL_CTL_ADD, fd, &event) == 0;
-  }
+  bool Prepare();
+  void Resume(OwnedFd link, pid_t mapper_pid);
+  // Waits for the next events, or until something is due, and does it.
+  void Turn();
+  int TimeoutMs() const;
+  void OnSignal();
+  void PassUpgrade();
 
-  void Hold(OwnedFd fd) {
-    // Without events asked for, only hanging up is reported.
-    if (!Watch(fd.get(), 0)) {
-      Log(Severity::kWarning, "the keeper cannot watch a connection: %s; it is not held",
-          ErrorText(errno));
-      return;
-    }
-    held_.insert(fd.Release());
-  }
+  // The sockets that are held.
+  bool Watch(int fd, uint32_t events);
+  void Hold(OwnedFd fd);
+  void LetGo(int fd);
+  std::vector<int> Held() const;
 
-  void LetGo(int fd) {
-    epoll_ctl(epoll_fd_.get(), EPOLL_CTL_DEL, fd, nullptr);
-    held_.erase(fd);
-    close(fd);
-  }
-
-  // In ascending order, in which each has a number that is free where it is to be: in another, many
-  // would have to be moved above all for a moment, where there is no room when there are as many as
-  // the limit allows.
-  std::vector<int> Held() const {
-    std::vector<int> held(held_.begin(), held_.end());
-    std::sort(held.begin(), held.end());
-    return held;
-  }
-
-  void StartMapper() {
-    auto ends = NotifyPair();
-    Launch launch{.program = kOwnProgram,
-                  .arguments = arguments_,
-                  .environment = {absl::StrCat("EVERMAP_BINARY=", OwnProgram())},
-                  .descriptors = Held(),
-                  .links = {}};
-    has_served_ = false;
-    if (ends.ok()) launch.links.emplace_back("EVERMAP_KEEPER", ends->second.get());
-    const absl::StatusOr<pid_t> pid = ends.ok() ? Start(launch) : ends.status();
-    if (!pid.ok()) {
-      Log(Severity::kError, "the keeper cannot start a mapper: %s", pid.status().message());
-      PlanRestart();
-      return;
-    }
-    link_ = std::move(ends->first);
-    if (!Watch(link_.get(), EPOLLIN)) {
-      // It would not be heard.
-      Log(Severity::kError, "the keeper cannot watch a mapper: %s", ErrorText(errno));
-      kill(*pid, SIGKILL);
-    }
-    Follow(*pid);
-  }
-
-  // From now on `pid` is the mapper.
-  void Follow(pid_t pid) {
-    mapper_pid_ = pid;
-    mapper_status_.reset();
-    mapper_fd_ = OwnedFd(pidfd_open(pid, 0));
-    if (!mapper_fd_.valid() || !Watch(mapper_fd_.get(), EPOLLIN)) {
-      // It has died and was somebody else's child; else there must not be two.
-      if (errno != ESRCH) {
-        Log(Severity::kError, "the keeper cannot watch the mapper (process %d): %s", pid,
-            ErrorText(errno));
-        kill(pid, SIGKILL);
-      }
-      mapper_fd_ = OwnedFd();
-      OnMapperEnd();
-    } else if (is_stopping_) {
-      pidfd_send_signal(mapper_fd_.get(), SIGTERM, nullptr, 0);
-    }
-  }
-
-  void PlanRestart() {
-    if (is_stopping_) {
-      exit_code_ = exit_code_.value_or(0);
-      return;
-    }
-    pause_ms_ = has_served_ ? 0 : std::clamp(pause_ms_ * 2, kRestartPauseMinMs, kRestartPauseMaxMs);
-    restart_ms_ = MonotonicCoarseMs() + pause_ms_;
-  }
-
-  void Turn() {
-    if (restart_ms_ >= 0 && MonotonicCoarseMs() >= restart_ms_) {
-      restart_ms_ = -1;
-      StartMapper();
-      return;
-    }
-    if (kill_ms_ >= 0 && MonotonicCoarseMs() >= kill_ms_) {
-      kill_ms_ = -1;
-      Log(Severity::kError, "the mapper (process %d) does not end: it is killed", mapper_pid_);
-      if (mapper_fd_.valid()) pidfd_send_signal(mapper_fd_.get(), SIGKILL, nullptr, 0);
-    }
-    std::array<epoll_event, kEventsMax> events;
-    const int count = epoll_wait(epoll_fd_.get(), events.data(), kEventsMax, TimeoutMs());
-    for (int i = 0; i < count && !exit_code_.has_value(); ++i) {
-      const int fd = events[static_cast<size_t>(i)].data.fd;
-      // What an earlier event of this turn closed is not there any more.
-      if (fd == signal_fd_.get()) {
-        OnSignal();
-      } else if (fd == link_.get()) {
-        OnLink();
-      } else if (fd == mapper_fd_.get()) {
-        OnMapperEnd();
-      } else if (held_.contains(fd)) {
-        LetGo(fd);
-      }
-    }
-  }
-
-  int TimeoutMs() const {
-    int64_t wake_ms = -1;
-    for (const int64_t planned_ms : {restart_ms_, kill_ms_}) {
-      if (planned_ms >= 0 && (wake_ms < 0 || planned_ms < wake_ms)) wake_ms = planned_ms;
-    }
-    if (wake_ms < 0) return -1;
-    return static_cast<int>(std::max<int64_t>(wake_ms - MonotonicCoarseMs(), 0));
-  }
-
-  void OnSignal() {
-    signalfd_siginfo info = {};
-    while (read(signal_fd_.get(), &info, sizeof(info)) == sizeof(info)) {
-      const int signal = static_cast<int>(info.ssi_signo);
-      if (signal == SIGCHLD) {
-        Reap();
-        continue;
-      }
-      if (signal == SIGHUP) {
-        upgrade_is_asked_for_ = true;
-        PassUpgrade();
-        continue;
-      }
-      if (mapper_fd_.valid()) pidfd_send_signal(mapper_fd_.get(), signal, nullptr, 0);
-      is_stopping_ = true;
-      if (!mapper_fd_.valid()) exit_code_ = 0;
-      if (kill_ms_ < 0) kill_ms_ = MonotonicCoarseMs() + kStopTimeoutMs;
-    }
-  }
-
-  // To a mapper that serves: one that does not yet would be ended by it, and one that has died,
-  // which may not have been noticed, would not do it.
-  void PassUpgrade() {
-    if (!upgrade_is_asked_for_ || !has_served_ || !mapper_fd_.valid()) return;
-    pollfd end = {mapper_fd_.get(), POLLIN, 0};
-    if (poll(&end, 1, 0) > 0) return;
-    upgrade_is_asked_for_ = pidfd_send_signal(mapper_fd_.get(), SIGHUP, nullptr, 0) != 0;
-  }
-
-  void Reap() {
-    int status = 0;
-    pid_t pid;
-    while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
-      if (pid == mapper_pid_) mapper_status_ = status;
-    }
-  }
-
-  void OnLink() {
-    Notification message;
-    while (link_.valid()) {
-      switch (ReceiveNotification(link_.get(), message)) {
-        case Received::kMessage:
-          OnMessage(message);
-          break;
-        case Received::kNothing:
-          return;
-        case Received::kClosed:
-          // The mapper is dying, and its process says so, too; or this end was shut down.
-          if (!is_too_late_) CloseLink();
-          return;
-      }
-    }
-  }
-
-  void CloseLink() {
-    if (!link_.valid()) return;
-    epoll_ctl(epoll_fd_.get(), EPOLL_CTL_DEL, link_.get(), nullptr);
-    link_ = OwnedFd();
-  }
-
-  void OnMessage(Notification& message) {
-    if (message.Get("FDSTORE") == "1") {
-      for (OwnedFd& fd : message.fds) Hold(std::move(fd));
-    }
-    if (message.Get("STOPPING") == "1") is_stopping_ = true;
-    if (message.Get("READY") == "1") {
-      has_served_ = true;
-      if (!std::exchange(ready_, true)) on_ready_();
-    }
-    if (const auto text = message.Get("MAINPID"); text.has_value()) {
-      int pid = 0;
-      if (!absl::SimpleAtoi(absl::string_view(text->data(), text->size()), &pid) || pid <= 0) {
-        return;
-      }
-      FaultPoint("keeper:mainpid");
-      if (is_too_late_) {
-        // Another one is about to be started with all that this one has.
-        kill(pid, SIGKILL);
-        return;
-      }
-      const auto program = message.Get(kProgramKey);
-      if (!is_stopping_) {
-        ReplaceIfOutdated(pid, program.has_value() ? std::string(*program) : std::string());
-      }
-      Follow(pid);
-    }
-    PassUpgrade();
-  }
-
-  // Goes on as the program of mapper `pid`, if that is another one: the next mapper has to know
-  // what this one has made of the registry. `named` is the program's file, for when the mapper has
-  // died.
-  void ReplaceIfOutdated(pid_t pid, const std::string& named) {
-    std::string program = absl::StrCat("/proc/", pid, "/exe");
-    struct stat own;
-    struct stat its;
-    if (stat(program.c_str(), &its) != 0) program = named;
-    if (stat(kOwnProgram, &own) != 0 || stat(program.c_str(), &its) != 0 ||
-        (own.st_dev == its.st_dev && own.st_ino == its.st_ino) ||
-        access(program.c_str(), X_OK) != 0) {
-      return;
-    }
-    Log(Severity::kNotice, "the keeper is replaced, too");
-    FaultPoint("keeper:outdated");
-    Launch launch{.program = program,
-                  .otherwise = named,
-                  .arguments = arguments_,
-                  .environment = {absl::StrCat("EVERMAP_MAPPER_PID=", pid)},
-                  .descriptors = Held(),
-                  .links = {{"EVERMAP_MAPPER", link_.get()}}};
-    const absl::Status failed = Replace(launch);
-    Log(Severity::kError, "the keeper cannot be replaced: %s", failed.message());
-    // The mapper sees the link close, and starts another keeper.
-    _exit(1);
-  }
-
-  void OnMapperEnd() {
-    // What it said last counts.
-    const pid_t ended = mapper_pid_;
-    OnLink();
-    if (mapper_pid_ != ended) return;
-    // A successor that has not said by now that it is the mapper is told so by a closed link.
-    if (link_.valid()) {
-      shutdown(link_.get(), SHUT_RD);
-      is_too_late_ = true;
-      OnLink();
-      is_too_late_ = false;
-      if (link_.valid()) SendNotification(link_.get(), kTooLate);
-    }
-    CloseLink();
-    Reap();
-    mapper_fd_ = OwnedFd();
-    mapper_pid_ = 0;
-    kill_ms_ = -1;
-    const int status = mapper_status_.value_or(0);
-    const bool exited = WIFEXITED(status);
-    if (is_stopping_ || (!ready_ && exited)) {
-      exit_code_ = exited ? WEXITSTATUS(status) : 1;
-      return;
-    }
-    Log(Severity::kError, "the mapper (process %d) %s; it is started again with %d sockets", ended,
-        !mapper_status_.has_value() ? "has ended"
-        : exited                    ? absl::StrCat("ended with exit code ", WEXITSTATUS(status))
-                 : absl::StrCat("was ended by signal ", sigabbrev_np(WTERMSIG(status))),
-        held_.size());
-    PlanRestart();
-  }
+  // The mapper that is followed.
+  void StartMapper();
+  void Follow(pid_t pid);
+  void OnMapperEnd();
+  void Reap();
+  void ReadLink(Newcomer newcomer);
+  void CloseLink();
+  void OnMessage(Notification& message, Newcomer newcomer);
+  void OnMainPid(const Notification& message, Newcomer newcomer);
+  void ReplaceIfOutdated(pid_t pid, const std::string& named);
 
   const std::vector<std::string>& arguments_;
-  absl::FunctionRef<void()> on_ready_;
-  Inheritance inherited_;
+  std::optional<absl::FunctionRef<void()>> on_ready_;  // nothing once it was called
   OwnedFd signal_fd_;
   OwnedFd epoll_fd_;
-  OwnedFd link_;
   absl::flat_hash_set<int> held_;  // owned
+  // A SIGHUP has come that no mapper has got yet.
+  bool is_upgrade_pending_ = false;
 
+  MapperWatch watch_;
+  OwnedFd link_;
   pid_t mapper_pid_ = 0;
-  OwnedFd mapper_fd_;                 // a pidfd
+  OwnedFd mapper_fd_;  // a pidfd; without one although a mapper is followed, that has ended
   std::optional<int> mapper_status_;  // as waitpid(2) gives it
-  bool ready_ = false;                // some mapper has served
-  bool has_served_ = false;           // the one that is followed has
-  bool is_stopping_ = false;
-  bool upgrade_is_asked_for_ = false;
-  bool is_too_late_ = false;  // for a MAINPID: see OnMapperEnd()
-  int64_t pause_ms_ = 0;
-  int64_t restart_ms_ = -1;  // MonotonicCoarseMs(); -1: not planned
-  int64_t kill_ms_ = -1;
-  std::optional<int> exit_code_;
 };
+
+bool Keeper::Prepare() {
+  RaiseDescriptorLimit();
+  // A successor becomes a child of this process when its watcher or its predecessor ends.
+  prctl(PR_SET_CHILD_SUBREAPER, 1);
+  sigset_t signals;
+  sigemptyset(&signals);
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGCHLD}) sigaddset(&signals, signal);
+  sigprocmask(SIG_BLOCK, &signals, nullptr);
+  signal(SIGPIPE, SIG_IGN);
+  signal_fd_ = OwnedFd(signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK));
+  epoll_fd_ = OwnedFd(epoll_create1(EPOLL_CLOEXEC));
+  if (!signal_fd_.valid() || !epoll_fd_.valid() || !Watch(signal_fd_.get(), EPOLLIN)) {
+    Log(Severity::kError, "the keeper cannot start: %s", ErrorText(errno));
+    return false;
+  }
+  return true;
+}
+
+// Follows a mapper that serves already: it has started this keeper, or has had another before.
+void Keeper::Resume(OwnedFd link, pid_t mapper_pid) {
+  FaultPoint("keeper:resumed");
+  on_ready_.reset();
+  watch_ = MapperWatch::OfServingMapper();
+  link_ = std::move(link);
+  Watch(link_.get(), EPOLLIN);
+  Follow(mapper_pid);
+}
+
+bool Keeper::Watch(int fd, uint32_t events) {
+  epoll_event event = {};
+  event.events = events;
+  event.data.fd = fd;
+  return epoll_ctl(epoll_fd_.get(), EPOLL_CTL_ADD, fd, &event) == 0;
+}
+
+void Keeper::Hold(OwnedFd fd) {
+  // No events are asked for: hanging up is reported all the same, and nothing else matters.
+  if (!Watch(fd.get(), 0)) {
+    Log(Severity::kWarning, "the keeper cannot watch a connection: %s; it is not held",
+        ErrorText(errno));
+    return;
+  }
+  held_.insert(fd.Release());
+}
+
+void Keeper::LetGo(int fd) {
+  epoll_ctl(epoll_fd_.get(), EPOLL_CTL_DEL, fd, nullptr);
+  held_.erase(fd);
+  close(fd);
+}
+
+// In ascending order, as launch.h asks for: the keeper may hold as many as its limit allows.
+std::vector<int> Keeper::Held() const {
+  std::vector<int> held(held_.begin(), held_.end());
+  std::sort(held.begin(), held.end());
+  return held;
+}
+
+void Keeper::StartMapper() {
+  auto ends = NotifyPair();
+  Launch launch{.program = kOwnProgramLink,
+                .arguments = arguments_,
+                .environment = {absl::StrCat(kBinaryVariable, "=", OwnProgram())},
+                .descriptors = Held(),
+                .links = {}};
+  if (ends.ok()) launch.links.emplace_back(variables::kKeeperLink, ends->second.get());
+  const absl::StatusOr<pid_t> pid = ends.ok() ? Start(launch) : ends.status();
+  if (!pid.ok()) {
+    Log(Severity::kError, "the keeper cannot start a mapper: %s", pid.status().message());
+    watch_.On(Event::kNotStarted, MonotonicCoarseMs());
+    return;
+  }
+  watch_.On(Event::kStarted, MonotonicCoarseMs());
+  link_ = std::move(ends->first);
+  if (!Watch(link_.get(), EPOLLIN)) {
+    // Its messages would never be read, so that the next mapper would have none of its sockets.
+    Log(Severity::kError, "the keeper cannot watch a mapper: %s", ErrorText(errno));
+    kill(*pid, SIGKILL);
+  }
+  Follow(*pid);
+}
+
+// From now on process `pid` is the mapper.
+void Keeper::Follow(pid_t pid) {
+  assert(pid > 0 && watch_.has_mapper());
+  // The one that was followed before may have ended, and say so itself now; then its status stays.
+  if (pid != mapper_pid_) mapper_status_.reset();
+  mapper_pid_ = pid;
+  mapper_fd_ = OwnedFd(pidfd_open(pid, 0));
+  if (!mapper_fd_.valid() || !Watch(mapper_fd_.get(), EPOLLIN)) {
+    // ESRCH: it has ended, and another process has waited for it. Any other error: it may run, and
+    // must not when this keeper starts another.
+    if (errno != ESRCH) {
+      Log(Severity::kError, "the keeper cannot watch the mapper (process %d): %s", pid,
+          ErrorText(errno));
+      kill(pid, SIGKILL);
+    }
+    mapper_fd_ = OwnedFd();
+  } else if (watch_.state() == State::kStopping) {
+    pidfd_send_signal(mapper_fd_.get(), SIGTERM, nullptr, 0);
+  }
+}
+
+void Keeper::Turn() {
+  const int64_t now_ms = MonotonicCoarseMs();
+  if (watch_.has_mapper() && !mapper_fd_.valid()) {
+    OnMapperEnd();
+    return;
+  }
+  if (watch_.IsStartDue(now_ms)) {
+    StartMapper();
+    return;
+  }
+  if (watch_.IsKillDue(now_ms)) {
+    Log(Severity::kError, "the mapper (process %d) does not end: it is killed", mapper_pid_);
+    pidfd_send_signal(mapper_fd_.get(), SIGKILL, nullptr, 0);
+  }
+  std::array<epoll_event, kEventsMax> events;
+  const int count = epoll_wait(epoll_fd_.get(), events.data(), kEventsMax, TimeoutMs());
+  for (int i = 0; i < count && watch_.state() != State::kEnded; ++i) {
+    const int fd = events[static_cast<size_t>(i)].data.fd;
+    // A descriptor that an earlier event of this turn has closed is none of these any more.
+    if (fd == signal_fd_.get()) {
+      OnSignal();
+    } else if (fd == link_.get()) {
+      ReadLink(Newcomer::kFollowed);
+    } else if (fd == mapper_fd_.get()) {
+      OnMapperEnd();
+    } else if (held_.contains(fd)) {
+      LetGo(fd);
+    }
+  }
+}
+
+int Keeper::TimeoutMs() const {
+  const int64_t wake_ms = watch_.wake_ms();
+  if (wake_ms < 0) return -1;
+  return static_cast<int>(std::max<int64_t>(wake_ms - MonotonicCoarseMs(), 0));
+}
+
+void Keeper::OnSignal() {
+  signalfd_siginfo info = {};
+  while (read(signal_fd_.get(), &info, sizeof(info)) == sizeof(info)) {
+    switch (const int signal = static_cast<int>(info.ssi_signo)) {
+      case SIGCHLD:
+        Reap();
+        break;
+      case SIGHUP:
+        is_upgrade_pending_ = true;
+        PassUpgrade();
+        break;
+      default:
+        if (mapper_fd_.valid()) pidfd_send_signal(mapper_fd_.get(), signal, nullptr, 0);
+        watch_.On(Event::kStopAsked, MonotonicCoarseMs());
+    }
+  }
+}
+
+// SIGHUP would end a mapper that does not serve yet; one that has died, which may not have been
+// noticed, would not do the upgrade; and one that stops would only begin it.
+void Keeper::PassUpgrade() {
+  if (!is_upgrade_pending_ || watch_.state() != State::kServing || !mapper_fd_.valid()) return;
+  pollfd end = {mapper_fd_.get(), POLLIN, 0};
+  if (poll(&end, 1, 0) > 0) return;
+  is_upgrade_pending_ = pidfd_send_signal(mapper_fd_.get(), SIGHUP, nullptr, 0) != 0;
+}
+
+void Keeper::Reap() {
+  int status = 0;
+  pid_t pid;
+  while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+    if (pid == mapper_pid_) mapper_status_ = status;
+  }
+}
+
+void Keeper::ReadLink(Newcomer newcomer) {
+  Notification message;
+  while (link_.valid()) {
+    switch (ReceiveNotification(link_.get(), message)) {
+      case Received::kMessage:
+        OnMessage(message, newcomer);
+        break;
+      case Received::kNothing:
+        return;
+      case Received::kClosed:
+        // The mapper is dying, and its pidfd will report that. If newcomers are killed, this end
+        // was shut down (OnMapperEnd()) and is still needed to say so.
+        if (newcomer == Newcomer::kFollowed) CloseLink();
+        return;
+    }
+  }
+}
+
+void Keeper::CloseLink() {
+  if (!link_.valid()) return;
+  epoll_ctl(epoll_fd_.get(), EPOLL_CTL_DEL, link_.get(), nullptr);
+  link_ = OwnedFd();
+}
+
+void Keeper::OnMessage(Notification& message, Newcomer newcomer) {
+  if (message.Says(words::kStore)) {
+    for (OwnedFd& fd : message.fds) Hold(std::move(fd));
+  }
+  if (message.Says(words::kStopping)) watch_.On(Event::kLeaves, MonotonicCoarseMs());
+  if (message.Says(words::kReady)) {
+    watch_.On(Event::kReady, MonotonicCoarseMs());
+    if (on_ready_.has_value()) (*on_ready_)();
+    on_ready_.reset();
+  }
+  OnMainPid(message, newcomer);
+  PassUpgrade();
+}
+
+void Keeper::OnMainPid(const Notification& message, Newcomer newcomer) {
+  const auto text = message.Get(words::kMainPid);
+  int pid = 0;
+  if (!text.has_value() || !absl::SimpleAtoi(absl::string_view(text->data(), text->size()), &pid) ||
+      pid <= 0) {
+    return;
+  }
+  FaultPoint("keeper:mainpid");
+  if (newcomer == Newcomer::kKilled) {
+    kill(pid, SIGKILL);
+    return;
+  }
+  if (watch_.state() != State::kStopping) {
+    ReplaceIfOutdated(pid, std::string(message.Get(words::kProgram).value_or("")));
+  }
+  Follow(pid);
+}
+
+// Goes on as the program of mapper `pid`, if that is another one: the next mapper must be able to
+// read what this one has made of the registry. `named` is the program's file, for when the mapper
+// has died.
+void Keeper::ReplaceIfOutdated(pid_t pid, const std::string& named) {
+  std::string program = absl::StrCat("/proc/", pid, "/exe");
+  struct stat own;
+  struct stat its;
+  if (stat(program.c_str(), &its) != 0) program = named;
+  if (stat(kOwnProgramLink, &own) != 0 || stat(program.c_str(), &its) != 0 ||
+      (own.st_dev == its.st_dev && own.st_ino == its.st_ino) ||
+      access(program.c_str(), X_OK) != 0) {
+    return;
+  }
+  Log(Severity::kNotice, "the keeper is replaced, too");
+  FaultPoint("keeper:outdated");
+  const Launch launch{.program = program,
+                      .otherwise = named,
+                      .arguments = arguments_,
+                      .environment = {absl::StrCat(variables::kMapperPid, "=", pid)},
+                      .descriptors = Held(),
+                      .links = {{variables::kMapperLink, link_.get()}}};
+  const absl::Status failed = Replace(launch);
+  Log(Severity::kError, "the keeper cannot be replaced: %s", failed.message());
+  // The mapper sees the link close, and starts another keeper.
+  _exit(1);
+}
+
+void Keeper::OnMapperEnd() {
+  const pid_t ended = mapper_pid_;
+  // What it said last counts: perhaps that another process is the mapper now.
+  ReadLink(Newcomer::kFollowed);
+  if (mapper_pid_ != ended) return;
+  // A successor that has not said so by now is too late, and must neither serve beside the mapper
+  // that is started next nor wait. What it says from here on fails; what it has said meanwhile is
+  // read before it is told.
+  if (link_.valid()) {
+    shutdown(link_.get(), SHUT_RD);
+    ReadLink(Newcomer::kKilled);
+    SendNotification(link_.get(), words::kTooLate);
+  }
+  CloseLink();
+  Reap();
+  const std::optional<int> status = std::exchange(mapper_status_, std::nullopt);
+  mapper_fd_ = OwnedFd();
+  mapper_pid_ = 0;
+  watch_.OnEnd(status, MonotonicCoarseMs());
+  if (watch_.state() == State::kEnded) return;
+  std::string how = "has ended";
+  if (status.has_value()) {
+    how = WIFEXITED(*status)
+              ? absl::StrCat("ended with exit code ", WEXITSTATUS(*status))
+              : absl::StrCat("was ended by signal ", sigabbrev_np(WTERMSIG(*status)));
+  }
+  Log(Severity::kError, "the mapper (process %d) %s; it is started again with %d sockets", ended,
+      how, held_.size());
+}
 
 }  // namespace
 
 int RunKeeper(const std::vector<std::string>& arguments, Inheritance inherited,
               absl::FunctionRef<void()> on_ready) {
-  return Keeper(arguments, std::move(inherited), on_ready).Run();
+  return Keeper(arguments, on_ready).Run(std::move(inherited));
 }
 
 }  // namespace evermap

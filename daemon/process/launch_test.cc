@@ -1,4 +1,5 @@
-// What a program finds that is started with descriptors, and what is said when it cannot be.
+// What a program finds that is started with descriptors, and what is said when it cannot be
+// executed.
 #include "daemon/process/launch.h"
 
 #include <fcntl.h>
@@ -14,14 +15,12 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "daemon/custody/notify.h"
-#include "gmock/gmock.h"
+#include "daemon/custody/words.h"
 #include "gtest/gtest.h"
 #include "registry/base/owned_fd.h"
 
 namespace evermap {
 namespace {
-
-using ::testing::HasSubstr;
 
 constexpr absl::Duration kPatience = absl::Seconds(60);
 
@@ -73,7 +72,7 @@ int CodeInChild(Run run) {
 
 TEST(LaunchTest, EnvironmentAsOfSystemd) {
   setenv("LISTEN_FDNAMES", "of:somebody:else", 1);
-  setenv("EVERMAP_KEEPER", "99", 1);
+  setenv(variables::kKeeperLink, "99", 1);
   setenv("EPMD_LAUNCH_TEST", "kept", 1);
   Pipe pipe;
   Launch launch = Shell(
@@ -85,7 +84,7 @@ TEST(LaunchTest, EnvironmentAsOfSystemd) {
   launch.links = {{"LINK", STDERR_FILENO}};
   const auto pid = Start(launch);
   unsetenv("LISTEN_FDNAMES");
-  unsetenv("EVERMAP_KEEPER");
+  unsetenv(variables::kKeeperLink);
   unsetenv("EPMD_LAUNCH_TEST");
   ASSERT_TRUE(pid.ok()) << pid.status();
   EXPECT_EQ(pipe.ReadAll(), absl::StrCat("3,5,,,kept,1,", *pid, ",", *pid, "\n"));
@@ -139,7 +138,7 @@ TEST(LaunchTest, WhatCannotBeExecuted) {
   ASSERT_TRUE(pid.ok()) << pid.status();
   Notification message;
   ASSERT_EQ(AwaitNotification(ends->first.get(), message, kPatience), Received::kMessage);
-  EXPECT_EQ(message.Get("ERRNO"), "002");
+  EXPECT_EQ(message.Get(words::kNotExecuted), "002");
   EXPECT_EQ(WEXITSTATUS(StatusOf(*pid)), kExitNotExecuted);
   // Nobody to tell.
   launch.links.clear();
@@ -159,27 +158,6 @@ TEST(LaunchTest, DescriptorsThatAreNone) {
               }),
               kExitNotExecuted);
   }
-}
-
-TEST(LaunchTest, AWatcherEndsAsTheProgramDid) {
-  auto started = StartWatched(Shell("exit 7"));
-  ASSERT_TRUE(started.ok()) << started.status();
-  EXPECT_EQ(WEXITSTATUS(StatusOf(started->watcher)), 7);
-  started = StartWatched(Shell("kill -USR1 $$"));
-  ASSERT_TRUE(started.ok()) << started.status();
-  const int status = StatusOf(started->watcher);
-  ASSERT_TRUE(WIFSIGNALED(status));
-  EXPECT_EQ(WTERMSIG(status), SIGUSR1);
-  Launch launch = Shell("");
-  launch.program = "/nonexistent/program";
-  started = StartWatched(launch);
-  ASSERT_TRUE(started.ok()) << started.status();
-  EXPECT_EQ(WEXITSTATUS(StatusOf(started->watcher)), kExitNotExecuted);
-}
-
-TEST(LaunchTest, WhoIsNoWatcherIsLeftAlone) {
-  // 0, init, and one that is nobody's parent.
-  for (const pid_t pid : {0, 1, getpid()}) EndWatcher(pid);
 }
 
 TEST(LaunchTest, AProgramInPlaceOfThisOne) {
@@ -205,16 +183,6 @@ TEST(LaunchTest, AProgramInPlaceOfThisOne) {
               return 99;
             }),
             6);
-}
-
-TEST(LaunchTest, OwnProgram) {
-  const std::string own = OwnProgram();
-  EXPECT_THAT(own, HasSubstr("/launch_test"));
-  setenv("EVERMAP_BINARY", "relative", 1);
-  EXPECT_EQ(OwnProgram(), own);
-  setenv("EVERMAP_BINARY", "/some/other", 1);
-  EXPECT_EQ(OwnProgram(), "/some/other");
-  unsetenv("EVERMAP_BINARY");
 }
 
 }  // namespace

@@ -1,6 +1,6 @@
-// Any messages, with any descriptors beside them, to who receives them: the successor of an
-// upgrade, before and after it has taken over; and any variables that say what was passed at the
-// start. No descriptor is lost or closed twice.
+// A successor gets any messages, with any descriptors beside them, before and after it has taken
+// over; and a process that starts gets any variables that say what was passed to it. No descriptor
+// may be lost or closed twice.
 #include <dirent.h>
 #include <fcntl.h>
 #include <sys/socket.h>
@@ -17,8 +17,9 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "daemon/custody/notify.h"
+#include "daemon/custody/words.h"
 #include "daemon/process/inheritance.h"
-#include "daemon/process/upgrade.h"
+#include "daemon/process/successor.h"
 #include "registry/base/owned_fd.h"
 #include "tests/fuzz/input.h"
 
@@ -53,15 +54,16 @@ int SomeDescriptor(uint8_t kind) {
 std::string TextOf(Input& input) {
   switch (const uint8_t kind = input.Take<uint8_t>(); kind % 8) {
     case 0:
-      return "FDSTORE=1";
+      return words::kStore;
     case 1:
-      return "EVERMAP=yours";
+      return words::kYours;
     case 2:
-      return "EVERMAP=serving";
+      return words::kServing;
     case 3:
-      return "READY=1\nMAINPID=1";
+      return absl::StrCat(words::kReady, "\n", words::kMainPid, "=1");
     default:
-      return std::string(input.Take(input.Take<uint16_t>() % (kNotifyTextMax + 16)));
+      return std::string(
+          input.Take(input.Take<uint16_t>() % (kNotifyTextMax + 16)));  // too long as well
   }
 }
 
@@ -78,23 +80,31 @@ void TryMessages(Input& input) {
       owned.emplace_back(SomeDescriptor(input.Take<uint8_t>()));
       fds.push_back(owned.back().get());
     }
-    if (!text.empty()) SendNotification(peer, text, fds);
+    if (text.size() > kNotifyTextMax) {
+      // None of our processes sends such a message; the receiver gets what it has room for.
+      send(peer, text.data(), text.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+    } else if (!text.empty()) {
+      SendNotification(peer, text, fds);
+    }
   }
-  Succession succession(std::move(ends->first));
+  Successor successor(std::move(ends->first));
   ends->second = OwnedFd();
   if (takes_over) {
-    (void)succession.TakeOver();
+    (void)successor.ReceiveConnections();
   } else {
-    while (succession.TakeLate([](OwnedFd fd) { (void)KindOfSocket(fd.get()); })) {
+    while (successor.TakeLate([](OwnedFd fd) { (void)KindOfSocket(fd.get()); })) {
     }
   }
   Notification message;
   message.text = std::string(input.TakeRest());
-  for (const char* name : {"FDSTORE", "MAINPID", "READY", "STATUS", ""}) (void)message.Get(name);
+  for (const char* key : {words::kMainPid, words::kProgram, words::kFailure, ""}) {
+    (void)message.Get(key);
+  }
+  for (const char* word : {words::kStore, words::kReady, words::kTooLate}) (void)message.Says(word);
 }
 
 void TryInheritance(Input& input) {
-  // The numbers that sd_listen_fds(3) counts from.
+  // sd_listen_fds(3) counts from number 3.
   const int count = input.Take<uint8_t>() % 4;
   std::vector<int> moved;
   for (int fd = 3; fd < 3 + count; ++fd) {
@@ -107,10 +117,10 @@ void TryInheritance(Input& input) {
       close(made);
     }
   }
-  setenv("LISTEN_PID", absl::StrCat(getpid()).c_str(), 1);
-  setenv("LISTEN_FDS", absl::StrCat(count).c_str(), 1);
-  for (const char* name :
-       {"EVERMAP_KEEPER", "EVERMAP_PREDECESSOR", "EVERMAP_MAPPER", "EVERMAP_MAPPER_PID"}) {
+  setenv(variables::kListenPid, absl::StrCat(getpid()).c_str(), 1);
+  setenv(variables::kListenFds, absl::StrCat(count).c_str(), 1);
+  for (const char* name : {variables::kKeeperLink, variables::kPredecessorLink,
+                           variables::kMapperLink, variables::kMapperPid}) {
     std::string value(input.Take(input.Take<uint8_t>() % 12));
     value.resize(std::min(value.size(), value.find('\0')));
     setenv(name, value.c_str(), 1);

@@ -11,7 +11,7 @@
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using evermap::Require;
   evermap::Input input(data, size);
-  // Lines: the values of the variables ("-" is not set), then the arguments.
+  // The input is lines: the values of the variables, where "-" means not set, then the arguments.
   std::vector<std::string> lines(1);
   for (const char c : input.TakeRest()) {
     if (c == '\n') {
@@ -20,8 +20,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       lines.back().push_back(c);
     }
   }
-  constexpr std::array<std::string_view, 3> kVariables = {"ERL_EPMD_PORT", "ERL_EPMD_ADDRESS",
-                                                          "ERL_EPMD_RELAXED_COMMAND_CHECK"};
+  constexpr std::array<std::string_view, 3> kVariables = {
+      evermap::kPortVariable, evermap::kAddressVariable, evermap::kRelaxedVariable};
   const auto environment = [&](const char* name) -> const char* {
     for (size_t i = 0; i < kVariables.size() && i < lines.size(); ++i) {
       if (kVariables[i] == name && lines[i] != "-") return lines[i].c_str();

@@ -1,14 +1,14 @@
 /*
- * The conversation of an upgrade (daemon/process/upgrade.h), with the keeper as the store (daemon/process/keeper.cc):
+ * The conversation of an upgrade (daemon/process/predecessor.h), with the keeper as the store (daemon/process/keeper.cc):
  * OLD hands over to NEW, which it has started; any of them may die at any step, at most DEATHS of
  * them, and NEW may hang until it has told the keeper. A keeper that loses its mapper starts NEXT,
  * and a mapper that loses its keeper starts another.
  *
  *   here      there
- *   Old       Upgrade::Begin, Continue, HandOver, Cancel; Mapper::Serve, Leave, StoreNew
- *   New       Succession; Mapper::Start; Store::TakeOver
- *   Keeper    Keeper::OnLink, OnMessage, OnMapperEnd, StartMapper; Mapper::OnStoreLink, ReplaceKeeper
- *   messages  upgrade.h; READY to OLD is the commit, MAINPID the one to the keeper
+ *   Old       Predecessor::Begin, Continue, HandOver, Cancel; Mapper::Serve, Leave, StoreNew
+ *   New       Successor; Mapper::Start; Store::TakeOver
+ *   Keeper    Keeper::ReadLink, OnMessage, OnMapperEnd, StartMapper; Mapper::OnStoreLink, ReplaceKeeper
+ *   messages  custody/words.h; READY to OLD is the commit, MAINPID the one to the keeper
  *
  * A message is not lost, but nothing can be sent to who is dead. Who waits learns that the other
  * one is dead after all that it said; a timeout may come at any time. Connection C was registered
@@ -213,7 +213,7 @@ proctype New() {
   d_step { if :: alive[NEW] -> owns_registry = 1 :: else fi };
   OR_HANG();
   STEP(NEW);
-  /* Succession::Commit. */
+  /* Successor::Commit. */
   SEND(NEW, OLD, to_old, READY, goto ends);
   OR_HANG();
   STEP(NEW);

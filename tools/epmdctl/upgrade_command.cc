@@ -1,6 +1,5 @@
 #include "tools/epmdctl/upgrade_command.h"
 
-#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/stat.h>
@@ -19,6 +18,7 @@
 #include "registry/base/text.h"
 #include "registry/reader.h"
 #include "registry/status.h"
+#include "registry/upgrade_request.h"
 #include "tools/epmdctl/status_command.h"
 #include "tools/epmdctl/view/output.h"
 
@@ -27,7 +27,7 @@ namespace {
 
 using Outcome = UpgradeStatus::Outcome;
 
-// An upgrade takes some ten to some hundred milliseconds.
+// How often the status is read. An upgrade takes from ten to some hundred milliseconds.
 constexpr int kPollMs = 10;
 
 int Fail(const std::string& message) {
@@ -35,8 +35,8 @@ int Fail(const std::string& message) {
   return kExitFailed;
 }
 
-// Absolute, with symbolic links as they are: where they lead may change with the next package.
-// Empty when there is no current directory.
+// `path` made absolute, but with its symbolic links, which may lead elsewhere after the next
+// package. Empty when there is no current directory.
 std::string AbsolutePath(const std::string& path) {
   if (path.front() == '/') return path;
   const std::unique_ptr<char, decltype(&std::free)> directory(getcwd(nullptr, 0), &std::free);
@@ -52,31 +52,8 @@ std::string BinaryComplaint(const std::string& path) {
   return "";
 }
 
-// Puts `content` into a new file at `path`, for the owner of the registry, at once as a whole;
-// empty, or what went wrong.
-std::string WriteRequest(const std::string& registry_path, const std::string& path,
-                         const std::string& content) {
-  const std::string temporary = path + "." + std::to_string(getpid());
-  unlink(temporary.c_str());
-  const OwnedFd fd(
-      open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
-  if (!fd.valid()) return temporary + ": cannot be created: " + ErrorText(errno);
-  struct stat registry;
-  std::string complaint;
-  if (write(fd.get(), content.data(), content.size()) != static_cast<ssize_t>(content.size())) {
-    complaint = temporary + ": cannot be written: " + ErrorText(errno);
-  } else if (stat(registry_path.c_str(), &registry) != 0 ||
-             (registry.st_uid != geteuid() &&
-              fchown(fd.get(), registry.st_uid, registry.st_gid) != 0)) {
-    complaint = temporary + ": cannot be given to the mapper's user: " + ErrorText(errno);
-  } else if (rename(temporary.c_str(), path.c_str()) != 0) {
-    complaint = path + ": cannot be named: " + ErrorText(errno);
-  }
-  if (!complaint.empty()) unlink(temporary.c_str());
-  return complaint;
-}
-
-// Sends SIGHUP to the mapper, and to no other process that got its pid.
+// Sends SIGHUP to the mapper, and to no other process that has its pid by now; empty, or what went
+// wrong.
 std::string SendHangup(const MapperStatus& mapper) {
   const OwnedFd pidfd(static_cast<int>(syscall(SYS_pidfd_open, static_cast<pid_t>(mapper.pid), 0)));
   if (!pidfd.valid()) {
@@ -105,74 +82,88 @@ int Report(const UpgradeStatus& upgrade, bool json) {
   return upgrade.outcome == Outcome::kSucceeded ? 0 : kExitFailed;
 }
 
+// What the mapper says of itself and of its upgrades.
+struct Told {
+  MapperStatus mapper;
+  UpgradeStatus upgrade;
+};
+
+// False, and why, when the registry cannot be read now.
+bool Read(CurrentRegistry& registry, Told& told, std::string& error) {
+  return registry.Read(
+      [&told](const RegistryView& view) {
+        told.mapper = view.mapper_status();
+        told.upgrade = view.upgrade_status();
+      },
+      error);
+}
+
+// Leaves the name of `binary`, unless that is empty, beside the registry; empty, or what went
+// wrong.
+std::string RequestBinary(const std::string& registry_path, const std::string& binary) {
+  if (binary.empty()) return "";
+  const std::string complaint = BinaryComplaint(binary);
+  if (!complaint.empty()) return Printable(binary) + ": " + complaint;
+  const std::string absolute = AbsolutePath(binary);
+  if (absolute.empty()) return "there is no current directory; give an absolute path";
+  return WriteUpgradeRequest(registry_path, absolute);
+}
+
+// Waits until an upgrade after `before` has come to an outcome, which `last` holds then. Empty, or
+// why there is none.
+std::string AwaitOutcome(CurrentRegistry& registry, const Told& before, int timeout_s, Told& last) {
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(timeout_s);
+  last = before;
+  while (std::chrono::steady_clock::now() < deadline) {
+    poll(nullptr, 0, kPollMs);
+    // Asked before the status is read: the mapper may write to it until it has ended.
+    const bool has_ended = !IsRunning(before.mapper);
+    std::string error;
+    // A failed upgrade gives a migrated registry its name back, and for a moment there is none to
+    // be read. The next attempt finds it.
+    if (!Read(registry, last, error)) continue;
+    const bool has_begun = last.upgrade.number > before.upgrade.number;
+    if (has_begun &&
+        (last.upgrade.outcome == Outcome::kSucceeded || last.upgrade.outcome == Outcome::kFailed)) {
+      return "";
+    }
+    if (has_ended && !has_begun) {
+      return "the mapper, process " + std::to_string(before.mapper.pid) +
+             ", has ended before it began the upgrade; see its log, and ask again";
+    }
+  }
+  const std::string waited = "no outcome after " + std::to_string(timeout_s) + " s";
+  if (!IsRunning(last.mapper)) {
+    return waited + ": the mapper does not run any more; see its log";
+  }
+  if (last.upgrade.number > before.upgrade.number) {
+    return waited + ": the upgrade still runs; see epmdctl status and the mapper's log";
+  }
+  return waited + ": the mapper has not begun; see its log";
+}
+
 }  // namespace
 
 int Upgrade(CurrentRegistry& registry, const std::string& binary, int timeout_s, bool json) {
-  MapperStatus mapper;
-  UpgradeStatus before;
-  const auto read = [&](const RegistryView& view) {
-    mapper = view.mapper_status();
-    before = view.upgrade_status();
-  };
+  Told before;
   std::string error;
-  if (!registry.Read(read, error)) {
+  if (!Read(registry, before, error)) {
     PrintError(error);
     return kExitNoRegistry;
   }
-  if (!IsRunning(mapper)) {
+  if (!IsRunning(before.mapper)) {
     PrintError(registry.path() + ": its mapper does not run; start it instead");
     return kExitNotRunning;
   }
-  const std::string request_path = registry.path() + ".upgrade";
-  if (!binary.empty()) {
-    const std::string complaint = BinaryComplaint(binary);
-    if (!complaint.empty()) return Fail(Printable(binary) + ": " + complaint);
-    const std::string absolute = AbsolutePath(binary);
-    if (absolute.empty()) return Fail("there is no current directory; give an absolute path");
-    error = WriteRequest(registry.path(), request_path, absolute);
-    if (!error.empty()) return Fail(error);
-  }
-  error = SendHangup(mapper);
-  if (!error.empty()) {
-    if (!binary.empty()) unlink(request_path.c_str());
-    return Fail(error);
-  }
-
-  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(timeout_s);
-  const MapperStatus asked = mapper;
-  UpgradeStatus upgrade;
-  while (std::chrono::steady_clock::now() < deadline) {
-    poll(nullptr, 0, kPollMs);
-    // Before what it has noted is read, since it may note more until it ends.
-    const bool has_ended = !IsRunning(asked);
-    // It cannot be read while it is put back under its name; the next time will do.
-    if (!registry.Read(
-            [&](const RegistryView& view) {
-              upgrade = view.upgrade_status();
-              mapper = view.mapper_status();
-            },
-            error)) {
-      continue;
-    }
-    if (upgrade.number > before.number &&
-        (upgrade.outcome == Outcome::kSucceeded || upgrade.outcome == Outcome::kFailed)) {
-      return Report(upgrade, json);
-    }
-    if (has_ended && upgrade.number <= before.number) {
-      // Nobody knows of the request any more.
-      if (!binary.empty()) unlink(request_path.c_str());
-      return Fail("the mapper, process " + std::to_string(asked.pid) +
-                  ", has ended before it began the upgrade; see its log, and ask again");
-    }
-  }
-  // A request that was not taken up must not surprise the next one.
-  if (!binary.empty()) unlink(request_path.c_str());
-  const std::string waited = "no outcome after " + std::to_string(timeout_s) + " s";
-  if (!IsRunning(mapper)) return Fail(waited + ": the mapper does not run any more; see its log");
-  if (upgrade.number > before.number) {
-    return Fail(waited + ": the upgrade still runs; see epmdctl status and the mapper's log");
-  }
-  return Fail(waited + ": the mapper has not begun; see its log");
+  error = RequestBinary(registry.path(), binary);
+  if (!error.empty()) return Fail(error);
+  Told last;
+  error = SendHangup(before.mapper);
+  if (error.empty()) error = AwaitOutcome(registry, before, timeout_s, last);
+  if (error.empty()) return Report(last.upgrade, json);
+  // A request that no mapper has taken must not surprise the next upgrade.
+  if (!binary.empty()) RemoveUpgradeRequest(registry.path());
+  return Fail(error);
 }
 
 }  // namespace evermap

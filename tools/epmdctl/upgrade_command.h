@@ -1,7 +1,7 @@
-// epmdctl upgrade: asks the running mapper to be replaced by a new one, and tells how that went.
+// epmdctl upgrade: asks the mapper that runs to start its successor, and tells how that went.
 //
-// The request is a SIGHUP; where another binary than the running one is to be started, its absolute
-// path is put into REGISTRY.upgrade before. The answer is the upgrade's status in the registry.
+// The request is SIGHUP; before it, the path of a program other than the running one is left beside
+// the registry (registry/upgrade_request.h). The answer is the upgrade's status in the registry.
 #ifndef EVERMAP_TOOLS_EPMDCTL_UPGRADE_COMMAND_H_
 #define EVERMAP_TOOLS_EPMDCTL_UPGRADE_COMMAND_H_
 
@@ -11,9 +11,12 @@
 
 namespace evermap {
 
+// Longer than all of an upgrade's own timeouts together (daemon/process/predecessor.h): an upgrade
+// that goes wrong has said so by then.
 inline constexpr int kUpgradeTimeoutDefaultS = 60;
 
-// `binary` may be empty: the mapper's own. Returns the exit code.
+// Starts `binary`, or the mapper's own program when it is empty, and waits up to `timeout_s` for
+// the outcome. Prints it, as JSON if `json`, and returns the exit code.
 int Upgrade(CurrentRegistry& registry, const std::string& binary, int timeout_s, bool json);
 
 }  // namespace evermap

@@ -1,0 +1,29 @@
+#include "daemon/host/own_program.h"
+
+#include <unistd.h>
+
+#include <array>
+#include <climits>
+#include <cstdlib>
+#include <string_view>
+
+namespace evermap {
+namespace {
+
+// The kernel appends this when the file has been replaced or removed.
+constexpr std::string_view kDeletedSuffix = " (deleted)";
+
+}  // namespace
+
+std::string OwnProgram() {
+  const char* named = getenv(kBinaryVariable);
+  if (named != nullptr && named[0] == '/') return named;
+  std::array<char, PATH_MAX> text;
+  const ssize_t size = readlink(kOwnProgramLink, text.data(), text.size());
+  if (size <= 0) return "";
+  std::string_view path(text.data(), static_cast<size_t>(size));
+  if (path.ends_with(kDeletedSuffix)) path.remove_suffix(kDeletedSuffix.size());
+  return std::string(path);
+}
+
+}  // namespace evermap

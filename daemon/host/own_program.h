@@ -1,0 +1,26 @@
+// The program that this process runs: how to execute it again, and the name of its file.
+//
+// Thread safety: OwnProgram() reads the environment, so no other thread may change that meanwhile.
+#ifndef EVERMAP_DAEMON_HOST_OWN_PROGRAM_H_
+#define EVERMAP_DAEMON_HOST_OWN_PROGRAM_H_
+
+#include <string>
+
+namespace evermap {
+
+// Executes the very file that this process was started from, also when another file has its name by
+// now, as after the upgrade of a package.
+inline constexpr char kOwnProgramLink[] = "/proc/self/exe";
+
+// The absolute path of the program, for a process that is executed through /proc/PID/exe: the
+// kernel knows such a process only by the file, not by the name that an upgrade is to look up
+// again.
+inline constexpr char kBinaryVariable[] = "EVERMAP_BINARY";
+
+// The path of the file that this process was started from, as it was named then: kBinaryVariable,
+// if that is an absolute path, or else what /proc says. Empty without /proc.
+std::string OwnProgram();
+
+}  // namespace evermap
+
+#endif  // EVERMAP_DAEMON_HOST_OWN_PROGRAM_H_

@@ -1,0 +1,102 @@
+#include "daemon/process/mapper_watch.h"
+
+#include <sys/wait.h>
+
+#include <algorithm>
+#include <array>
+#include <cassert>
+#include <cstddef>
+
+namespace evermap {
+namespace {
+
+using State = MapperWatch::State;
+using Event = MapperWatch::Event;
+using enum MapperWatch::State;
+
+// Cells of events that cannot happen in a state.
+constexpr std::optional<State> kNever = std::nullopt;
+
+// By state, which stands at the end of each line, then by event.
+// clang-format off
+constexpr std::array<std::array<std::optional<State>, MapperWatch::kEvents>, MapperWatch::kStates>
+    kTransitions = {{
+  // kStarted   kNotStarted  kReady     kLeaves    kStopAsked  kExited   kKilled
+  {kStarting,   kUnstarted,  kNever,    kNever,    kEnded,     kNever,   kNever},  // kUnstarted
+  {kNever,      kNever,      kServing,  kStopping, kStopping,  kEnded,   kUnstarted},  // kStarting
+  {kNever,      kNever,      kServing,  kStopping, kStopping,  kPausing, kPausing},  // kServing
+  {kRestarting, kPausing,    kNever,    kNever,    kEnded,     kNever,   kNever},  // kPausing
+  {kNever,      kNever,      kServing,  kStopping, kStopping,  kPausing, kPausing},  // kRestarting
+  {kNever,      kNever,      kStopping, kStopping, kStopping,  kEnded,   kEnded},  // kStopping
+  {kNever,      kNever,      kNever,    kNever,    kEnded,     kNever,   kNever},  // kEnded
+}};
+// clang-format on
+
+}  // namespace
+
+std::optional<State> MapperWatch::Next(State state, Event event) {
+  return kTransitions[static_cast<size_t>(state)][static_cast<size_t>(event)];
+}
+
+MapperWatch MapperWatch::OfServingMapper() {
+  MapperWatch watch;
+  watch.state_ = State::kServing;
+  return watch;
+}
+
+void MapperWatch::On(Event event, int64_t now_ms) {
+  assert(event != Event::kExited && event != Event::kKilled);
+  const std::optional<State> next = Next(state_, event);
+  assert(next.has_value());
+  if (event == Event::kStopAsked && has_mapper() && kill_ms_ < 0) {
+    kill_ms_ = now_ms + kStopTimeoutMs;
+  }
+  Go(*next, now_ms);
+}
+
+void MapperWatch::OnEnd(std::optional<int> wait_status, int64_t now_ms) {
+  const int status = wait_status.value_or(0);
+  const bool has_exited = WIFEXITED(status);
+  const std::optional<State> next = Next(state_, has_exited ? Event::kExited : Event::kKilled);
+  assert(next.has_value());
+  kill_ms_ = -1;
+  if (*next == kEnded) exit_code_ = has_exited ? WEXITSTATUS(status) : 1;
+  Go(*next, now_ms);
+}
+
+void MapperWatch::Go(State next, int64_t now_ms) {
+  if (next == State::kUnstarted || next == State::kPausing) {
+    pause_ms_ = state_ == State::kServing
+                    ? 0
+                    : std::clamp(pause_ms_ * 2, kRestartPauseMinMs, kRestartPauseMaxMs);
+    start_ms_ = now_ms + pause_ms_;
+  }
+  state_ = next;
+}
+
+bool MapperWatch::has_mapper() const {
+  return state_ == State::kStarting || state_ == State::kServing || state_ == State::kRestarting ||
+         state_ == State::kStopping;
+}
+
+int64_t MapperWatch::wake_ms() const {
+  if (state_ == State::kUnstarted || state_ == State::kPausing) return start_ms_;
+  return kill_ms_;
+}
+
+bool MapperWatch::IsStartDue(int64_t now_ms) const {
+  return (state_ == State::kUnstarted || state_ == State::kPausing) && now_ms >= start_ms_;
+}
+
+bool MapperWatch::IsKillDue(int64_t now_ms) {
+  if (kill_ms_ < 0 || now_ms < kill_ms_) return false;
+  kill_ms_ = -1;
+  return true;
+}
+
+int MapperWatch::exit_code() const {
+  assert(state_ == State::kEnded);
+  return exit_code_;
+}
+
+}  // namespace evermap
