@@ -91,7 +91,7 @@ void Upgrade::Begin() {
   reason_.clear();
   is_prepared_ = false;
   sent_.clear();
-  if (store_.kind() == Store::Kind::kNone) {
+  if (!store_.holds()) {
     Fail(
         "nobody would look after the new process: this mapper has neither a keeper nor systemd; "
         "start it without -no_keeper, or as a service of Type=notify");
@@ -110,9 +110,7 @@ void Upgrade::Begin() {
                 .environment = {absl::StrCat("EVERMAP_BINARY=", program)},
                 .descriptors = {listeners_.begin(), listeners_.end()},
                 .links = {{"EVERMAP_PREDECESSOR", ends->second.get()}}};
-  if (store_.kind() == Store::Kind::kKeeper) {
-    launch.links.emplace_back("EVERMAP_KEEPER", store_.link());
-  }
+  if (store_.link() >= 0) launch.links.emplace_back("EVERMAP_KEEPER", store_.link());
   absl::StatusOr<Watched> started = StartWatched(launch);
   if (!started.ok()) {
     Fail(std::string(started.status().message()));
