@@ -6,8 +6,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <cassert>
 #include <cerrno>
 
+#include "daemon/host/wake_fd.h"
 #include "registry/base/owned_fd.h"
 
 namespace evermap {
@@ -33,10 +35,12 @@ bool Custody::Reserve() {
 void Custody::Release() { connections_.fetch_sub(1, std::memory_order_relaxed); }
 
 void Custody::Hold(uint32_t slot, int fd) {
+  assert(slot < capacity_ && fd >= 0);
   slots_[slot].descriptor.store(fd + 1, std::memory_order_release);
 }
 
 void Custody::Announce(uint32_t slot) {
+  assert(slot < capacity_);
   Slot& held = slots_[slot];
   if (held.is_new.exchange(true, std::memory_order_acq_rel)) return;
   uint32_t first = first_new_.load(std::memory_order_relaxed);
@@ -44,19 +48,18 @@ void Custody::Announce(uint32_t slot) {
     held.next_new.store(first, std::memory_order_relaxed);
   } while (!first_new_.compare_exchange_weak(first, slot + 1, std::memory_order_acq_rel,
                                              std::memory_order_relaxed));
-  // The others of the list wake for this one as well.
-  if (first != 0) return;
-  const uint64_t one = 1;
-  // Fails only when the counter is full: then it is awake.
-  [[maybe_unused]] const ssize_t written = write(wake_fd_, &one, sizeof(one));
+  // A list that was not empty has woken the main thread already, which takes this slot as well.
+  if (first == 0) Wake(wake_fd_);
 }
 
 void Custody::HoldStored(uint32_t slot, int fd) {
+  assert(slot < capacity_ && fd >= 0);
   connections_.fetch_add(1, std::memory_order_relaxed);
   slots_[slot].descriptor.store(fd + 1, std::memory_order_release);
 }
 
 void Custody::GiveUp(uint32_t slot, int fd) {
+  assert(slot < capacity_ && fd >= 0);
   int held = fd + 1;
   slots_[slot].descriptor.compare_exchange_strong(held, 0, std::memory_order_acq_rel);
   Release();
@@ -87,7 +90,8 @@ OwnedFd Custody::Duplicate(const Registration& holder) const {
   if (!duplicate.valid()) return duplicate;
   const uint64_t cookie = SocketCookie(duplicate.get());
   if (cookie != 0 && cookie == holder.connection_cookie) return duplicate;
-  // One that cannot be told is not another.
+  // A cookie that cannot be read does not prove that it is another socket: the error is reported
+  // instead. Only what is no socket at all is another descriptor for certain.
   const int error = cookie == 0 && errno != ENOTSOCK ? errno : EBADF;
   duplicate = OwnedFd();
   errno = error;
@@ -105,7 +109,7 @@ bool Custody::HasLeft(const Registration& holder) const {
 
 void Custody::Shutdown(const Registration& holder) const {
   const OwnedFd connection = Duplicate(holder);
-  // Fails only when the peer was faster.
+  // A shutdown fails only when the peer was faster.
   if (connection.valid()) shutdown(connection.get(), SHUT_RDWR);
 }
 

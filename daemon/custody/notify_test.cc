@@ -14,7 +14,6 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "daemon/custody/store.h"
 #include "daemon/custody/words.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -157,79 +156,6 @@ TEST_F(NotifyTest, AddressesOfSystemd) {
   EXPECT_EQ(SendNotification(connected->get(), words::kReady), 0);
   EXPECT_EQ(ReceiveNotification(manager.get(), message_), Received::kMessage);
   EXPECT_EQ(message_.text, words::kReady);
-}
-
-using StoreTest = NotifyTest;
-
-TEST_F(StoreTest, OneThatKeepsNothing) {
-  Store store;
-  EXPECT_EQ(store.name(), "none");
-  store.Put(File());
-  EXPECT_THAT(store.waiting(), SizeIs(0));
-  EXPECT_TRUE(store.Flush());
-  EXPECT_TRUE(store.Tell(words::kReady));
-  EXPECT_TRUE(store.TakeOver());
-}
-
-TEST_F(StoreTest, WhatItDoesNotTakeWaits) {
-  Store store(Store::Kind::kKeeper, std::move(ours_));
-  // A queue that is full of other things.
-  while (SendNotification(store.link(), "more") == 0) {
-  }
-  const size_t count = 2 * kNotifyFdsMax + 1;
-  for (size_t i = 0; i < count; ++i) store.Put(File());
-  EXPECT_TRUE(store.Flush());
-  EXPECT_THAT(store.waiting(), SizeIs(count));
-  size_t taken = 0;
-  while (AwaitNotification(theirs_.get(), message_, absl::ZeroDuration()) == Received::kMessage) {
-    taken += message_.fds.size();
-  }
-  EXPECT_EQ(taken, 0u);
-  store.FlushPatiently(absl::Now() + Store::kTellTimeout);
-  EXPECT_THAT(store.waiting(), SizeIs(0));
-  while (ReceiveNotification(theirs_.get(), message_) == Received::kMessage) {
-    EXPECT_EQ(message_.Get("FDSTORE"), "1");
-    EXPECT_LE(message_.fds.size(), kNotifyFdsMax);
-    taken += message_.fds.size();
-  }
-  EXPECT_EQ(taken, count);
-}
-
-TEST_F(StoreTest, OneThatIsGone) {
-  Store store(Store::Kind::kKeeper, std::move(ours_));
-  theirs_ = OwnedFd();
-  store.Put(File());
-  EXPECT_FALSE(store.Flush());
-  EXPECT_THAT(store.waiting(), SizeIs(1));
-  store.FlushPatiently(absl::Now() + Store::kTellTimeout);
-  EXPECT_FALSE(store.Tell(words::kReady));
-  // It is the mapper all the same, and starts another keeper.
-  EXPECT_TRUE(store.TakeOver());
-}
-
-TEST_F(StoreTest, OneThatWantsAnother) {
-  Store store(Store::Kind::kKeeper, std::move(ours_));
-  // What Keeper::OnMapperEnd() does.
-  ASSERT_EQ(shutdown(theirs_.get(), SHUT_RD), 0);
-  ASSERT_EQ(SendNotification(theirs_.get(), kTooLate), 0);
-  EXPECT_FALSE(store.TakeOver());
-}
-
-TEST_F(StoreTest, OneThatSaysSomethingElse) {
-  Store store(Store::Kind::kKeeper, std::move(ours_));
-  ASSERT_EQ(shutdown(theirs_.get(), SHUT_RD), 0);
-  ASSERT_EQ(SendNotification(theirs_.get(), "something else"), 0);
-  EXPECT_TRUE(store.TakeOver());
-}
-
-TEST_F(StoreTest, SystemdIsNotToldTheProgram) {
-  Store store(Store::Kind::kSystemd, std::move(ours_));
-  EXPECT_EQ(store.name(), "systemd");
-  EXPECT_TRUE(store.TakeOver());
-  ASSERT_EQ(ReceiveNotification(theirs_.get(), message_), Received::kMessage);
-  EXPECT_EQ(message_.Get(words::kMainPid), absl::StrCat(getpid()));
-  EXPECT_EQ(message_.Get("READY"), "1");
-  EXPECT_EQ(message_.Get(kProgramKey), std::nullopt);
 }
 
 }  // namespace

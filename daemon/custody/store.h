@@ -1,11 +1,15 @@
-// The store: who holds the mapper's sockets for the next one. systemd's file-descriptor store, or
-// our keeper; both are told the same (notify.h).
+// The store: the process that holds the mapper's sockets for the next mapper. It is systemd's
+// file-descriptor store (systemd_store.h), our keeper (keeper_store.h), or nobody (no_store.h);
+// systemd and the keeper are told the same (notify.h).
 //
-// Nothing is ever taken out of it by name (FDSTOREREMOVE=1): both let a connection go when it hangs
-// up, which it does when its node has closed it and the mapper has shut it down. So a connection is
-// in the store exactly as long as somebody could still have use for it, and the names, all alike
-// and short, do not exceed the 128 KiB that one variable of the environment (LISTEN_FDNAMES) may
-// have.
+// Nothing is ever taken out of a store by name (FDSTOREREMOVE=1): both let a connection go when it
+// hangs up, which it does when its node has closed it and the mapper has shut it down. So a
+// connection is in the store exactly as long as a mapper could still have use for it, and the
+// names, all alike and short, do not exceed the 128 KiB that one variable of the environment
+// (LISTEN_FDNAMES) may have.
+//
+// What differs between stores is a function here: nothing outside asks which kind a store is. A
+// further store is a class, and a line where the mapper chooses one (mapper/startup.h).
 //
 // Thread safety: belongs to the main thread.
 #ifndef EVERMAP_DAEMON_CUSTODY_STORE_H_
@@ -13,53 +17,55 @@
 
 #include <cstddef>
 #include <string_view>
-#include <utility>
-#include <vector>
 
 #include "absl/time/time.h"
-#include "absl/types/span.h"
+#include "daemon/custody/deposit_queue.h"
 #include "registry/base/owned_fd.h"
 
 namespace evermap {
 
-// What a mapper that takes over tells a keeper, and not systemd: the file that it was started from.
-inline constexpr std::string_view kProgramKey = "EVERMAP_PROGRAM";
-// What a keeper says to a mapper that wants to take over, when the one before has died and another
-// is about to be started.
-inline constexpr std::string_view kTooLate = "EVERMAP=too late";
-
 class Store {
  public:
-  enum class Kind { kNone, kKeeper, kSystemd };
-
-  // One that keeps nothing.
-  Store() = default;
-  Store(Kind kind, OwnedFd link) : kind_(kind), link_(std::move(link)) {}
-
-  Kind kind() const { return kind_; }
-  std::string_view name() const;  // "keeper", "systemd", "none"
-  int link() const { return link_.get(); }
-
-  // Has it kept; Flush() sends it.
-  void Put(OwnedFd fd);
-  // Sends as much as the store takes now. False when it is gone.
-  bool Flush();
-  // Sends all, waiting for room until `deadline`. False when it is gone.
-  bool FlushPatiently(absl::Time deadline);
-  // What is not sent yet: to be flushed again when link() is writable.
-  absl::Span<const OwnedFd> waiting() const { return waiting_; }
-
-  // Says that this process is the mapper. False when it is not to be.
-  bool TakeOver();
-  // Tells it something, for instance "READY=1"; waits for room at most kTellTimeout. False when it
-  // is gone, or does not read.
-  bool Tell(std::string_view text);
+  // How long a store may take to make room for what it is told.
   static constexpr absl::Duration kTellTimeout = absl::Seconds(5);
 
- private:
-  Kind kind_ = Kind::kNone;
-  OwnedFd link_;
-  std::vector<OwnedFd> waiting_;
+  virtual ~Store() = default;
+  Store(const Store&) = delete;
+  Store& operator=(const Store&) = delete;
+
+  // What the mapper's status calls it: "keeper", "systemd", "none".
+  virtual std::string_view name() const = 0;
+  // False when nothing is held: then a mapper that dies, or is upgraded, loses all connections.
+  virtual bool holds() const { return true; }
+  // Whether it goes on holding what it has when the mapper ends by itself, for one that is started
+  // later. A connection that could not be put into it is then a loss at every end of a mapper.
+  virtual bool outlives_mapper() const = 0;
+  // How fast it may be given connections.
+  virtual DepositQueue::Pace pace() const = 0;
+  // The link that a successor has to inherit to reach the same store, and that hangs up when the
+  // store is gone; -1 when there is none. The store's.
+  virtual int link() const { return -1; }
+
+  // Has the store hold `fd`, once a Flush() has sent it. The store's from now on.
+  virtual void Put(OwnedFd fd) = 0;
+  // Sends as much as the store takes now. False when it is gone; what was not sent waits on.
+  virtual bool Flush() = 0;
+  // How many of those that were Put() are not sent yet.
+  virtual size_t waiting() const = 0;
+  // Says in the log what the loss of the store means, for a store that nothing can replace.
+  virtual void WarnOfLoss() const {}
+
+  // Says that this process is the mapper from now on. False when it must not be, because the store
+  // has begun to start another one.
+  virtual bool AnnounceMapper() = 0;
+  // Says that the mapper ends because it was told to, and no other one is to be started.
+  virtual void AnnounceStopping() = 0;
+
+  // Sends all, waiting for room until `deadline`. False when the store is gone.
+  bool FlushPatiently(absl::Time deadline);
+
+ protected:
+  Store() = default;
 };
 
 }  // namespace evermap

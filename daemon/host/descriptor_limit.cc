@@ -8,7 +8,7 @@
 namespace evermap {
 namespace {
 
-// What POSIX promises at least, for when the limit cannot be read.
+// The limit that Linux gives to every process by default, for when it cannot be read.
 constexpr uint32_t kDescriptorsUnknown = 1024;
 
 }  // namespace

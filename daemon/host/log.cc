@@ -36,7 +36,7 @@ void WriteAll(std::string_view text) {
   while (!text.empty()) {
     const ssize_t written = write(STDERR_FILENO, text.data(), text.size());
     if (written < 0 && errno == EINTR) continue;
-    // Where the log itself cannot be written there is nobody to tell.
+    // A log that cannot be written cannot say so either.
     if (written <= 0) return;
     text.remove_prefix(static_cast<size_t>(written));
   }
@@ -65,7 +65,7 @@ void LogLine(Severity severity, std::string_view line) {
   if (localtime_r(&now, &local) != nullptr) {
     strftime(stamp, sizeof(stamp), "%a %b %e %H:%M:%S %Y", &local);
   }
-  // One write, so that lines of several threads do not mix.
+  // The line is one write, so that lines of several threads do not mix.
   WriteAll(absl::StrFormat("epmd: %s: %s\n", stamp, line));
 }
 

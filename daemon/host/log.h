@@ -3,8 +3,8 @@
 //
 //   Log(Severity::kWarning, "registry %s is full", path);
 //
-// Thread safety: SetUpLog() before threads start; the rest at any time. One line per call; what
-// clients sent goes through Escaped().
+// Thread safety: SetUpLog() before threads start; the rest at any time. Each call writes one line.
+// What clients have sent goes through Escaped() first, so that nobody can forge a line.
 #ifndef EVERMAP_DAEMON_HOST_LOG_H_
 #define EVERMAP_DAEMON_HOST_LOG_H_
 
@@ -28,20 +28,22 @@ enum class Severity : uint8_t {
 
 enum class LogTarget : uint8_t { kStandardError, kSyslog, kBoth };
 
-// `debug_level` is the number of -d options: what is below kNotice is dropped without them.
+// `debug_level` is the number of -d options: without them, severities below kNotice are dropped.
 void SetUpLog(LogTarget target, int debug_level);
 bool IsLogged(Severity severity);
+// Writes `line` whatever its severity is; Log() asks IsLogged() before.
 void LogLine(Severity severity, std::string_view line);
-// Printable, whatever a client sent.
+// `bytes` as printable text, with C's escapes for all that is neither printable ASCII nor UTF-8.
 std::string Escaped(std::string_view bytes);
 
-// Arguments that cost something are to be made only where IsLogged().
+// Writes one line, if IsLogged(). The arguments are evaluated in any case: ask IsLogged() before
+// when they cost something.
 template <typename... Args>
 void Log(Severity severity, const absl::FormatSpec<Args...>& format, const Args&... args) {
   if (IsLogged(severity)) LogLine(severity, absl::StrFormat(format, args...));
 }
 
-// Lets one event a second through, so that a flood of them does not become a flood of lines.
+// Lets one event a second through, so that a flood of events does not become a flood of lines.
 class LogLimiter {
  public:
   // True for the first call in a second; `suppressed` is then how many calls before it got false.
@@ -59,8 +61,9 @@ void LogLimited(LogLimiter& limiter, Severity severity, const absl::FormatSpec<A
   uint64_t suppressed = 0;
   if (!IsLogged(severity) || !limiter.Allow(suppressed)) return;
   std::string line = absl::StrFormat(format, args...);
-  if (suppressed > 0)
+  if (suppressed > 0) {
     absl::StrAppendFormat(&line, " (and %d more since the last line)", suppressed);
+  }
   LogLine(severity, line);
 }
 

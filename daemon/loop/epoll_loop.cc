@@ -9,7 +9,9 @@
 #include <vector>
 
 #include "absl/status/status.h"
-#include "daemon/loop/implementations.h"
+#include "absl/status/statusor.h"
+#include "daemon/loop/accept_errors.h"
+#include "daemon/loop/create_loop.h"
 #include "daemon/loop/loop.h"
 #include "daemon/loop/ready_set.h"
 

@@ -4,13 +4,9 @@
 
 #include <cerrno>
 
-#include "daemon/loop/implementations.h"
+#include "daemon/loop/accept_errors.h"
 
 namespace evermap {
-
-absl::StatusOr<std::unique_ptr<Loop>> Loop::Create(LoopKind kind, const Options& options) {
-  return kind == LoopKind::kIoUring ? CreateUringLoop(options) : CreateEpollLoop(options);
-}
 
 std::optional<absl::Span<const std::byte>> ReceiveNow(int fd, absl::Span<std::byte> buffer) {
   ssize_t received;

@@ -1,14 +1,14 @@
 // The event loop of one worker: the door behind which io_uring and epoll are two rooms.
 //
-//   auto loop = Loop::Create(LoopKind::kIoUring, {.connections_max = 1000});
+//   auto loop = CreateLoop(LoopKind::kIoUring, {.connections_max = 1000});   // create_loop.h
 //   (*loop)->Accept(0, listening_fd);
 //   while (serving) (*loop)->Run(timeout_ms, handler);   // in the worker's thread
 //
 // The worker does not know which loop runs it. Connections are named by a number of the worker's
 // choice, below connections_max.
 //
-// Thread safety: Create() may be called in any thread; from the first call of another member on,
-// all but Wake() belong to the thread that made that call.
+// Thread safety: a loop may be made in any thread; from the first call of a member on, all but
+// Wake() belong to the thread that made that call.
 //
 // Rules for the caller:
 //   1  At most one operation (Receive or AwaitWritable) is pending per connection.
@@ -21,15 +21,11 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <optional>
 
-#include "absl/status/statusor.h"
 #include "absl/types/span.h"
 
 namespace evermap {
-
-enum class LoopKind : uint8_t { kIoUring, kEpoll };
 
 // Listening sockets a loop can accept from.
 inline constexpr uint32_t kListenersMax = 64;
@@ -63,8 +59,6 @@ class Loop {
     bool shares_listeners = true;
   };
 
-  // kUnavailable, with the likely cause and the way out, when the kernel refuses it.
-  static absl::StatusOr<std::unique_ptr<Loop>> Create(LoopKind kind, const Options& options);
   virtual ~Loop() = default;
 
   // Accepts connections until OnAcceptFailed(). The descriptor stays the caller's. It may be shared

@@ -30,9 +30,11 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "daemon/host/log.h"
-#include "daemon/loop/implementations.h"
+#include "daemon/loop/accept_errors.h"
+#include "daemon/loop/create_loop.h"
 #include "daemon/loop/loop.h"
 #include "daemon/loop/ready_set.h"
 #include "registry/base/text.h"

@@ -21,13 +21,15 @@
 namespace evermap {
 namespace {
 
-// The kernel caps it at net.core.somaxconn.
+// The kernel takes net.core.somaxconn when that is less.
 constexpr int kBacklog = 65535;
-// A port whose holder does not answer is tried again for about a second.
+// A port whose holder does not answer is tried again for about a second: so long the kernel may
+// take to close the sockets of a process that had an io_uring.
 constexpr int kBindAttemptsMax = 50;
 constexpr absl::Duration kBindPause = absl::Milliseconds(20);
 constexpr absl::Duration kProbeTimeout = absl::Seconds(1);
 
+// False when `text` is no IP address.
 bool ToAddress(const std::string& text, uint16_t port, sockaddr_storage& address, socklen_t& size) {
   std::memset(&address, 0, sizeof(address));
   auto& v4 = reinterpret_cast<sockaddr_in&>(address);
@@ -48,12 +50,12 @@ bool ToAddress(const std::string& text, uint16_t port, sockaddr_storage& address
   return false;
 }
 
-// Returns an errno.
+// A socket that listens on the address, in `fd`. Returns 0 or an errno.
 int Bind(const sockaddr_storage& address, socklen_t size, OwnedFd& fd) {
   fd = OwnedFd(socket(address.ss_family, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_TCP));
   if (!fd.valid()) return errno;
   const int on = 1;
-  // Without it a restart would have to wait for connections in TIME_WAIT.
+  // Without SO_REUSEADDR a restart would have to wait for connections in TIME_WAIT.
   if (setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) != 0) return errno;
   if (address.ss_family == AF_INET6 &&
       setsockopt(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on)) != 0) {
@@ -63,8 +65,8 @@ int Bind(const sockaddr_storage& address, socklen_t size, OwnedFd& fd) {
   return listen(fd.get(), kBacklog) == 0 ? 0 : errno;
 }
 
-// Whether what holds the port is a socket that nobody serves any more: the kernel closes those of a
-// process that had io_uring a moment after its death.
+// Whether the socket that holds the port is not served any more: a process that had an io_uring has
+// died, and the kernel closes its sockets a moment later.
 bool IsDying(const sockaddr_storage& address, uint16_t port) {
   const bool is_v4 = address.ss_family == AF_INET;
   std::string host = AddressText(address);
@@ -73,7 +75,7 @@ bool IsDying(const sockaddr_storage& address, uint16_t port) {
   return absl::IsUnavailable(client.NamesText().status());
 }
 
-// Returns an errno.
+// Bind(), tried again while the holder of the port is dying.
 int BindWhenFree(const sockaddr_storage& address, socklen_t size, uint16_t port, OwnedFd& fd) {
   int error = Bind(address, size, fd);
   for (int i = 0; i < kBindAttemptsMax && error == EADDRINUSE && IsDying(address, port); ++i) {
@@ -83,6 +85,7 @@ int BindWhenFree(const sockaddr_storage& address, socklen_t size, uint16_t port,
   return error;
 }
 
+// Whether the host lacks the protocol family, IPv6 as a rule, or the address.
 bool IsMissingFamily(int error) {
   return error == EAFNOSUPPORT || error == EADDRNOTAVAIL || error == EPROTONOSUPPORT ||
          error == EPFNOSUPPORT;
@@ -114,7 +117,8 @@ absl::StatusOr<std::vector<OwnedFd>> BindListeners(const Options& options) {
       return absl::AlreadyExistsError(
           absl::StrCat("there is already a port mapper on ", text, " port ", options.port));
     }
-    // A host may lack a family, but not an address that somebody asked for.
+    // A host may lack a family when all addresses are asked for, and of loopback always. An address
+    // that the user asked for must be there.
     if (IsMissingFamily(error) && (options.addresses.empty() || IsLoopback(address))) continue;
     return absl::FailedPreconditionError(
         absl::StrCat("cannot listen on ", text, " port ", options.port, ": ", ErrorText(error),

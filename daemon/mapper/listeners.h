@@ -1,4 +1,6 @@
-// The sockets that the mapper listens on.
+// The sockets on which the mapper listens, for one that is handed none.
+//
+// Thread safety: functions without state.
 #ifndef EVERMAP_DAEMON_MAPPER_LISTENERS_H_
 #define EVERMAP_DAEMON_MAPPER_LISTENERS_H_
 
@@ -10,8 +12,10 @@
 
 namespace evermap {
 
-// Binds options.addresses, or all of this host. kAlreadyExists: somebody listens on the port
-// already. kFailedPrecondition: an address cannot be bound, the message says which and why.
+// Binds options.addresses, or all addresses of this host, and listens. May take about a second for
+// each when the port's last holder is dying. At most kListenersMax, never none.
+// kAlreadyExists: another process listens on the port. kFailedPrecondition: an address cannot be
+// bound; the message is one line that says which, why, and the way out.
 absl::StatusOr<std::vector<OwnedFd>> BindListeners(const Options& options);
 
 }  // namespace evermap

@@ -56,7 +56,7 @@ void Predecessor::Begin() {
   reason_.clear();
   is_prepared_ = false;
   sent_.clear();
-  if (store_.kind() == Store::Kind::kNone) {
+  if (!store_.holds()) {
     Fail(
         "nobody would look after the new process: this mapper has neither a keeper nor systemd; "
         "start it without -no_keeper, or as a service of Type=notify");
@@ -82,7 +82,7 @@ absl::Status Predecessor::StartSuccessor(const std::string& program) {
                 .environment = {absl::StrCat(kBinaryVariable, "=", program)},
                 .descriptors = {listeners_.begin(), listeners_.end()},
                 .links = {{variables::kPredecessorLink, ends->second.get()}}};
-  if (store_.kind() == Store::Kind::kKeeper) {
+  if (store_.link() >= 0) {
     launch.links.emplace_back(variables::kKeeperLink, store_.link());
   }
   absl::StatusOr<Watched> started = StartWatched(launch);

@@ -1,17 +1,10 @@
-// What the two loops and Loop::Create() share.
-#ifndef EVERMAP_DAEMON_LOOP_IMPLEMENTATIONS_H_
-#define EVERMAP_DAEMON_LOOP_IMPLEMENTATIONS_H_
+// What errors of accept(2) and recv(2) say: something about one connection, or about the host.
+#ifndef EVERMAP_DAEMON_LOOP_ACCEPT_ERRORS_H_
+#define EVERMAP_DAEMON_LOOP_ACCEPT_ERRORS_H_
 
 #include <cerrno>
-#include <memory>
-
-#include "absl/status/statusor.h"
-#include "daemon/loop/loop.h"
 
 namespace evermap {
-
-absl::StatusOr<std::unique_ptr<Loop>> CreateUringLoop(const Loop::Options& options);
-absl::StatusOr<std::unique_ptr<Loop>> CreateEpollLoop(const Loop::Options& options);
 
 // Whether an error of accept(2) is that of the one connection, so that the next may be tried at
 // once (accept(2), "Error handling").
@@ -39,4 +32,4 @@ inline bool IsShortage(int error) { return error == ENOMEM || error == ENOBUFS; 
 
 }  // namespace evermap
 
-#endif  // EVERMAP_DAEMON_LOOP_IMPLEMENTATIONS_H_
+#endif  // EVERMAP_DAEMON_LOOP_ACCEPT_ERRORS_H_

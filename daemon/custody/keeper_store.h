@@ -1,0 +1,40 @@
+// Our keeper as the store (process/keeper.h): it starts the next mapper with all that it holds. It
+// ends with the mapper that ends by itself, and when it dies the mapper starts another keeper.
+#ifndef EVERMAP_DAEMON_CUSTODY_KEEPER_STORE_H_
+#define EVERMAP_DAEMON_CUSTODY_KEEPER_STORE_H_
+
+#include <limits>
+#include <string>
+#include <string_view>
+
+#include "daemon/custody/notified_store.h"
+#include "registry/base/owned_fd.h"
+
+namespace evermap {
+
+class KeeperStore final : public NotifiedStore {
+ public:
+  // A keeper takes a descriptor in a few microseconds, however many it has.
+  static constexpr DepositQueue::Pace kPace = {
+      .age_ms = 0, .comparisons_per_tick = std::numeric_limits<size_t>::max()};
+
+  // `link` leads to the keeper (NotifyPair()). `program` is the file that this process was started
+  // from: the keeper goes on as that program (AnnounceMapper()).
+  KeeperStore(OwnedFd link, std::string program);
+
+  std::string_view name() const override { return "keeper"; }
+  bool outlives_mapper() const override { return false; }
+  DepositQueue::Pace pace() const override { return kPace; }
+  int link() const override { return own_link(); }
+  bool AnnounceMapper() override;
+
+  // Another keeper is there, which has nothing yet.
+  void Reconnect(OwnedFd link) { ReplaceLink(std::move(link)); }
+
+ private:
+  const std::string program_;
+};
+
+}  // namespace evermap
+
+#endif  // EVERMAP_DAEMON_CUSTODY_KEEPER_STORE_H_

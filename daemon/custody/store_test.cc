@@ -1,0 +1,163 @@
+// The three stores, where the other side does not listen, is gone, or says what nobody expects.
+#include "daemon/custody/store.h"
+
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "daemon/custody/keeper_store.h"
+#include "daemon/custody/no_store.h"
+#include "daemon/custody/notify.h"
+#include "daemon/custody/systemd_store.h"
+#include "daemon/custody/words.h"
+#include "gtest/gtest.h"
+#include "registry/base/owned_fd.h"
+
+namespace evermap {
+namespace {
+
+constexpr char kProgram[] = "/usr/bin/epmd";
+
+class StoreTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    auto ends = NotifyPair();
+    ASSERT_TRUE(ends.ok()) << ends.status();
+    ours_ = std::move(ends->first);
+    theirs_ = std::move(ends->second);
+  }
+  static OwnedFd File() { return OwnedFd(open("/dev/null", O_RDONLY | O_CLOEXEC)); }
+  // The other side's queue takes no more.
+  static void FillQueue(int link) {
+    while (SendNotification(link, "more") == 0) {
+    }
+  }
+
+  OwnedFd ours_;
+  OwnedFd theirs_;
+  Notification message_;
+};
+
+TEST_F(StoreTest, OneThatKeepsNothing) {
+  NoStore store;
+  EXPECT_EQ(store.name(), "none");
+  EXPECT_FALSE(store.holds());
+  EXPECT_FALSE(store.outlives_mapper());
+  EXPECT_EQ(store.link(), -1);
+  OwnedFd file = File();
+  const int number = file.get();
+  store.Put(std::move(file));
+  EXPECT_EQ(fcntl(number, F_GETFD), -1);
+  EXPECT_EQ(store.waiting(), 0u);
+  EXPECT_TRUE(store.Flush());
+  EXPECT_TRUE(store.FlushPatiently(absl::Now()));
+  EXPECT_TRUE(store.AnnounceMapper());
+  store.AnnounceStopping();
+}
+
+TEST_F(StoreTest, WhatItDoesNotTakeWaits) {
+  KeeperStore store(std::move(ours_), kProgram);
+  EXPECT_TRUE(store.holds());
+  FillQueue(store.link());
+  const size_t count = 2 * kNotifyFdsMax + 1;
+  for (size_t i = 0; i < count; ++i) store.Put(File());
+  EXPECT_TRUE(store.Flush());
+  EXPECT_EQ(store.waiting(), count);
+  size_t taken = 0;
+  while (AwaitNotification(theirs_.get(), message_, absl::ZeroDuration()) == Received::kMessage) {
+    taken += message_.fds.size();
+  }
+  EXPECT_EQ(taken, 0u);
+  EXPECT_TRUE(store.FlushPatiently(absl::Now() + Store::kTellTimeout));
+  EXPECT_EQ(store.waiting(), 0u);
+  while (ReceiveNotification(theirs_.get(), message_) == Received::kMessage) {
+    EXPECT_EQ(message_.Get("FDSTORE"), "1");
+    EXPECT_LE(message_.fds.size(), kNotifyFdsMax);
+    taken += message_.fds.size();
+  }
+  EXPECT_EQ(taken, count);
+}
+
+TEST_F(StoreTest, OneThatIsGone) {
+  KeeperStore store(std::move(ours_), kProgram);
+  theirs_ = OwnedFd();
+  store.Put(File());
+  EXPECT_FALSE(store.Flush());
+  EXPECT_EQ(store.waiting(), 1u);
+  EXPECT_FALSE(store.FlushPatiently(absl::Now() + Store::kTellTimeout));
+  // It is the mapper all the same, and starts another keeper.
+  EXPECT_TRUE(store.AnnounceMapper());
+}
+
+TEST_F(StoreTest, AnotherKeeperHasNothingYet) {
+  KeeperStore store(std::move(ours_), kProgram);
+  theirs_ = OwnedFd();
+  store.Put(File());
+  EXPECT_FALSE(store.Flush());
+  auto ends = NotifyPair();
+  ASSERT_TRUE(ends.ok()) << ends.status();
+  store.Reconnect(std::move(ends->first));
+  EXPECT_EQ(store.waiting(), 0u);
+  store.Put(File());
+  EXPECT_TRUE(store.Flush());
+  EXPECT_EQ(ReceiveNotification(ends->second.get(), message_), Received::kMessage);
+  EXPECT_EQ(message_.fds.size(), 1u);
+}
+
+TEST_F(StoreTest, AKeeperIsToldTheProgram) {
+  KeeperStore store(std::move(ours_), kProgram);
+  EXPECT_EQ(store.name(), "keeper");
+  EXPECT_FALSE(store.outlives_mapper());
+  EXPECT_TRUE(store.AnnounceMapper());
+  ASSERT_EQ(ReceiveNotification(theirs_.get(), message_), Received::kMessage);
+  EXPECT_EQ(message_.Get(words::kMainPid), absl::StrCat(getpid()));
+  EXPECT_EQ(message_.Get("READY"), "1");
+  EXPECT_EQ(message_.Get(words::kProgram), kProgram);
+  store.AnnounceStopping();
+  ASSERT_EQ(ReceiveNotification(theirs_.get(), message_), Received::kMessage);
+  EXPECT_EQ(message_.Get("STOPPING"), "1");
+}
+
+TEST_F(StoreTest, AProgramWithTooLongANameIsNotNamed) {
+  KeeperStore store(std::move(ours_), std::string(kNotifyTextMax, 'x'));
+  EXPECT_TRUE(store.AnnounceMapper());
+  ASSERT_EQ(ReceiveNotification(theirs_.get(), message_), Received::kMessage);
+  EXPECT_EQ(message_.Get("READY"), "1");
+  EXPECT_EQ(message_.Get(words::kProgram), std::nullopt);
+}
+
+TEST_F(StoreTest, OneThatWantsAnotherMapper) {
+  KeeperStore store(std::move(ours_), kProgram);
+  // What Keeper::OnMapperEnd() does.
+  ASSERT_EQ(shutdown(theirs_.get(), SHUT_RD), 0);
+  ASSERT_EQ(SendNotification(theirs_.get(), words::kTooLate), 0);
+  EXPECT_FALSE(store.AnnounceMapper());
+}
+
+TEST_F(StoreTest, OneThatSaysSomethingElse) {
+  KeeperStore store(std::move(ours_), kProgram);
+  ASSERT_EQ(shutdown(theirs_.get(), SHUT_RD), 0);
+  ASSERT_EQ(SendNotification(theirs_.get(), "something else"), 0);
+  EXPECT_TRUE(store.AnnounceMapper());
+}
+
+TEST_F(StoreTest, SystemdIsNotToldTheProgram) {
+  SystemdStore store(std::move(ours_));
+  EXPECT_EQ(store.name(), "systemd");
+  EXPECT_TRUE(store.outlives_mapper());
+  // A successor reaches systemd by itself, and its end is no event.
+  EXPECT_EQ(store.link(), -1);
+  EXPECT_TRUE(store.AnnounceMapper());
+  ASSERT_EQ(ReceiveNotification(theirs_.get(), message_), Received::kMessage);
+  EXPECT_EQ(message_.Get(words::kMainPid), absl::StrCat(getpid()));
+  EXPECT_EQ(message_.Get("READY"), "1");
+  EXPECT_EQ(message_.Get(words::kProgram), std::nullopt);
+}
+
+}  // namespace
+}  // namespace evermap

@@ -1,0 +1,117 @@
+#include "daemon/mapper/restoration.h"
+
+#include <sys/socket.h>
+
+#include <atomic>
+#include <cassert>
+#include <utility>
+
+#include "daemon/host/log.h"
+#include "daemon/host/sock_diag.h"
+#include "registry/base/clock.h"
+#include "registry/statistics.h"
+
+namespace evermap {
+
+Restoration::Restoration(Registry& registry, Custody& custody, Inquiry& inquiry, Timers& timers,
+                         absl::Duration orphan_grace, Give give)
+    : registry_(registry),
+      custody_(custody),
+      inquiry_(inquiry),
+      give_(std::move(give)),
+      orphans_(registry, orphan_grace),
+      judge_(timers, [this] { JudgeOrphans(); }) {
+  assert(give_ != nullptr);
+}
+
+void Restoration::RestoreAll(std::vector<OwnedFd> connections) {
+  const KnownByCookie registered = ReadRegistry();
+  for (OwnedFd& connection : connections) Restore(std::move(connection), registered);
+  uint32_t orphaned = 0;
+  for (const auto& [cookie, known] : registered) orphaned += MakeOrphan(known) ? 1 : 0;
+  CountOrphaned(orphaned);
+  JudgeOrphans();
+}
+
+void Restoration::RestoreLate(std::vector<OwnedFd> connections) {
+  if (connections.empty()) return;
+  const KnownByCookie registered = ReadRegistry();
+  for (OwnedFd& connection : connections) Restore(std::move(connection), registered);
+}
+
+void Restoration::OrphanUnwatched(absl::Span<const RegistrationRef> nodes) {
+  uint32_t orphaned = 0;
+  for (const RegistrationRef node : nodes) {
+    if (!registry_.ReadSlot(node.slot, found_) || found_.id != node.id ||
+        found_.state != RegistrationState::kLive) {
+      continue;
+    }
+    orphaned += MakeOrphan({.node = node,
+                            .is_orphaned = false,
+                            .has_user = true,
+                            .has_distribution_socket = found_.listener_cookie != 0})
+                    ? 1
+                    : 0;
+  }
+  CountOrphaned(orphaned);
+}
+
+Restoration::KnownByCookie Restoration::ReadRegistry() const {
+  KnownByCookie registered;
+  registry_.ForEach([&](const Registration& node) {
+    if (node.state == RegistrationState::kRemembered) return;
+    registered[node.connection_cookie] = {.node = {node.slot, node.id},
+                                          .is_orphaned = node.state == RegistrationState::kOrphaned,
+                                          .has_user = node.owner_uid != kUnknownUid,
+                                          .has_distribution_socket = node.listener_cookie != 0};
+  });
+  return registered;
+}
+
+void Restoration::Restore(OwnedFd connection, const KnownByCookie& registered) {
+  const uint64_t cookie = SocketCookie(connection.get());
+  const auto found = cookie == 0 ? registered.end() : registered.find(cookie);
+  if (found == registered.end()) {
+    // Its registration has ended. All who hold the connection let it go when it is shut down.
+    shutdown(connection.get(), SHUT_RDWR);
+    return;
+  }
+  const auto& [node, is_orphaned, has_user, has_distribution_socket] = found->second;
+  if (custody_.DescriptorOf(node.slot) >= 0) return;  // stored twice
+  if (is_orphaned && !registry_.Adopt(node.slot, node.id, cookie)) return;
+  custody_.HoldStored(node.slot, connection.get());
+  if (!has_user) inquiry_.AskForUser(node);
+  give_(std::move(connection), node);
+}
+
+bool Restoration::MakeOrphan(const Known& known) {
+  if (custody_.DescriptorOf(known.node.slot) >= 0) return false;
+  if (!known.is_orphaned && !registry_.Orphan(known.node.slot, known.node.id)) return false;
+  orphans_.Add(known.node.slot, known.node.id);
+  judge_.PlanUnlessPlanned(next_judgement_ms_);
+  // The earlier mapper was ended before it had found the socket. A node of OTP 23 does not register
+  // again, and lives all the same: its socket is the only thing that shows it.
+  if (!known.has_distribution_socket) inquiry_.SearchDistributionSocket(known.node);
+  return !known.is_orphaned;
+}
+
+void Restoration::CountOrphaned(uint32_t count) {
+  if (count == 0) return;
+  registry_.statistics(0).orphaned.fetch_add(count, std::memory_order_relaxed);
+  Log(Severity::kNotice,
+      "%d nodes have lost their connection with an earlier mapper; they are found as long as they "
+      "live",
+      count);
+}
+
+void Restoration::JudgeOrphans() {
+  orphans_.Judge();
+  next_judgement_ms_ = MonotonicCoarseMs() + kJudgeIntervalMs;
+  if (orphans_.count() > 0) {
+    judge_.Plan(next_judgement_ms_);
+  } else {
+    judge_.Cancel();
+  }
+}
+
+}  // namespace evermap

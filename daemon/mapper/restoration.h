@@ -1,0 +1,74 @@
+// Restoration: a mapper finds for each connection that it was handed the registration that the
+// connection keeps alive, and watches it again. A registration without a connection becomes an
+// orphan (names/orphans.h).
+//
+// Connections are told by their SO_COOKIE alone, which the registration has (INV-9): not by the
+// number or the name under which they came.
+//
+// Thread safety: belongs to the main thread.
+#ifndef EVERMAP_DAEMON_MAPPER_RESTORATION_H_
+#define EVERMAP_DAEMON_MAPPER_RESTORATION_H_
+
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/time/time.h"
+#include "absl/types/span.h"
+#include "daemon/custody/custody.h"
+#include "daemon/host/timers.h"
+#include "daemon/names/inquiry.h"
+#include "daemon/names/orphans.h"
+#include "registry/base/owned_fd.h"
+#include "registry/registration.h"
+#include "registry/registry.h"
+
+namespace evermap {
+
+class Restoration {
+ public:
+  // Has a worker watch a connection, which is in custody already.
+  using Give = std::function<void(OwnedFd connection, RegistrationRef node)>;
+
+  // All of it outlives this. `orphan_grace`: how long an orphan stays of which it is not known
+  // whether its node lives.
+  Restoration(Registry& registry, Custody& custody, Inquiry& inquiry, Timers& timers,
+              absl::Duration orphan_grace, Give give);
+
+  // At the start: gives out the connections, and makes orphans of the registrations that have none.
+  void RestoreAll(std::vector<OwnedFd> connections);
+  // While the mapper serves: gives out connections that the predecessor passes on late.
+  void RestoreLate(std::vector<OwnedFd> connections);
+  // Makes orphans of those of these registrations that are live and have no connection here.
+  void OrphanUnwatched(absl::Span<const RegistrationRef> nodes);
+
+ private:
+  struct Known {
+    RegistrationRef node;
+    bool is_orphaned;
+    bool has_user;
+    bool has_distribution_socket;
+  };
+  using KnownByCookie = absl::flat_hash_map<uint64_t, Known>;
+
+  KnownByCookie ReadRegistry() const;
+  void Restore(OwnedFd connection, const KnownByCookie& registered);
+  // False when the registration has a connection here, has ended, or was an orphan before.
+  bool MakeOrphan(const Known& known);
+  void CountOrphaned(uint32_t count);
+  void JudgeOrphans();
+
+  Registry& registry_;
+  Custody& custody_;
+  Inquiry& inquiry_;
+  const Give give_;
+  Orphans orphans_;
+  Timer judge_;
+  int64_t next_judgement_ms_ = 0;  // MonotonicCoarseMs(); no judgement before
+  Registration found_ = {};
+};
+
+}  // namespace evermap
+
+#endif  // EVERMAP_DAEMON_MAPPER_RESTORATION_H_

@@ -1,0 +1,305 @@
+#include "daemon/mapper/startup.h"
+
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cassert>
+#include <cerrno>
+#include <cstdlib>
+#include <thread>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "daemon/custody/no_store.h"
+#include "daemon/custody/notify.h"
+#include "daemon/custody/systemd_store.h"
+#include "daemon/custody/words.h"
+#include "daemon/host/descriptor_limit.h"
+#include "daemon/host/log.h"
+#include "daemon/host/own_program.h"
+#include "daemon/host/wake_fd.h"
+#include "daemon/loop/create_loop.h"
+#include "daemon/mapper/listeners.h"
+#include "daemon/process/fault_point.h"
+#include "daemon/process/upgrade_record.h"
+#include "daemon/process/watcher.h"
+#include "registry/status.h"
+
+namespace evermap {
+namespace {
+
+// How long a mapper that cannot start stays all the same, under systemd.
+constexpr absl::Duration kFailurePause = absl::Seconds(1);
+
+uint32_t WorkerCount(const Options& options) {
+  if (options.workers != 0) return options.workers;
+  cpu_set_t cores;
+  CPU_ZERO(&cores);
+  // The call fails on hosts with more cores than a cpu_set_t has bits.
+  const int count = sched_getaffinity(0, sizeof(cores), &cores) == 0
+                        ? CPU_COUNT(&cores)
+                        : static_cast<int>(std::thread::hardware_concurrency());
+  return std::clamp<uint32_t>(static_cast<uint32_t>(count), 1, kWorkersMax);
+}
+
+std::optional<LoopKind> LoopAskedFor(LoopChoice choice) {
+  switch (choice) {
+    case LoopChoice::kAuto:
+      return std::nullopt;
+    case LoopChoice::kIoUring:
+      return LoopKind::kIoUring;
+    case LoopChoice::kEpoll:
+      return LoopKind::kEpoll;
+  }
+  return std::nullopt;
+}
+
+// Invalid when there is no descriptor.
+OwnedFd SignalDescriptor() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&signals, signal);
+  // The signals are blocked before threads start, so that all threads have them blocked.
+  if (pthread_sigmask(SIG_BLOCK, &signals, nullptr) != 0) return OwnedFd();
+  signal(SIGPIPE, SIG_IGN);
+  return OwnedFd(signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK));
+}
+
+}  // namespace
+
+Startup::Startup(const Options& options, Inheritance inherited, Parts& parts)
+    : options_(options),
+      inherited_(std::move(inherited)),
+      parts_(parts),
+      was_started_by_keeper_(inherited_.keeper.valid()) {}
+
+absl::Status Startup::Prepare() {
+  if (inherited_.predecessor.valid()) {
+    parts_.successor.emplace(std::move(inherited_.predecessor));
+  }
+  parts_.descriptors_max = RaiseDescriptorLimit();
+  if (absl::Status status = ReadReservations(); !status.ok()) return status;
+  if (absl::Status status = TakeListeners(); !status.ok()) return status;
+  ChooseStore();
+  bool is_opened_later = false;
+  if (parts_.successor.has_value()) {
+    // The predecessor still writes to the registry: it is migrated when it is at rest.
+    const absl::StatusOr<bool> needs_migration = NeedsMigration();
+    if (!needs_migration.ok()) return needs_migration.status();
+    is_opened_later = *needs_migration;
+  }
+  if (!is_opened_later) {
+    if (absl::Status status = OpenRegistry(); !status.ok()) return status;
+  }
+  FaultPoint("mapper:starting");
+  if (absl::Status status = MakeWakeFds(); !status.ok()) return status;
+  return MakeLoops();
+}
+
+absl::Status Startup::ReadReservations() {
+  absl::Status status = parts_.reservations.Read(options_.reservations);
+  // A wrong reservation must not cost the connections of an earlier mapper's nodes.
+  if (status.ok() || inherited_.connections.empty()) return status;
+  Log(Severity::kError, "%s; the name is refused to all until the mapper is restarted",
+      status.message());
+  return absl::OkStatus();
+}
+
+absl::Status Startup::TakeListeners() {
+  parts_.listeners_are_inherited = !inherited_.listeners.empty();
+  if (parts_.listeners_are_inherited) {
+    if (inherited_.listeners.size() > kListenersMax) {
+      return absl::FailedPreconditionError(absl::StrCat(
+          "systemd passed ", inherited_.listeners.size(), " sockets, more than ", kListenersMax));
+    }
+    parts_.sockets = std::exchange(inherited_.listeners, {});
+  } else {
+    if (options_.systemd) {
+      return absl::FailedPreconditionError(
+          "-systemd was given, but systemd passed no sockets; start this through epmd.socket, or "
+          "without -systemd");
+    }
+    absl::StatusOr<std::vector<OwnedFd>> bound = BindListeners(options_);
+    if (!bound.ok()) return bound.status();
+    parts_.sockets = *std::move(bound);
+  }
+  for (const OwnedFd& socket : parts_.sockets) parts_.listeners.push_back(socket.get());
+  return absl::OkStatus();
+}
+
+void Startup::ChooseStore() {
+  if (inherited_.keeper.valid()) {
+    auto store = std::make_unique<KeeperStore>(std::move(inherited_.keeper), OwnProgram());
+    parts_.keeper = store.get();
+    parts_.store = std::move(store);
+    return;
+  }
+  const char* address = getenv(variables::kNotifySocket);
+  if (address != nullptr && !options_.daemon) {
+    absl::StatusOr<OwnedFd> link = ConnectToNotifySocket(address);
+    if (link.ok()) {
+      parts_.store = std::make_unique<SystemdStore>(*std::move(link));
+      return;
+    }
+    Log(Severity::kWarning, "connections are not kept over a crash: %s", link.status().message());
+  }
+  parts_.store = std::make_unique<NoStore>();
+}
+
+std::string Startup::RegistryPath() const {
+  return options_.registry_path.empty() ? DefaultRegistryPath(options_.port)
+                                        : options_.registry_path;
+}
+
+absl::StatusOr<bool> Startup::NeedsMigration() const {
+  if (absl::Status made = MakeOwnRegistryDirectory(); !made.ok()) return made;
+  return Registry::NeedsMigration(RegistryPath());
+}
+
+absl::Status Startup::MakeOwnRegistryDirectory() const {
+  // A directory that the user chose has to be there.
+  if (!options_.registry_path.empty()) return absl::OkStatus();
+  return MakeRegistryDirectory(RegistryPath());
+}
+
+absl::Status Startup::OpenRegistry() {
+  if (absl::Status made = MakeOwnRegistryDirectory(); !made.ok()) return made;
+  absl::StatusOr<std::unique_ptr<Registry>> registry =
+      Registry::Open({.path = RegistryPath(), .capacity = options_.capacity});
+  if (!registry.ok()) return registry.status();
+  parts_.registry = *std::move(registry);
+  return absl::OkStatus();
+}
+
+absl::Status Startup::MakeWakeFds() {
+  parts_.signal_fd = SignalDescriptor();
+  parts_.stop_fd = MakeWakeFd();
+  parts_.custody_fd = MakeWakeFd();
+  if (parts_.signal_fd.valid() && parts_.stop_fd.valid() && parts_.custody_fd.valid()) {
+    return absl::OkStatus();
+  }
+  return absl::ErrnoToStatus(errno, "no descriptor for signals");
+}
+
+absl::Status Startup::MakeLoops() {
+  const uint32_t count = WorkerCount(options_);
+  absl::StatusOr<ChosenLoops> chosen =
+      ChooseLoops(LoopAskedFor(options_.loop), count,
+                  {.connections_max = parts_.descriptors_max, .shares_listeners = count > 1});
+  if (!chosen.ok()) return chosen.status();
+  parts_.loops = std::move(chosen->loops);
+  parts_.loop_reason = std::move(chosen->reason);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<OwnedFd>> Startup::TakeOver() {
+  if (!parts_.successor.has_value()) return std::exchange(inherited_.connections, {});
+  // To end the watcher takes a moment, and here nobody waits yet.
+  EndWatcher(inherited_.watcher);
+  absl::StatusOr<std::vector<OwnedFd>> connections = parts_.successor->ReceiveConnections();
+  if (!connections.ok()) return connections;
+  if (parts_.registry == nullptr) {
+    if (absl::Status status = OpenRegistry(); !status.ok()) return status;
+  }
+  FaultPoint("successor:migrated");
+  return connections;
+}
+
+absl::Status Startup::MakeWorkers(size_t handed_over, void (*request_stop)(std::string_view)) {
+  assert(parts_.registry != nullptr && !parts_.loops.empty());
+  // The lowest free number says how many descriptors are in use, and those of connections that were
+  // handed over count as nodes. It says too few when a number below was left free at the start,
+  // which neither process/launch.h nor systemd does.
+  const uint32_t limit = parts_.descriptors_max;
+  const OwnedFd lowest_free(dup(parts_.stop_fd.get()));
+  const size_t numbers =
+      lowest_free.valid() ? static_cast<size_t>(lowest_free.get()) : limit + handed_over;
+  const auto in_use = static_cast<uint32_t>(numbers - std::min(numbers, handed_over));
+  if (in_use + kDescriptorsForRequests >= limit) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("the limit of ", limit,
+                     " open files leaves none for nodes; raise it (ulimit -n, LimitNOFILE=) "
+                     "or use fewer -workers"));
+  }
+  parts_.custody.emplace(parts_.registry->capacity(), limit - in_use - kDescriptorsForRequests,
+                         parts_.custody_fd.get());
+  parts_.shared.emplace(options_, *parts_.registry, *parts_.custody, parts_.sources,
+                        parts_.reservations, parts_.listeners, limit, request_stop);
+  for (std::unique_ptr<Loop>& loop : std::exchange(parts_.loops, {})) {
+    parts_.workers.push_back(std::make_unique<Worker>(static_cast<uint32_t>(parts_.workers.size()),
+                                                      std::move(loop), *parts_.shared));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Startup::Commit() {
+  if (parts_.successor.has_value()) return parts_.successor->Commit();
+  // A store that has passed them has them.
+  if (!parts_.store->holds() || parts_.listeners_are_inherited) return absl::OkStatus();
+  for (const OwnedFd& socket : parts_.sockets) {
+    OwnedFd duplicate(fcntl(socket.get(), F_DUPFD_CLOEXEC, 0));
+    if (!duplicate.valid()) return absl::ErrnoToStatus(errno, "no descriptor for the store");
+    parts_.store->Put(std::move(duplicate));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Startup::Announce() {
+  // A keeper whose earlier mapper has died meanwhile starts another one.
+  if (!parts_.store->AnnounceMapper()) {
+    return absl::AbortedError("the keeper starts another mapper");
+  }
+  if (parts_.successor.has_value()) FaultPoint("successor:told");
+  return absl::OkStatus();
+}
+
+void Startup::Record() {
+  const std::string& reason = parts_.loop_reason;
+  parts_.registry->SetMapperStatus({.pid = static_cast<uint32_t>(getpid()),
+                                    .start_ticks = ProcessStartTicks(getpid()),
+                                    .started_unix_ns = absl::ToUnixNanos(absl::Now()),
+                                    .workers = static_cast<uint32_t>(parts_.workers.size()),
+                                    .version = EVERMAP_VERSION,
+                                    .loop = reason.substr(0, reason.find(',')),
+                                    .custody = std::string(parts_.store->name()),
+                                    .descriptors_max = parts_.descriptors_max});
+  if (parts_.successor.has_value()) {
+    RecordUpgradeSucceeded(*parts_.registry);
+  } else {
+    RecordUpgradeInterrupted(*parts_.registry);
+  }
+}
+
+int Startup::Fail(const absl::Status& error) {
+  assert(!error.ok());
+  SlowDownSystemd();
+  if (absl::IsAlreadyExists(error)) {
+    // `erl` starts a mapper without asking whether there is one, and relies on this.
+    Log(Severity::kRegistrations, "%s", error.message());
+    return 0;
+  }
+  Log(Severity::kError, "%s", error.message());
+  if (!parts_.successor.has_value()) return 1;
+  if (parts_.registry != nullptr) {
+    const absl::Status given_back = parts_.registry->GiveBack();
+    if (!given_back.ok()) Log(Severity::kError, "%s", given_back.message());
+  }
+  parts_.successor->SayFailure({error.message().data(), error.message().size()});
+  return 1;
+}
+
+// systemd starts a mapper that cannot start again at once, and for ever (epmd.service).
+void Startup::SlowDownSystemd() const {
+  const bool is_its_main_process = getenv(variables::kNotifySocket) != nullptr &&
+                                   !options_.daemon && !parts_.successor.has_value() &&
+                                   !was_started_by_keeper_;
+  if (is_its_main_process) absl::SleepFor(kFailurePause);
+}
+
+}  // namespace evermap
