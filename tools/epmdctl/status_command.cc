@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 
+#include "registry/counter_totals.h"
 #include "registry/reader.h"
 #include "registry/registration.h"
 #include "tools/epmdctl/view/counters.h"
@@ -25,7 +26,7 @@ struct Status {
   uint32_t orphaned = 0;
   uint32_t names_known = 0;
   uint32_t capacity = 0;
-  Counters counters;
+  CounterTotals counters;
 };
 
 Status Collect(const RegistryView& view) {
@@ -46,7 +47,7 @@ Status Collect(const RegistryView& view) {
     if (node.state == RegistrationState::kLive) ++status.live;
     if (node.state == RegistrationState::kOrphaned) ++status.orphaned;
   }
-  status.counters = ReadCounters(view);
+  status.counters = ReadCounterTotals(view);
   return status;
 }
 
@@ -90,9 +91,7 @@ void Print(const std::string& path, const Status& status) {
   PrintRow("capacity", std::to_string(status.capacity));
   std::printf("Since the registry was made\n");
   for (size_t i = 0; i < status.counters.values.size(); ++i) {
-    std::string name = kCounted[i].name;
-    std::replace(name.begin(), name.end(), '_', ' ');
-    PrintRow(name.c_str(), std::to_string(status.counters.values[i]));
+    PrintRow(CounterText(kCounters[i]).c_str(), std::to_string(status.counters.values[i]));
   }
   PrintLatency(status.counters.latency);
   std::printf("Last upgrade\n");

@@ -10,8 +10,8 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "registry/counters.h"
 #include "registry/registry.h"
-#include "registry/statistics.h"
 #include "registry/status.h"
 #include "tools/exporter/metrics.h"
 #include "tools/exporter/pages.h"

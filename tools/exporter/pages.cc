@@ -120,13 +120,14 @@ std::string Body(const Snapshot& snapshot, int64_t now_unix_ns) {
   if (!snapshot.readable()) {
     return absl::StrFormat("<p class=\"bad\">%s</p>\n", Escaped(ValidUtf8(snapshot.problem())));
   }
+  const CounterTotals& totals = snapshot.totals();
   const uint64_t lookups =
-      snapshot.Sum(&WorkerStatistics::port2_found) + snapshot.Sum(&WorkerStatistics::port2_unknown);
+      totals.Of(&WorkerStatistics::port2_found) + totals.Of(&WorkerStatistics::port2_unknown);
   return absl::StrCat(MapperLine(snapshot, now_unix_ns), UpgradeLine(snapshot),
                       "<div class=\"tiles\">\n", Tile(snapshot.live_count(), "nodes"),
                       Tile(snapshot.orphaned_count(), "orphaned"), Tile(lookups, "lookups"),
-                      Tile(snapshot.Sum(&WorkerStatistics::alive2_registered), "registrations"),
-                      Tile(snapshot.Sum(&WorkerStatistics::alive2_refused), "refused"),
+                      Tile(totals.Of(&WorkerStatistics::alive2_registered), "registrations"),
+                      Tile(totals.Of(&WorkerStatistics::alive2_refused), "refused"),
                       Tile(snapshot.view().capacity(), "names at most"), "</div>\n<h2>Nodes</h2>\n",
                       NodesTable(snapshot, now_unix_ns));
 }

@@ -1,7 +1,6 @@
 #include "tools/exporter/snapshot.h"
 
 #include <algorithm>
-#include <atomic>
 #include <cstddef>
 #include <tuple>
 
@@ -57,6 +56,7 @@ Snapshot Snapshot::Take(const std::string& registry_path) {
   if (snapshot.reader_ == nullptr) return snapshot;
 
   const RegistryView& view = snapshot.reader_->view();
+  snapshot.totals_ = ReadCounterTotals(view);
   const uint32_t slots = view.slots_used();
   Registration found;
   for (uint32_t slot = 0; slot < slots; ++slot) {
@@ -88,22 +88,6 @@ Snapshot Snapshot::Take(const std::string& registry_path) {
       static_cast<uint32_t>(std::count_if(snapshot.nodes_.begin(), snapshot.nodes_.end(),
                                           [](const Node& node) { return node.orphaned; }));
   return snapshot;
-}
-
-uint64_t Snapshot::Sum(Counter WorkerStatistics::*counter) const {
-  uint64_t sum = 0;
-  for (uint32_t worker = 0; worker < kStatisticsWorkersMax; ++worker) {
-    sum += (view().statistics(worker).*counter).load(std::memory_order_relaxed);
-  }
-  return sum;
-}
-
-uint64_t Snapshot::LatencyCount(size_t bucket) const {
-  uint64_t sum = 0;
-  for (uint32_t worker = 0; worker < kStatisticsWorkersMax; ++worker) {
-    sum += view().statistics(worker).latency_buckets[bucket].load(std::memory_order_relaxed);
-  }
-  return sum;
 }
 
 }  // namespace evermap::exporter

@@ -9,16 +9,16 @@
 #ifndef EVERMAP_TOOLS_EXPORTER_SNAPSHOT_H_
 #define EVERMAP_TOOLS_EXPORTER_SNAPSHOT_H_
 
-#include <cstddef>
+#include <cassert>
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "registry/counter_totals.h"
 #include "registry/reader.h"
 #include "registry/registration.h"
-#include "registry/statistics.h"
 
 namespace evermap::exporter {
 
@@ -50,17 +50,19 @@ class Snapshot {
   uint32_t orphaned_count() const { return orphaned_count_; }
   uint32_t remembered_count() const { return remembered_count_; }
 
-  // REQUIRES of all below: readable().
-  const RegistryView& view() const { return reader_->view(); }
-  // Over all workers.
-  uint64_t Sum(Counter WorkerStatistics::*counter) const;
-  // Requests in one bucket of the histogram of latencies (statistics.h), over all workers.
-  uint64_t LatencyCount(size_t bucket) const;
+  // All zero when there is no registry to read.
+  const CounterTotals& totals() const { return totals_; }
+  // REQUIRES: readable().
+  const RegistryView& view() const {
+    assert(readable());
+    return reader_->view();
+  }
 
  private:
   std::string registry_path_;
   std::string problem_;
   std::unique_ptr<Reader> reader_;
+  CounterTotals totals_;
   std::vector<Node> nodes_;
   uint32_t orphaned_count_ = 0;
   uint32_t remembered_count_ = 0;

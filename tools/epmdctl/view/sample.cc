@@ -3,13 +3,13 @@
 #include <algorithm>
 #include <cmath>
 #include <ctime>
-#include <iterator>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string_view>
 
 #include "absl/strings/str_format.h"
 #include "registry/base/clock.h"
+#include "tools/epmdctl/view/counters.h"
 
 namespace evermap {
 namespace {
@@ -35,19 +35,17 @@ std::string RateText(double rate) {
                                : GroupedText(static_cast<uint64_t>(std::llround(rate)));
 }
 
-// Rows of kCounted from `begin` to before `end`; those that never happened are left out.
-std::vector<std::string> CountedRows(const char* title, size_t begin, size_t end,
-                                     const Counters& grown, const Counters& totals, double seconds,
-                                     const Style& style) {
+// The counters of requests, or all others; counters that are still zero are left out.
+std::vector<std::string> CounterLines(const char* title, bool of_requests,
+                                      const CounterTotals& grown, const CounterTotals& totals,
+                                      double seconds, const Style& style) {
   std::vector<std::string> rows = {
       style.Strong(absl::StrFormat("%-24s %9s %13s", title, "a second", "total"))};
-  for (size_t i = begin; i < end; ++i) {
-    if (totals.values[i] == 0) continue;
-    std::string name = kCounted[i].name;
-    std::replace(name.begin(), name.end(), '_', ' ');
+  for (size_t i = 0; i < totals.values.size(); ++i) {
+    if (kCounters[i].is_request() != of_requests || totals.values[i] == 0) continue;
     const double rate = static_cast<double>(grown.values[i]) / seconds;
-    rows.push_back(
-        absl::StrFormat("  %-22s %9s %13s", name, RateText(rate), GroupedText(totals.values[i])));
+    rows.push_back(absl::StrFormat("  %-22s %9s %13s", CounterText(kCounters[i]), RateText(rate),
+                                   GroupedText(totals.values[i])));
   }
   return rows;
 }
@@ -159,7 +157,7 @@ Sample TakeSample(const RegistryView& view) {
   sample.unix_ns = UnixNs();
   sample.mapper = view.mapper_status();
   sample.mapper_runs = IsRunning(sample.mapper);
-  sample.counters = ReadCounters(view);
+  sample.counters = ReadCounterTotals(view);
   sample.capacity = view.capacity();
   const auto is_newer = [](const SampledNode& a, const SampledNode& b) { return a.id > b.id; };
   Registration node;
@@ -187,11 +185,11 @@ Sample TakeSample(const RegistryView& view) {
 std::vector<std::string> SampleLines(const Sample& before, const Sample& now, size_t columns,
                                      size_t lines, const Style& style) {
   const double seconds = SecondsBetween(before, now);
-  const Counters grown = Difference(before.counters, now.counters);
+  const CounterTotals grown = Growth(before.counters, now.counters);
   std::vector<std::string> rows = HeadRows(now, style);
   rows.push_back("");
   const std::vector<std::string> requests =
-      CountedRows("REQUESTS", 0, kCountedRequests, grown, now.counters, seconds, style);
+      CounterLines("REQUESTS", true, grown, now.counters, seconds, style);
   const std::vector<std::string> latency = LatencyRows(grown.latency, style);
   if (columns >= kTwoColumnsMin) {
     AppendBeside(requests, latency, rows);
@@ -200,9 +198,7 @@ std::vector<std::string> SampleLines(const Sample& before, const Sample& now, si
     Append(latency, rows);
   }
   rows.push_back("");
-  Append(CountedRows("CONNECTIONS AND NODES", kCountedRequests, std::size(kCounted), grown,
-                     now.counters, seconds, style),
-         rows);
+  Append(CounterLines("CONNECTIONS AND NODES", false, grown, now.counters, seconds, style), rows);
   rows.push_back("");
   AppendNewest(now, lines, columns, style, rows);
   if (rows.size() > lines) rows.resize(lines);
@@ -212,10 +208,10 @@ std::vector<std::string> SampleLines(const Sample& before, const Sample& now, si
 
 nlohmann::json SampleJson(const Sample& before, const Sample& now) {
   const double seconds = SecondsBetween(before, now);
-  const Counters grown = Difference(before.counters, now.counters);
+  const CounterTotals grown = Growth(before.counters, now.counters);
   nlohmann::json rates = nlohmann::json::object();
   for (size_t i = 0; i < grown.values.size(); ++i) {
-    rates[kCounted[i].name] = static_cast<double>(grown.values[i]) / seconds;
+    rates[kCounters[i].field] = static_cast<double>(grown.values[i]) / seconds;
   }
   nlohmann::json newest = nlohmann::json::array();
   for (const SampledNode& node : now.newest) {

@@ -8,10 +8,10 @@
 #include <string>
 #include <vector>
 
+#include "registry/counter_totals.h"
 #include "registry/reader.h"
 #include "registry/registration.h"
 #include "registry/status.h"
-#include "tools/epmdctl/view/counters.h"
 #include "tools/epmdctl/view/output.h"
 
 namespace evermap {
@@ -32,7 +32,7 @@ struct Sample {
   int64_t unix_ns = 0;
   MapperStatus mapper;
   bool mapper_runs = false;
-  Counters counters;
+  CounterTotals counters;
   uint32_t live = 0;
   uint32_t orphaned = 0;
   uint32_t names_known = 0;
