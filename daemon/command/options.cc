@@ -11,8 +11,8 @@
 #include <utility>
 
 #include "absl/status/status.h"
-#include "absl/strings/escaping.h"
 #include "absl/strings/str_format.h"
+#include "registry/base/text.h"
 
 namespace evermap {
 namespace {
@@ -25,12 +25,6 @@ constexpr std::string_view kLoopback4 = "127.0.0.1";
 constexpr std::string_view kLoopback6 = "::1";
 constexpr std::string_view kAny4 = "0.0.0.0";
 constexpr std::string_view kAny6 = "::";
-
-// What a user typed, such that a message with it stays one line.
-std::string Quote(std::string_view typed) {
-  return absl::StrFormat("'%s'",
-                         absl::Utf8SafeCHexEscape(absl::string_view(typed.data(), typed.size())));
-}
 
 // `source` is the option or variable that `text` comes from.
 absl::StatusOr<uint32_t> ParseNumber(std::string_view source, std::string_view text, uint32_t max) {

@@ -4,7 +4,7 @@
 //   Log(Severity::kWarning, "registry %s is full", path);
 //
 // Thread safety: SetUpLog() before threads start; the rest at any time. One line per call; what
-// clients sent goes through Escaped().
+// clients sent goes through Escaped() (registry/base/text.h).
 #ifndef EVERMAP_DAEMON_HOST_LOG_H_
 #define EVERMAP_DAEMON_HOST_LOG_H_
 
@@ -14,6 +14,7 @@
 #include <string_view>
 
 #include "absl/strings/str_format.h"
+#include "registry/base/text.h"  // IWYU pragma: export (Escaped)
 
 namespace evermap {
 
@@ -32,8 +33,6 @@ enum class LogTarget : uint8_t { kStandardError, kSyslog, kBoth };
 void SetUpLog(LogTarget target, int debug_level);
 bool IsLogged(Severity severity);
 void LogLine(Severity severity, std::string_view line);
-// Printable, whatever a client sent.
-std::string Escaped(std::string_view bytes);
 
 // Arguments that cost something are to be made only where IsLogged().
 template <typename... Args>

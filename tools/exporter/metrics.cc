@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "prometheus/text_serializer.h"
+#include "registry/base/text.h"
 #include "registry/counters.h"
 
 namespace evermap::exporter {
@@ -62,8 +63,8 @@ void AppendCounters(const Snapshot& snapshot, std::vector<MetricFamily>& familie
   }
 }
 
-// The sum is put together from the middles of the buckets, since the mapper keeps none: at most a
-// quarter away from the true one, for requests that take 1 us or more.
+// The mapper keeps no sum of the latencies, so it is estimated from the middles of the buckets. For
+// requests that take 1 us or more the estimate is at most a quarter away from the true sum.
 MetricFamily RequestDurations(const Snapshot& snapshot) {
   MetricFamily family =
       Family(MetricType::Histogram, "evermap_request_duration_seconds",
@@ -172,7 +173,7 @@ std::vector<MetricFamily> Metrics(const Snapshot& snapshot) {
                                  "Whether the registry is there and can be read: 1 or 0.",
                                  snapshot.readable() ? 1 : 0));
   if (!snapshot.readable()) {
-    // So that an alert on it need not know of the difference.
+    // An alert on evermap_mapper_up then also fires when there is no registry.
     families.push_back(MapperUp(false));
     return families;
   }

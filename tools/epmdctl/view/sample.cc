@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <ctime>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string_view>
@@ -15,7 +14,8 @@ namespace evermap {
 namespace {
 
 constexpr size_t kNewestNodesInJson = 10;
-// The left one of two columns of figures; narrower screens have them one below the other.
+// Width of the left one of two columns of figures. Screens that are narrower than kTwoColumnsMin
+// have the two below each other.
 constexpr size_t kLeftColumns = 54;
 constexpr size_t kTwoColumnsMin = 78;
 
@@ -64,7 +64,8 @@ std::vector<std::string> HeadRows(const Sample& now, const Style& style) {
   const MapperStatus& mapper = now.mapper;
   std::string first;
   if (now.mapper_runs) {
-    const int64_t up_s = std::max<int64_t>(0, (now.unix_ns - mapper.started_unix_ns) / kSecondNs);
+    const int64_t up_s =
+        std::max<int64_t>(0, (now.unix_ns - mapper.started_unix_ns) / kNsPerSecond);
     first = style.Good("mapper runs") +
             absl::StrFormat("   pid %d   version %s   up %s   %d workers   %s", mapper.pid,
                             Printable(mapper.version), DurationText(up_s), mapper.workers,
@@ -82,7 +83,7 @@ std::vector<std::string> HeadRows(const Sample& now, const Style& style) {
   };
 }
 
-// Columns without escape sequences.
+// Columns that `text` takes on a terminal, where escape sequences take none.
 size_t VisibleColumns(std::string_view text) {
   size_t columns = 0;
   while (!text.empty()) {
@@ -94,7 +95,8 @@ size_t VisibleColumns(std::string_view text) {
   return columns;
 }
 
-// At most `columns` of them; escape sequences take none, and are kept.
+// The first `columns` columns of `text`. Escape sequences take no columns and are all kept, so that
+// colours end where they should.
 std::string Cut(std::string_view text, size_t columns) {
   std::string cut;
   size_t left = columns;
@@ -131,7 +133,7 @@ void Append(const std::vector<std::string>& more, std::vector<std::string>& rows
 
 void AppendNewest(const Sample& now, size_t lines, size_t columns, const Style& style,
                   std::vector<std::string>& rows) {
-  // Port, state and age.
+  // Columns of port, state and age.
   constexpr size_t kOtherColumns = 6 + 10 + 14;
   const size_t name_columns = std::clamp<size_t>(columns, 48, 90) - kOtherColumns;
   if (rows.size() + 2 > lines || now.newest.empty()) return;
@@ -139,7 +141,7 @@ void AppendNewest(const Sample& now, size_t lines, size_t columns, const Style& 
       style.Strong(Fitted("NEWEST NODES", name_columns) + "  PORT  STATE    REGISTERED"));
   for (const SampledNode& node : now.newest) {
     if (rows.size() >= lines) return;
-    const int64_t age_s = std::max<int64_t>(0, (now.unix_ns - node.since_unix_ns) / kSecondNs);
+    const int64_t age_s = std::max<int64_t>(0, (now.unix_ns - node.since_unix_ns) / kNsPerSecond);
     rows.push_back(Fitted(Printable(node.name), name_columns) +
                    absl::StrFormat(" %5d  ", node.port) +
                    (node.orphaned ? style.Warning("orphaned") : "live    ") + " " +
@@ -151,9 +153,7 @@ void AppendNewest(const Sample& now, size_t lines, size_t columns, const Style& 
 
 Sample TakeSample(const RegistryView& view) {
   Sample sample;
-  timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  sample.monotonic_ns = now.tv_sec * kSecondNs + now.tv_nsec;
+  sample.monotonic_ns = MonotonicNs();
   sample.unix_ns = UnixNs();
   sample.mapper = view.mapper_status();
   sample.mapper_runs = IsRunning(sample.mapper);
@@ -168,7 +168,7 @@ Sample TakeSample(const RegistryView& view) {
     if (node.state == RegistrationState::kRemembered) continue;
     const bool orphaned = node.state == RegistrationState::kOrphaned;
     ++(orphaned ? sample.orphaned : sample.live);
-    // A heap with the oldest of the newest on top.
+    // `newest` is a heap with the oldest of them on top.
     std::vector<SampledNode>& newest = sample.newest;
     if (newest.size() == kNewestNodesMax) {
       if (newest.front().id > node.id) continue;
