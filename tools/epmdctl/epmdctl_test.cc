@@ -22,8 +22,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "registry/base/clock.h"
-#include "registry/registry.h"
 #include "registry/counters.h"
+#include "registry/registry.h"
 #include "registry/status.h"
 #include "tools/epmdctl/current_registry.h"
 #include "tools/epmdctl/host/handshake.h"

@@ -3,11 +3,11 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
-#include <ctime>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 
+#include "registry/base/clock.h"
 #include "registry/counter_totals.h"
 #include "registry/reader.h"
 #include "registry/registration.h"
@@ -34,10 +34,8 @@ Status Collect(const RegistryView& view) {
   status.mapper = view.mapper_status();
   status.upgrade = view.upgrade_status();
   status.running = IsRunning(status.mapper);
-  timespec now;
-  clock_gettime(CLOCK_REALTIME, &now);
-  status.uptime_s =
-      std::max<int64_t>(0, now.tv_sec - status.mapper.started_unix_ns / 1'000'000'000);
+  const auto now_s = static_cast<int64_t>(UnixNs()) / kNsPerSecond;
+  status.uptime_s = std::max<int64_t>(0, now_s - status.mapper.started_unix_ns / kNsPerSecond);
   status.capacity = view.capacity();
   Registration node;
   const uint32_t slots = view.slots_used();
