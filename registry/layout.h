@@ -73,8 +73,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "registry/counters.h"
 #include "registry/registration.h"
-#include "registry/statistics.h"
 #ifdef EVERMAP_CRASH_POINTS
 #include "registry/crash_points.h"
 #endif

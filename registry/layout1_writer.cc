@@ -16,6 +16,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "registry/counters.h"
 #include "registry/layout.h"
 #include "registry/migration.h"
 #include "registry/reader.h"
@@ -23,7 +24,6 @@
 #include "registry/registry.h"
 #include "registry/registry_testing.h"
 #include "registry/segment.h"
-#include "registry/statistics.h"
 
 namespace evermap {
 namespace {

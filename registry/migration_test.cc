@@ -28,12 +28,12 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "registry/counters.h"
 #include "registry/evermap.h"
 #include "registry/layout.h"
 #include "registry/reader.h"
 #include "registry/registry.h"
 #include "registry/registry_testing.h"
-#include "registry/statistics.h"
 
 namespace evermap {
 namespace {

@@ -21,13 +21,13 @@
 #include "registry/base/path.h"
 #include "registry/base/text.h"
 #include "registry/chain.h"
+#include "registry/counters.h"
 #include "registry/layout.h"
 #include "registry/migration.h"
 #include "registry/reader.h"
 #include "registry/recovery.h"
 #include "registry/segment.h"
 #include "registry/siphash.h"
-#include "registry/statistics.h"
 #include "registry/writer_place.h"
 
 namespace evermap {

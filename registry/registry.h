@@ -49,7 +49,7 @@ struct RegisterResult {
   uint32_t creation = 0;
 };
 
-struct WorkerStatistics;  // statistics.h
+struct WorkerStatistics;  // counters.h
 
 // A mapped segment, opened for writing.
 class Registry {

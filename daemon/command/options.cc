@@ -12,8 +12,8 @@
 #include <utility>
 
 #include "absl/status/status.h"
-#include "absl/strings/escaping.h"
 #include "absl/strings/str_format.h"
+#include "registry/base/text.h"
 
 namespace evermap {
 namespace {
@@ -22,12 +22,6 @@ constexpr std::string_view kLoopback4 = "127.0.0.1";
 constexpr std::string_view kLoopback6 = "::1";
 constexpr std::string_view kAny4 = "0.0.0.0";
 constexpr std::string_view kAny6 = "::";
-
-// What a user typed, escaped so that a message with it stays one line.
-std::string Quote(std::string_view typed) {
-  return absl::StrFormat("'%s'",
-                         absl::Utf8SafeCHexEscape(absl::string_view(typed.data(), typed.size())));
-}
 
 // `text` as a number from 1 to `max`. `source`, here and below, is the option or the variable that
 // the text comes from.

@@ -24,8 +24,8 @@
 #include "absl/types/span.h"
 #include "daemon/host/address.h"
 #include "daemon/wire/protocol.h"
+#include "registry/counters.h"
 #include "registry/registration.h"
-#include "registry/statistics.h"
 
 namespace evermap {
 

@@ -6,7 +6,6 @@
 #include <cerrno>
 #include <ctime>
 
-#include "absl/strings/escaping.h"
 #include "registry/base/clock.h"
 
 namespace evermap {
@@ -67,10 +66,6 @@ void LogLine(Severity severity, std::string_view line) {
   }
   // The line is one write, so that lines of several threads do not mix.
   WriteAll(absl::StrFormat("epmd: %s: %s\n", stamp, line));
-}
-
-std::string Escaped(std::string_view bytes) {
-  return absl::Utf8SafeCHexEscape(absl::string_view(bytes.data(), bytes.size()));
 }
 
 bool LogLimiter::Allow(uint64_t& suppressed) {

@@ -4,7 +4,8 @@
 //   Log(Severity::kWarning, "registry %s is full", path);
 //
 // Thread safety: SetUpLog() before threads start; the rest at any time. Each call writes one line.
-// What clients have sent goes through Escaped() first, so that nobody can forge a line.
+// What clients have sent goes through Escaped() (registry/base/text.h) first, so that nobody can
+// forge a line.
 #ifndef EVERMAP_DAEMON_HOST_LOG_H_
 #define EVERMAP_DAEMON_HOST_LOG_H_
 
@@ -14,6 +15,7 @@
 #include <string_view>
 
 #include "absl/strings/str_format.h"
+#include "registry/base/text.h"  // IWYU pragma: export (Escaped)
 
 namespace evermap {
 
@@ -33,8 +35,6 @@ void SetUpLog(LogTarget target, int debug_level);
 bool IsLogged(Severity severity);
 // Writes `line` whatever its severity is; Log() asks IsLogged() before.
 void LogLine(Severity severity, std::string_view line);
-// `bytes` as printable text, with C's escapes for all that is neither printable ASCII nor UTF-8.
-std::string Escaped(std::string_view bytes);
 
 // Writes one line, if IsLogged(). The arguments are evaluated in any case: ask IsLogged() before
 // when they cost something.

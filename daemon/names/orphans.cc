@@ -2,7 +2,7 @@
 
 #include "absl/time/clock.h"
 #include "daemon/host/log.h"
-#include "registry/statistics.h"
+#include "registry/counters.h"
 
 namespace evermap {
 

@@ -37,8 +37,8 @@
 #include "daemon/serve/phase.h"
 #include "daemon/wire/protocol.h"
 #include "registry/base/owned_fd.h"
+#include "registry/counters.h"
 #include "registry/registry.h"
-#include "registry/statistics.h"
 
 namespace evermap {
 

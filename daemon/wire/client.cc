@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "absl/strings/str_format.h"
+#include "registry/base/text.h"
 
 namespace evermap {
 namespace {

@@ -11,11 +11,11 @@
 #include <optional>
 
 #include "absl/strings/cord.h"
-#include "absl/strings/escaping.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
+#include "registry/base/text.h"
 
 namespace evermap {
 namespace {
@@ -180,11 +180,6 @@ int ErrnoOf(const absl::Status& status) {
   const absl::optional<absl::Cord> payload = status.GetPayload(kErrnoPayload);
   int error = 0;
   return payload.has_value() && absl::SimpleAtoi(std::string(*payload), &error) ? error : 0;
-}
-
-std::string Quote(std::string_view name) {
-  return absl::StrFormat("'%s'",
-                         absl::Utf8SafeCHexEscape(absl::string_view(name.data(), name.size())));
 }
 
 }  // namespace evermap

@@ -81,9 +81,6 @@ absl::Status ReceiveUpTo(int fd, size_t size_max, const Waiter& waiter, std::str
 // Of the system call that failed; 0 when none did.
 int ErrnoOf(const absl::Status& status);
 
-// `text` in quotes, on one line whatever is in it: names come from users and from the network.
-std::string Quote(std::string_view text);
-
 }  // namespace evermap
 
 #endif  // EVERMAP_DAEMON_WIRE_TCP_H_

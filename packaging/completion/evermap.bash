@@ -22,7 +22,7 @@ _evermap_epmd() {
     -loop) _evermap_complete -W $'auto\nio_uring\nepoll' ;;
     -registry) _evermap_complete -f ;;
     -stop) _evermap_complete -W "$(_evermap_nodes)" ;;
-    -port | -address | -allow | -reserve | -packet_timeout | -delay_accept | -delay_write | -workers | -capacity) ;;
+    -port | -address | -allow | -reserve | -packet_timeout | -orphan_grace | -delay_accept | -delay_write | -workers | -capacity) ;;
     *) _evermap_complete -W "$(epmd -help 2>/dev/null | grep -o '^  -[a-z_]*\(, -[a-z_]*\)*' | tr -d ' ' | tr ',' '\n')" ;;
   esac
 }
@@ -38,7 +38,7 @@ _evermap_tool() {
     esac
   done
   case ${COMP_WORDS[COMP_CWORD - 1]} in
-    --registry | --stock | --ours) _evermap_complete -f && return ;;
+    --registry | --stock | --ours | --report) _evermap_complete -f && return ;;
     --port | --listen | --host | --interval | --timeout) return ;;
   esac
   if [[ ${COMP_WORDS[COMP_CWORD]} == -* ]]; then

@@ -35,6 +35,9 @@ complete -c epmdctl -l interval -x
 complete -c epmdctl -l timeout -x
 complete -c epmd-exporter -f
 complete -c epmd-exporter -n 'string match -q -- "-*" (commandline -ct)' -a '(__evermap_options epmd-exporter)'
+for option in stock ours report
+    complete -c epmd-bench -l $option -r -F
+end
 for program in epmdctl epmd-exporter
     complete -c $program -l registry -r -F
     complete -c $program -l port -x
@@ -47,8 +50,9 @@ complete -c epmd -f
 complete -c epmd -a '(__evermap_epmd_options)'
 complete -c epmd -o loop -x -a 'auto io_uring epoll'
 complete -c epmd -o registry -r -F
-complete -c epmd -o allow -x
-complete -c epmd -o reserve -x
+for option in port address allow reserve packet_timeout orphan_grace delay_accept delay_write workers capacity
+    complete -c epmd -o $option -x
+end
 complete -c epmd -o stop -x -a '(__evermap_nodes)'
 
 complete -c use-evermap -f -a '(__fish_complete_directories)'

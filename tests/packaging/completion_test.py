@@ -4,6 +4,7 @@
 """
 
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -71,6 +72,15 @@ class CompletionTest(unittest.TestCase):
                              self.complete('epmd', '-'))
         self.assertEqual(self.complete('epmd', '-port', '4370', '-dae'), {'-daemon'})
         self.assertEqual(self.complete('epmd', '-loop', 'e'), {'epoll'})
+
+    def test_no_option_of_epmd_is_completed_where_a_value_belongs(self):
+        usage = subprocess.run([harness.EPMD, '-help'], capture_output=True, text=True, check=True).stdout
+        options = re.findall(r'^  (-[a-z_]+) [A-Z]', usage, re.MULTILINE)
+        self.assertIn('-orphan_grace', options)
+        for option in options:
+            with self.subTest(option):
+                offered = self.complete('epmd', option, '')
+                self.assertEqual({word for word in offered if word.startswith('-')}, set())
 
     def test_epmdctl(self):
         self.assertLessEqual({'list', 'lookup', 'names', 'status', 'watch', 'top', 'doctor', 'upgrade'},

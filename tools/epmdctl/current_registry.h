@@ -1,4 +1,5 @@
-// The registry of a mapper, read by tools that must not be fooled by an upgrade in between.
+// The registry of a mapper for tools that read it again and again. An upgrade of the mapper to
+// another layout puts a new file in its place, and a tool must not go on reading the old one.
 //
 //   CurrentRegistry registry(path);
 //   std::vector<Registration> nodes;
@@ -22,11 +23,12 @@ class CurrentRegistry {
   explicit CurrentRegistry(std::string path) : path_(std::move(path)) {}
 
   const std::string& path() const { return path_; }
-  // How often a file was opened: grows when another has taken the place of the last.
+  // Number of files that were opened so far. It grows when a file has taken the place of the last.
   uint32_t openings() const { return openings_; }
 
-  // Calls `read` with the registry at the path, and again if another file took its place meanwhile.
-  // False when it cannot be opened; `error` then says why and what to do.
+  // Calls `read` with the registry at the path, and again if another file took its place meanwhile,
+  // so that `read` must begin anew each time. False when the registry cannot be opened; `error`
+  // then says why and what to do.
   bool Read(absl::FunctionRef<void(const RegistryView&)> read, std::string& error);
 
  private:
@@ -34,10 +36,6 @@ class CurrentRegistry {
   std::unique_ptr<Reader> reader_;
   uint32_t openings_ = 0;
 };
-
-// Where the registry of the mapper on `port` is when nobody says so: where one that this user runs
-// keeps it, or, when nothing is there, where the system's service does.
-std::string UsualRegistryPath(uint16_t port);
 
 }  // namespace evermap
 

@@ -22,8 +22,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "registry/base/clock.h"
+#include "registry/counters.h"
 #include "registry/registry.h"
-#include "registry/statistics.h"
 #include "registry/status.h"
 #include "tools/epmdctl/current_registry.h"
 #include "tools/epmdctl/host/handshake.h"
@@ -341,15 +341,15 @@ TEST(Counters, Quantiles) {
   EXPECT_TRUE(LatencyJson(latency)["buckets"].back()["below_us"].is_null());
 }
 
-TEST(Counters, DifferenceOfAnotherRegistryIsAllOfIt) {
-  Counters before;
-  Counters now;
+TEST(Counters, GrowthOfAnotherRegistryIsAllOfIt) {
+  CounterTotals before;
+  CounterTotals now;
   before.values[0] = 7;
   now.values[0] = 9;
   before.latency[1] = 100;
   now.latency[1] = 3;
-  EXPECT_EQ(Difference(before, now).values[0], 2u);
-  EXPECT_EQ(Difference(before, now).latency[1], 3u);
+  EXPECT_EQ(Growth(before, now).values[0], 2u);
+  EXPECT_EQ(Growth(before, now).latency[1], 3u);
 }
 
 TEST(Output, Texts) {
@@ -484,8 +484,8 @@ TEST_F(EpmdctlTest, SamplesFitEveryScreen) {
     const std::string name = std::to_string(i) + std::string(200, 'x');
     registry->Register({.name = name, .port = 65535});
   }
-  for (const Counted& counted : kCounted) {
-    registry->statistics(0).*counted.counter = 18'000'000'000'000'000'000u;
+  for (const CounterRow& row : kCounters) {
+    registry->statistics(0).*row.counter = 18'000'000'000'000'000'000u;
   }
   std::string error;
   CurrentRegistry current(path_);

@@ -32,7 +32,8 @@ const char* StateText(RegistrationState state) {
   return "unknown";
 }
 
-// Of the process behind a registration; what is not known is empty, or 0.
+// What is known of the process behind a registration. A text that is not known is empty, a number
+// 0.
 struct Owner {
   std::string uid;
   std::string user;

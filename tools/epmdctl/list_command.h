@@ -9,7 +9,8 @@
 
 namespace evermap {
 
-// Prints all nodes, with `all` also the remembered ones. Returns the exit code.
+// Prints all registered nodes, and with `all` also the names that are only remembered. Returns the
+// exit code.
 int ListNodes(CurrentRegistry& registry, bool all, bool json);
 
 // One node as ListNodes() shows it, as JSON and as a table.

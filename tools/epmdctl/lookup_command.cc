@@ -16,7 +16,7 @@
 namespace evermap {
 namespace {
 
-// `registry_problem`: why the registry could not be asked; empty when it was not to be.
+// `registry_problem`: why the registry could not be read; empty when another host was named.
 int LookupOverTcp(const std::string& host, uint16_t port, const std::string& name, bool json,
                   const std::string& registry_problem) {
   const Client client(host, port, {.timeout = kRemoteTimeout});

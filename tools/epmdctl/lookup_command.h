@@ -9,17 +9,17 @@
 
 namespace evermap {
 
-// A node's name, and where to ask for it.
+// The name of a node, and the host whose mapper knows it.
 struct NodeAddress {
   std::string name;
-  std::string host;  // empty: this one
+  std::string host;  // empty: this host
 };
 // Divides NAME[@HOST] at the last '@'.
 NodeAddress ParseNodeAddress(const std::string& text);
 
-// Asks the mapper on `port` of the host. Without one the registry is read, and only when that
-// cannot be done the mapper on `port` of 127.0.0.1 is asked. The answer says which way it came.
-// Returns the exit code.
+// Prints one node. With a host its mapper on `port` is asked. Without one the registry is read, and
+// the mapper on `port` of 127.0.0.1 is asked only when the registry cannot be read. The output says
+// which of them answered. Returns the exit code.
 int LookupNode(CurrentRegistry& registry, uint16_t port, const std::string& node, bool json);
 
 }  // namespace evermap

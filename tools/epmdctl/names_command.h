@@ -7,7 +7,7 @@
 
 namespace evermap {
 
-// In the mapper's order. Returns the exit code.
+// Prints the nodes in the order of the mapper. Returns the exit code.
 int ListNames(const std::string& host, uint16_t port, bool json);
 
 }  // namespace evermap

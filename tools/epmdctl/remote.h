@@ -6,7 +6,7 @@
 
 namespace evermap {
 
-// For a whole request: connecting, asking and the answer.
+// Longest time for a whole request: to connect, to ask and to receive the answer.
 inline constexpr absl::Duration kRemoteTimeout = absl::Seconds(5);
 inline constexpr char kThisHost[] = "127.0.0.1";
 

@@ -3,11 +3,12 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
-#include <ctime>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 
+#include "registry/base/clock.h"
+#include "registry/counter_totals.h"
 #include "registry/reader.h"
 #include "registry/registration.h"
 #include "tools/epmdctl/view/counters.h"
@@ -25,7 +26,7 @@ struct Status {
   uint32_t orphaned = 0;
   uint32_t names_known = 0;
   uint32_t capacity = 0;
-  Counters counters;
+  CounterTotals counters;
 };
 
 Status Collect(const RegistryView& view) {
@@ -33,10 +34,8 @@ Status Collect(const RegistryView& view) {
   status.mapper = view.mapper_status();
   status.upgrade = view.upgrade_status();
   status.running = IsRunning(status.mapper);
-  timespec now;
-  clock_gettime(CLOCK_REALTIME, &now);
-  status.uptime_s =
-      std::max<int64_t>(0, now.tv_sec - status.mapper.started_unix_ns / 1'000'000'000);
+  const auto now_s = static_cast<int64_t>(UnixNs()) / kNsPerSecond;
+  status.uptime_s = std::max<int64_t>(0, now_s - status.mapper.started_unix_ns / kNsPerSecond);
   status.capacity = view.capacity();
   Registration node;
   const uint32_t slots = view.slots_used();
@@ -46,7 +45,7 @@ Status Collect(const RegistryView& view) {
     if (node.state == RegistrationState::kLive) ++status.live;
     if (node.state == RegistrationState::kOrphaned) ++status.orphaned;
   }
-  status.counters = ReadCounters(view);
+  status.counters = ReadCounterTotals(view);
   return status;
 }
 
@@ -90,9 +89,7 @@ void Print(const std::string& path, const Status& status) {
   PrintRow("capacity", std::to_string(status.capacity));
   std::printf("Since the registry was made\n");
   for (size_t i = 0; i < status.counters.values.size(); ++i) {
-    std::string name = kCounted[i].name;
-    std::replace(name.begin(), name.end(), '_', ' ');
-    PrintRow(name.c_str(), std::to_string(status.counters.values[i]));
+    PrintRow(CounterText(kCounters[i]).c_str(), std::to_string(status.counters.values[i]));
   }
   PrintLatency(status.counters.latency);
   std::printf("Last upgrade\n");

@@ -19,7 +19,7 @@
 namespace evermap {
 namespace {
 
-// Of a single sample as text, which is not for a screen.
+// Size of a sample that is printed as text instead of drawn on a screen.
 constexpr size_t kOnceColumns = 100;
 constexpr size_t kOnceLines = 50;
 
@@ -27,7 +27,7 @@ bool Take(CurrentRegistry& registry, Sample& sample, std::string& error) {
   return registry.Read([&](const RegistryView& view) { sample = TakeSample(view); }, error);
 }
 
-// Samples without a terminal.
+// Prints samples where there is no terminal to draw on.
 int Print(CurrentRegistry& registry, absl::Duration interval, bool once, bool json) {
   Pause pause({SIGINT, SIGTERM}, Pause::Keys::kIgnored);
   Sample before;
@@ -98,7 +98,7 @@ class Screen {
       has_sample_ = false;
       return;
     }
-    // The first has nothing to be compared with: all rates are 0.
+    // The first sample is compared with itself, so that all rates are 0.
     before_ = has_sample_ ? std::move(now_) : fresh;
     now_ = std::move(fresh);
     has_sample_ = true;

@@ -41,7 +41,7 @@ class Watcher {
   Watcher(CurrentRegistry& registry, bool json)
       : registry_(registry), json_(json), style_(Style::OfStandardOutput()) {}
 
-  // Looks once, and tells what is new. False when nobody reads that.
+  // Looks once, and prints what is new. False when nothing reads standard output any more.
   bool Look() {
     std::optional<RegistryState> now;
     std::string error;
@@ -97,7 +97,7 @@ class Watcher {
     return Tell("waiting", "waiting for a registry: " + why);
   }
 
-  // A change of the mapper alone.
+  // The generation has not changed, so only the mapper can have.
   bool TellMapper() {
     RegistryState before = *std::move(last_);
     last_ = RegistryState{.nodes = std::move(before.nodes),

@@ -5,13 +5,14 @@
 
 #include <atomic>
 #include <cstdlib>
+#include <iterator>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "registry/counters.h"
 #include "registry/registry.h"
-#include "registry/statistics.h"
 #include "registry/status.h"
 #include "tools/exporter/metrics.h"
 #include "tools/exporter/pages.h"
@@ -77,6 +78,24 @@ TEST_F(ExporterTest, CountersAreSummedOverWorkers) {
   const std::string text = MetricsText(Take());
   EXPECT_THAT(text, HasSubstr("evermap_requests_total{kind=\"port2\",result=\"found\"} 42\n"));
   EXPECT_THAT(text, HasSubstr("evermap_connections_closed_total{reason=\"evicted\"} 7\n"));
+}
+
+TEST_F(ExporterTest, EachCounterHasOneSeries) {
+  constexpr size_t kFirst = 1'000'000;
+  for (size_t i = 0; i < std::size(kCounters); ++i) {
+    registry_->statistics(0).*kCounters[i].counter = kFirst + i;
+  }
+  const std::string text = MetricsText(Take());
+  for (size_t i = 0; i < std::size(kCounters); ++i) {
+    const std::string value = absl::StrCat(" ", kFirst + i, "\n");
+    const size_t place = text.find(value);
+    ASSERT_NE(place, std::string::npos) << kCounters[i].field;
+    EXPECT_EQ(text.find(value, place + 1), std::string::npos) << kCounters[i].field;
+  }
+  for (const CounterFamilyText& family : kCounterFamilies) {
+    EXPECT_THAT(text, HasSubstr(absl::StrCat("# HELP ", family.metric, " ", family.help, "\n")));
+    EXPECT_THAT(text, HasSubstr(absl::StrCat("# TYPE ", family.metric, " counter\n")));
+  }
 }
 
 TEST_F(ExporterTest, Latencies) {
@@ -193,15 +212,6 @@ TEST_F(ExporterTest, UnreadableRegistry) {
   EXPECT_THAT(MetricsText(snapshot), HasSubstr("evermap_registry_readable 0\n"));
   EXPECT_THAT(MetricsText(snapshot), HasSubstr("evermap_mapper_up 0\n"));
   EXPECT_THAT(StatusPageHtml(snapshot, 0), HasSubstr(missing));
-}
-
-TEST(ValidUtf8Test, ReplacesWhatIsNotValid) {
-  EXPECT_EQ(ValidUtf8("häst\u20ac\U0001f407"), "häst\u20ac\U0001f407");
-  EXPECT_EQ(ValidUtf8("\xed\xa0\x80"), "\ufffd\ufffd\ufffd");  // a surrogate
-  EXPECT_EQ(ValidUtf8("\xc1\xbf"), "\ufffd\ufffd");            // an overlong form
-  EXPECT_EQ(ValidUtf8("\xf4\x90\x80\x80").size(), 4 * 3u);     // above U+10FFFF
-  EXPECT_EQ(ValidUtf8("cut \xf0\x9f\x90"), "cut \ufffd\ufffd\ufffd");
-  EXPECT_EQ(ValidUtf8(""), "");
 }
 
 }  // namespace

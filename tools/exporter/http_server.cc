@@ -25,7 +25,8 @@ const char* ReasonPhrase(int status) {
   }
 }
 
-// Names of nodes come from whoever registers them: nothing in an answer may run or load anything.
+// Any local process can register a node under any name, so nothing in an answer may run or load
+// anything in a browser.
 constexpr char kSafetyHeaders[] =
     "Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'; "
     "frame-ancestors 'none'\r\n"
@@ -52,15 +53,15 @@ int HttpServer::OnRequest(mg_connection* connection) {
       "Cache-Control: no-store\r\nConnection: close\r\n\r\n",
       reply.status, ReasonPhrase(reply.status), reply.content_type, reply.body.size(),
       kSafetyHeaders, reply.status == 405 ? "Allow: GET, HEAD\r\n" : "");
-  // A client that has gone meanwhile is no failure of ours.
+  // The results are ignored: a client that has gone meanwhile is no failure of the server.
   mg_write(connection, head.data(), head.size());
   if (!is_head) mg_write(connection, reply.body.data(), reply.body.size());
   return reply.status;
 }
 
 int HttpServer::OnLogMessage(const mg_connection* connection, const char* message) {
-  // The first line is why it cannot start, if it cannot; others follow from it. Later ones are
-  // about clients, which is no concern of the operator.
+  // The first message says why the server cannot start; the next ones follow from it. Messages that
+  // come later are about clients, which do not concern the operator.
   if (connection != nullptr) {
     auto* server = static_cast<HttpServer*>(mg_get_user_data(mg_get_context(connection)));
     if (server != nullptr && !server->has_message_.exchange(true)) server->message_ = message;

@@ -1,5 +1,6 @@
 // epmd-exporter: what an Evermap mapper knows and does, over HTTP, for Prometheus and for a
-// browser. Reads the registry in shared memory; the mapper does not notice.
+// browser. It reads the registry in shared memory, so that the mapper is not asked and does nothing
+// for it.
 #include <arpa/inet.h>
 #include <pthread.h>
 #include <signal.h>
@@ -20,11 +21,11 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "registry/base/clock.h"
-#include "registry/registry.h"
 #include "tools/exporter/http_server.h"
 #include "tools/exporter/metrics.h"
 #include "tools/exporter/pages.h"
 #include "tools/exporter/snapshot.h"
+#include "tools/usual_registry.h"
 
 namespace evermap::exporter {
 namespace {
@@ -42,8 +43,8 @@ HttpReply Answer(std::string_view path, const std::string& registry_path, const 
     return {200, "text/plain; version=0.0.4; charset=utf-8", MetricsText(snapshot)};
   }
   if (path == "/sd") {
-    // An empty list would say that there are no nodes; after a failure Prometheus keeps those that
-    // it knows.
+    // An empty list would say that there are no nodes. After a failure Prometheus keeps the nodes
+    // that it knows.
     if (!snapshot.readable()) return {503, kTextPlain, absl::StrCat(snapshot.problem(), "\n")};
     return {200, "application/json", ServiceDiscoveryJson(snapshot, host)};
   }
@@ -56,7 +57,7 @@ std::string HostName() {
   return gethostname(name.data(), name.size() - 1) == 0 ? name.data() : "localhost";
 }
 
-// Empty when `address` is IP:PORT, else what is wrong with it.
+// What is wrong with `address`; empty when it is IP:PORT.
 std::string ListenAddressComplaint(const std::string& address) {
   static constexpr char kForm[] =
       "must be IP:PORT, such as 127.0.0.1:14369, [::1]:14369 or 0.0.0.0:14369";
@@ -75,19 +76,14 @@ std::string ListenAddressComplaint(const std::string& address) {
   return inet_pton(AF_INET, ip.c_str(), parsed.data()) == 1 ? "" : kForm;
 }
 
-// A system service runs as a user of its own, so the system's registry goes before that user's.
-std::string RegistryPath(uint16_t port) {
-  std::string of_system = absl::StrCat("/run/epmd/registry.", port);
-  return access(of_system.c_str(), F_OK) == 0 ? of_system : DefaultRegistryPath(port);
-}
-
 int Main(int argc, char** argv) {
   CLI::App app(
       "Shows over HTTP what an Evermap port mapper knows and does: /metrics for Prometheus,\n"
       "/sd lists the nodes for its HTTP service discovery, / is for a browser.",
       "epmd-exporter");
   app.set_version_flag("--version", "epmd-exporter " EVERMAP_VERSION);
-  // A unit's own options can so be overridden by those that an operator adds.
+  // The last one of an option that is given twice counts, so that an operator can override the
+  // options of a systemd unit by adding others.
   app.option_defaults()->take_last();
   std::string listen = kListenDefault;
   std::string registry_path;
@@ -105,7 +101,8 @@ int Main(int argc, char** argv) {
   CLI11_PARSE(app, argc, argv);
   if (host.empty()) host = HostName();
 
-  // Before there are other threads, so that these are waited for here and interrupt nobody.
+  // The signals are blocked before other threads are made, which inherit that: then only the
+  // sigwait() below receives them.
   sigset_t ends;
   sigemptyset(&ends);
   sigaddset(&ends, SIGTERM);
@@ -115,8 +112,10 @@ int Main(int argc, char** argv) {
 
   absl::StatusOr<std::unique_ptr<HttpServer>> server =
       HttpServer::Start(listen, [&](std::string_view path) {
-        // Asked each time: the mapper may start after the exporter.
-        return Answer(path, registry_path.empty() ? RegistryPath(mapper_port) : registry_path,
+        // The path is looked up for each request, because the mapper may start after the exporter.
+        return Answer(path,
+                      registry_path.empty() ? UsualRegistryPath(mapper_port, Preference::kSystem)
+                                            : registry_path,
                       host);
       });
   if (!server.ok()) {

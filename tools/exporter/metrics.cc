@@ -1,14 +1,16 @@
 #include "tools/exporter/metrics.h"
 
+#include <cstddef>
 #include <cstdint>
-#include <initializer_list>
+#include <iterator>
 #include <limits>
 #include <sstream>
-#include <string_view>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "prometheus/text_serializer.h"
+#include "registry/base/text.h"
+#include "registry/counters.h"
 
 namespace evermap::exporter {
 namespace {
@@ -16,110 +18,6 @@ namespace {
 using prometheus::ClientMetric;
 using prometheus::MetricFamily;
 using prometheus::MetricType;
-
-// One of the mapper's counters and the time series that shows it. Those of one family stand
-// together; the first of them has the help text.
-struct CounterSeries {
-  Counter WorkerStatistics::*counter;
-  const char* family;
-  const char* help;
-  std::initializer_list<std::pair<const char*, const char*>> labels;
-};
-
-const CounterSeries kCounterSeries[] = {
-    {&WorkerStatistics::alive2_registered,
-     "evermap_requests_total",
-     "Requests by kind and result.",
-     {{"kind", "alive2"}, {"result", "registered"}}},
-    {&WorkerStatistics::alive2_refused,
-     "evermap_requests_total",
-     "",
-     {{"kind", "alive2"}, {"result", "refused"}}},
-    {&WorkerStatistics::alive2_not_local,
-     "evermap_requests_total",
-     "",
-     {{"kind", "alive2"}, {"result", "not_local"}}},
-    {&WorkerStatistics::port2_found,
-     "evermap_requests_total",
-     "",
-     {{"kind", "port2"}, {"result", "found"}}},
-    {&WorkerStatistics::port2_unknown,
-     "evermap_requests_total",
-     "",
-     {{"kind", "port2"}, {"result", "unknown"}}},
-    {&WorkerStatistics::names,
-     "evermap_requests_total",
-     "",
-     {{"kind", "names"}, {"result", "answered"}}},
-    {&WorkerStatistics::dump,
-     "evermap_requests_total",
-     "",
-     {{"kind", "dump"}, {"result", "answered"}}},
-    {&WorkerStatistics::kill,
-     "evermap_requests_total",
-     "",
-     {{"kind", "kill"}, {"result", "answered"}}},
-    {&WorkerStatistics::stop,
-     "evermap_requests_total",
-     "",
-     {{"kind", "stop"}, {"result", "answered"}}},
-    {&WorkerStatistics::refused_descriptors,
-     "evermap_limit_refusals_total",
-     "Registrations refused because a limit was reached; they are among the refused requests too.",
-     {{"limit", "descriptors"}}},
-    {&WorkerStatistics::refused_registry_full,
-     "evermap_limit_refusals_total",
-     "",
-     {{"limit", "registry"}}},
-    {&WorkerStatistics::unregistered,
-     "evermap_unregistered_total",
-     "Registrations that ended with their node's connection.",
-     {}},
-    {&WorkerStatistics::holders_found_gone,
-     "evermap_holders_found_gone_total",
-     "Names given to a node that came back before the end of its last registration was noticed.",
-     {}},
-    {&WorkerStatistics::orphaned,
-     "evermap_orphaned_total",
-     "Registrations that lost their connection to the mapper while their node may live.",
-     {}},
-    {&WorkerStatistics::adopted,
-     "evermap_adopted_total",
-     "Orphaned registrations whose node connected again.",
-     {}},
-    {&WorkerStatistics::orphans_ended,
-     "evermap_orphans_ended_total",
-     "Orphaned registrations that were given up.",
-     {}},
-    {&WorkerStatistics::stored,
-     "evermap_connections_stored_total",
-     "Connections given into the custody that outlives the mapper.",
-     {}},
-    {&WorkerStatistics::connections_accepted,
-     "evermap_connections_accepted_total",
-     "Connections accepted.",
-     {}},
-    {&WorkerStatistics::closed_malformed,
-     "evermap_connections_closed_total",
-     "Connections closed by the mapper without an answer, by reason.",
-     {{"reason", "malformed"}}},
-    {&WorkerStatistics::closed_timeout,
-     "evermap_connections_closed_total",
-     "",
-     {{"reason", "timeout"}}},
-    {&WorkerStatistics::closed_evicted,
-     "evermap_connections_closed_total",
-     "",
-     {{"reason", "evicted"}}},
-    {&WorkerStatistics::closed_source_bound,
-     "evermap_connections_closed_total",
-     "",
-     {{"reason", "source_bound"}}},
-    {&WorkerStatistics::accept_errors,
-     "evermap_accept_errors_total",
-     "Connections that could not be accepted.",
-     {}},
-};
 
 MetricFamily Family(MetricType type, std::string name, std::string help) {
   MetricFamily family;
@@ -151,18 +49,22 @@ MetricFamily SingleCounter(std::string name, std::string help, double value) {
 double Seconds(int64_t unix_ns) { return static_cast<double>(unix_ns) / 1e9; }
 
 void AppendCounters(const Snapshot& snapshot, std::vector<MetricFamily>& families) {
-  for (const CounterSeries& series : kCounterSeries) {
-    if (families.empty() || families.back().name != series.family) {
-      families.push_back(Family(MetricType::Counter, series.family, series.help));
+  for (size_t family = 0; family < std::size(kCounterFamilies); ++family) {
+    const CounterFamilyText& text = kCounterFamilies[family];
+    families.push_back(Family(MetricType::Counter, text.metric, text.help));
+    for (size_t i = 0; i < std::size(kCounters); ++i) {
+      if (static_cast<size_t>(kCounters[i].family) != family) continue;
+      ClientMetric& metric = families.back().metric.emplace_back();
+      for (const CounterLabel& label : kCounters[i].labels) {
+        if (label.name != nullptr) metric.label.push_back({label.name, label.value});
+      }
+      metric.counter.value = static_cast<double>(snapshot.totals().values[i]);
     }
-    ClientMetric& metric = families.back().metric.emplace_back();
-    for (const auto& [name, value] : series.labels) metric.label.push_back({name, value});
-    metric.counter.value = static_cast<double>(snapshot.Sum(series.counter));
   }
 }
 
-// The sum is put together from the middles of the buckets, since the mapper keeps none: at most a
-// quarter away from the true one, for requests that take 1 us or more.
+// The mapper keeps no sum of the latencies, so it is estimated from the middles of the buckets. For
+// requests that take 1 us or more the estimate is at most a quarter away from the true sum.
 MetricFamily RequestDurations(const Snapshot& snapshot) {
   MetricFamily family =
       Family(MetricType::Histogram, "evermap_request_duration_seconds",
@@ -170,7 +72,7 @@ MetricFamily RequestDurations(const Snapshot& snapshot) {
   ClientMetric::Histogram& histogram = family.metric.emplace_back().histogram;
   double begin_s = 0;
   for (size_t bucket = 0; bucket < kLatencyBuckets; ++bucket) {
-    const uint64_t count = snapshot.LatencyCount(bucket);
+    const uint64_t count = snapshot.totals().latency[bucket];
     const bool is_last = bucket == kLatencyBuckets - 1;
     const double end_s = is_last ? std::numeric_limits<double>::infinity()
                                  : static_cast<double>(LatencyBucketEndNs(bucket)) / 1e9;
@@ -236,10 +138,8 @@ void AppendRegistry(const Snapshot& snapshot, std::vector<MetricFamily>& familie
   families.push_back(SingleCounter("evermap_registry_changes_total",
                                    "Changes of the registry, as nodes come and go.",
                                    static_cast<double>(snapshot.view().generation())));
-  // What was opened by one worker's count and closed by another's may be seen in between.
-  const auto open = static_cast<int64_t>(snapshot.Sum(&WorkerStatistics::connections_now));
   families.push_back(SingleGauge("evermap_connections", "Connections open now, of nodes too.",
-                                 open > 0 ? static_cast<double>(open) : 0));
+                                 static_cast<double>(snapshot.totals().connections_now)));
 }
 
 void AppendNodes(const Snapshot& snapshot, std::vector<MetricFamily>& families) {
@@ -273,7 +173,7 @@ std::vector<MetricFamily> Metrics(const Snapshot& snapshot) {
                                  "Whether the registry is there and can be read: 1 or 0.",
                                  snapshot.readable() ? 1 : 0));
   if (!snapshot.readable()) {
-    // So that an alert on it need not know of the difference.
+    // An alert on evermap_mapper_up then also fires when there is no registry.
     families.push_back(MapperUp(false));
     return families;
   }

@@ -1,4 +1,5 @@
-// A snapshot as Prometheus metrics. What there is, by name: epmd-exporter(1).
+// A snapshot as Prometheus metrics. epmd-exporter(1) lists them by name; the counters among them
+// are those of registry/counters.h.
 #ifndef EVERMAP_TOOLS_EXPORTER_METRICS_H_
 #define EVERMAP_TOOLS_EXPORTER_METRICS_H_
 
@@ -10,7 +11,8 @@
 
 namespace evermap::exporter {
 
-// All families, those without a value left out. Of an unreadable registry: only that it is so.
+// All families of metrics but those without a value. An unreadable registry has only the metrics
+// that say so.
 std::vector<prometheus::MetricFamily> Metrics(const Snapshot& snapshot);
 
 // In Prometheus' text format, version 0.0.4.

@@ -8,6 +8,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_replace.h"
 #include "absl/time/time.h"
+#include "registry/base/text.h"
 #include "registry/status.h"
 
 namespace evermap::exporter {
@@ -21,7 +22,8 @@ std::string UrlHost(std::string_view host) {
   return bare_v6 ? absl::StrCat("[", std::string(host), "]") : std::string(host);
 }
 
-std::string Escaped(std::string_view text) {
+// `text` as HTML shows it, also between quotes of an attribute.
+std::string HtmlEscaped(std::string_view text) {
   return absl::StrReplaceAll(
       absl::string_view(text.data(), text.size()),
       {{"&", "&amp;"}, {"<", "&lt;"}, {">", "&gt;"}, {"\"", "&quot;"}, {"'", "&#39;"}});
@@ -32,7 +34,7 @@ std::string TimeText(int64_t unix_ns) {
                           absl::UTCTimeZone());
 }
 
-// The two largest units are enough for a reader: "3 d 4 h".
+// An age in its two largest units, like "3 d 4 h".
 std::string AgeText(int64_t ns) {
   const int64_t seconds = std::max<int64_t>(ns, 0) / 1'000'000'000;
   if (seconds < 60) return absl::StrFormat("%d s", seconds);
@@ -74,8 +76,9 @@ std::string MapperLine(const Snapshot& snapshot, int64_t now_unix_ns) {
   return absl::StrFormat(
       "<p><span class=\"good\">Running</span> for %s: version %s, process %d, %d workers</p>\n"
       "<p class=\"muted\">Event loop: %s</p>\n<p class=\"muted\">Custody: %s</p>\n",
-      AgeText(now_unix_ns - status.started_unix_ns), Escaped(ValidUtf8(status.version)), status.pid,
-      status.workers, Escaped(ValidUtf8(status.loop)), Escaped(ValidUtf8(status.custody)));
+      AgeText(now_unix_ns - status.started_unix_ns), HtmlEscaped(ValidUtf8(status.version)),
+      status.pid, status.workers, HtmlEscaped(ValidUtf8(status.loop)),
+      HtmlEscaped(ValidUtf8(status.custody)));
 }
 
 std::string UpgradeLine(const Snapshot& snapshot) {
@@ -87,7 +90,7 @@ std::string UpgradeLine(const Snapshot& snapshot) {
                                                                              : "is running";
   return absl::StrFormat("<p>Last upgrade (%s): <span class=\"%s\">%s</span> %s</p>\n",
                          TimeText(upgrade.unix_ns), failed ? "bad" : "", what,
-                         Escaped(ValidUtf8(upgrade.text)));
+                         HtmlEscaped(ValidUtf8(upgrade.text)));
 }
 
 std::string NodesTable(const Snapshot& snapshot, int64_t now_unix_ns) {
@@ -104,7 +107,7 @@ std::string NodesTable(const Snapshot& snapshot, int64_t now_unix_ns) {
         &table,
         "<tr><td class=\"name\">%s</td><td class=\"number\">%d</td><td class=\"number\">%d</td>"
         "<td class=\"%s\">%s</td><td>%s</td><td>%s ago</td><td class=\"muted\">%s</td></tr>\n",
-        Escaped(node.name), node.port, node.creation, node.orphaned ? "warn" : "good",
+        HtmlEscaped(node.name), node.port, node.creation, node.orphaned ? "warn" : "good",
         StateText(node), TypeText(node), AgeText(now_unix_ns - node.since_unix_ns),
         TimeText(node.since_unix_ns));
   }
@@ -118,15 +121,16 @@ std::string NodesTable(const Snapshot& snapshot, int64_t now_unix_ns) {
 
 std::string Body(const Snapshot& snapshot, int64_t now_unix_ns) {
   if (!snapshot.readable()) {
-    return absl::StrFormat("<p class=\"bad\">%s</p>\n", Escaped(ValidUtf8(snapshot.problem())));
+    return absl::StrFormat("<p class=\"bad\">%s</p>\n", HtmlEscaped(ValidUtf8(snapshot.problem())));
   }
+  const CounterTotals& totals = snapshot.totals();
   const uint64_t lookups =
-      snapshot.Sum(&WorkerStatistics::port2_found) + snapshot.Sum(&WorkerStatistics::port2_unknown);
+      totals.Of(&WorkerStatistics::port2_found) + totals.Of(&WorkerStatistics::port2_unknown);
   return absl::StrCat(MapperLine(snapshot, now_unix_ns), UpgradeLine(snapshot),
                       "<div class=\"tiles\">\n", Tile(snapshot.live_count(), "nodes"),
                       Tile(snapshot.orphaned_count(), "orphaned"), Tile(lookups, "lookups"),
-                      Tile(snapshot.Sum(&WorkerStatistics::alive2_registered), "registrations"),
-                      Tile(snapshot.Sum(&WorkerStatistics::alive2_refused), "refused"),
+                      Tile(totals.Of(&WorkerStatistics::alive2_registered), "registrations"),
+                      Tile(totals.Of(&WorkerStatistics::alive2_refused), "refused"),
                       Tile(snapshot.view().capacity(), "names at most"), "</div>\n<h2>Nodes</h2>\n",
                       NodesTable(snapshot, now_unix_ns));
 }
@@ -160,8 +164,8 @@ std::string StatusPageHtml(const Snapshot& snapshot, int64_t now_unix_ns) {
       "<meta http-equiv=\"refresh\" content=\"",
       kRefreshSeconds, "\">\n<title>Erlang port mapper</title>\n<style>", kStyle,
       "</style>\n</head>\n<body>\n<h1>Erlang port mapper</h1>\n<p class=\"muted\"><code>",
-      Escaped(ValidUtf8(snapshot.registry_path())), "</code>, ", TimeText(now_unix_ns), "</p>\n",
-      Body(snapshot, now_unix_ns),
+      HtmlEscaped(ValidUtf8(snapshot.registry_path())), "</code>, ", TimeText(now_unix_ns),
+      "</p>\n", Body(snapshot, now_unix_ns),
       "<p class=\"muted\"><br><a href=\"metrics\">metrics</a>, "
       "<a href=\"sd\">service discovery</a></p>\n</body>\n</html>\n");
 }

@@ -1,4 +1,4 @@
-// The answers of the exporter that are no metrics.
+// The pages of the exporter other than the metrics.
 #ifndef EVERMAP_TOOLS_EXPORTER_PAGES_H_
 #define EVERMAP_TOOLS_EXPORTER_PAGES_H_
 
@@ -11,7 +11,7 @@
 
 namespace evermap::exporter {
 
-// Rows of the status page's table; the rest is only counted.
+// Largest number of rows in the table of the status page; further nodes are only counted.
 inline constexpr size_t kStatusPageNodesMax = 1000;
 
 // The nodes as Prometheus' HTTP service discovery wants them: a JSON list with one target HOST:PORT
@@ -20,8 +20,8 @@ inline constexpr size_t kStatusPageNodesMax = 1000;
 // `host`: this host's name or IP address, as others reach it.
 std::string ServiceDiscoveryJson(const Snapshot& snapshot, std::string_view host);
 
-// For a browser: complete in itself, nothing is loaded from anywhere. `now_unix_ns`: for how long
-// ago something was.
+// A page for a browser, which loads nothing from elsewhere. `now_unix_ns`: the time against which
+// ages are shown.
 std::string StatusPageHtml(const Snapshot& snapshot, int64_t now_unix_ns);
 
 }  // namespace evermap::exporter

@@ -4,28 +4,29 @@
 //   if (!snapshot.readable()) return Unavailable(snapshot.problem());
 //   for (const Snapshot::Node& node : snapshot.nodes()) ...
 //
-// Each node is consistent by itself, and so is each counter; all together are not, since nobody
-// waits for the exporter.
+// Each node is consistent by itself, and so is each counter. All together are not, because the
+// mapper goes on while they are read.
 #ifndef EVERMAP_TOOLS_EXPORTER_SNAPSHOT_H_
 #define EVERMAP_TOOLS_EXPORTER_SNAPSHOT_H_
 
-#include <cstddef>
+#include <cassert>
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "registry/counter_totals.h"
 #include "registry/reader.h"
 #include "registry/registration.h"
-#include "registry/statistics.h"
 
 namespace evermap::exporter {
 
 class Snapshot {
  public:
   struct Node {
-    std::string name;  // valid UTF-8: what is none in the registry reads as U+FFFD
+    // ValidUtf8() of the registered name: neither Prometheus nor JSON takes other bytes.
+    std::string name;
     uint64_t id = 0;
     uint16_t port = 0;
     uint32_t creation = 0;
@@ -35,32 +36,34 @@ class Snapshot {
     uint32_t owner_uid = ~0u;  // ~0 when not known
   };
 
-  // Opens the file anew each time: it may not be there yet, and a mapper with another layout puts a
-  // new one in its place. That costs a few system calls and no copy.
+  // Opens the file anew each time, because it may not be there yet, and because a mapper with
+  // another layout puts a new file in its place. That costs a few system calls and no copy.
   static Snapshot Take(const std::string& registry_path);
 
   bool readable() const { return reader_ != nullptr; }
-  // One line that says why it is not readable, and what to do.
+  // One line that says why the registry is not readable, and what to do.
   const std::string& problem() const { return problem_; }
   const std::string& registry_path() const { return registry_path_; }
 
-  // Those that a lookup finds, by name, each name once.
+  // The nodes that a lookup finds, sorted by name, each name once.
   const std::vector<Node>& nodes() const { return nodes_; }
   uint32_t live_count() const { return static_cast<uint32_t>(nodes_.size()) - orphaned_count_; }
   uint32_t orphaned_count() const { return orphaned_count_; }
   uint32_t remembered_count() const { return remembered_count_; }
 
-  // REQUIRES of all below: readable().
-  const RegistryView& view() const { return reader_->view(); }
-  // Over all workers.
-  uint64_t Sum(Counter WorkerStatistics::*counter) const;
-  // Requests in one bucket of the histogram of latencies (statistics.h), over all workers.
-  uint64_t LatencyCount(size_t bucket) const;
+  // All zero when there is no registry to read.
+  const CounterTotals& totals() const { return totals_; }
+  // REQUIRES: readable().
+  const RegistryView& view() const {
+    assert(readable());
+    return reader_->view();
+  }
 
  private:
   std::string registry_path_;
   std::string problem_;
   std::unique_ptr<Reader> reader_;
+  CounterTotals totals_;
   std::vector<Node> nodes_;
   uint32_t orphaned_count_ = 0;
   uint32_t remembered_count_ = 0;
@@ -69,10 +72,6 @@ class Snapshot {
 const char* StateText(const Snapshot::Node& node);  // live, orphaned
 const char* TypeText(const Snapshot::Node& node);   // normal, hidden
 std::string UidText(const Snapshot::Node& node);    // a number, or nothing when it is not known
-
-// `bytes` with each byte that is not part of a valid sequence replaced by U+FFFD. A registry is not
-// trusted to hold valid names, and neither Prometheus nor JSON takes others.
-std::string ValidUtf8(std::string_view bytes);
 
 }  // namespace evermap::exporter
 

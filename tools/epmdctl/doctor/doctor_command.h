@@ -1,7 +1,8 @@
 // epmdctl doctor: why a node cannot be found. Each check says what it has found, and what to do.
 //
-// Of a node of this host, and without one, the mapper's registry, its process and its sockets are
-// looked at; of another host only what it answers over TCP.
+// For a node of this host, and when no node is named, the doctor looks at the mapper's registry,
+// its process and its sockets; for a node of another host only at what that host answers over TCP.
+// The order of the checks is in doctor_command.cc; the checks are in the files beside it.
 #ifndef EVERMAP_TOOLS_EPMDCTL_DOCTOR_DOCTOR_COMMAND_H_
 #define EVERMAP_TOOLS_EPMDCTL_DOCTOR_DOCTOR_COMMAND_H_
 

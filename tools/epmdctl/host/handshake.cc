@@ -11,14 +11,14 @@
 namespace evermap {
 namespace {
 
-// What OTP 25 and later demand of a peer, or it would not answer: EXTENDED_REFERENCES, FUN_TAGS,
+// Flags without which nodes of OTP 25 and later do not answer: EXTENDED_REFERENCES, FUN_TAGS,
 // NEW_FUN_TAGS, EXTENDED_PIDS_PORTS, EXPORT_PTR_TAG, BIT_BINARIES, NEW_FLOATS, UTF8_ATOMS, MAP_TAG,
 // BIG_CREATION, HANDSHAKE_23, UNLINK_ID, V4_NC. Without PUBLISHED: as a hidden node.
 constexpr uint64_t kFlags = 0x4 | 0x10 | 0x80 | 0x100 | 0x200 | 0x400 | 0x800 | 0x10000 | 0x20000 |
                             0x40000 | 0x1000000 | 0x2000000 | 0x400000000;
 constexpr uint16_t kOldVersion = 5;
 constexpr size_t kSizeSize = 2;
-// Of a message of the handshake, the longest of which is a challenge with a name.
+// Largest size of a message of the handshake; the longest one is a challenge with a name.
 constexpr size_t kMessageSizeMax = 4096;
 constexpr size_t kChallengeHead = 1 + 8 + 4 + 4 + 2;
 constexpr size_t kOldChallengeHead = 1 + 2 + 4 + 4;
@@ -36,7 +36,7 @@ size_t NumberAt(std::string_view bytes, size_t at) {
          static_cast<unsigned char>(bytes[at + 1]);
 }
 
-// One message, without its size. kDataLoss: closed before its end.
+// Receives one message, without its size. kDataLoss: the connection was closed before its end.
 absl::StatusOr<std::string> ReceiveMessage(int fd, const Waiter& waiter, bool& is_tls) {
   std::string bytes;
   absl::Status status = ReceiveUpTo(fd, kSizeSize, waiter, bytes);

@@ -1,9 +1,9 @@
 // Which processes the nodes are.
 //
-// The mapper does not know: the kernel tells the user of a socket, but not its process. So whoever
-// wants to know finds the socket on which a node listens, by the cookie in its registration, and
-// the process in whose /proc/PID/fd it is. That is done only when somebody asks, and costs a walk
-// through all processes.
+// The mapper does not know it, because the kernel tells it the user of a socket but not the
+// process. A tool finds the socket on which a node listens by the cookie in its registration, and
+// then the process in whose /proc/PID/fd that socket is. That costs a walk through all processes,
+// so it is done only when a user asks.
 #ifndef EVERMAP_TOOLS_EPMDCTL_HOST_NODE_PROCESSES_H_
 #define EVERMAP_TOOLS_EPMDCTL_HOST_NODE_PROCESSES_H_
 
@@ -15,9 +15,9 @@
 
 namespace evermap {
 
-// The process of each node, by id of the registration; of several that share the socket the one
-// with the lowest number. Missing are nodes that listen in another network namespace or on a port
-// that they did not register, and those of other users unless root asks.
+// The process of each node, by the id of its registration. Of several processes that share the
+// socket it is the one with the lowest number. Nodes that listen in another network namespace or on
+// a port that they did not register are missing, and so are those of other users unless root asks.
 std::map<uint64_t, int> FindProcesses(const std::vector<Registration>& nodes);
 
 }  // namespace evermap

@@ -22,12 +22,14 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// A chain of parents that is longer has been read while processes came and went.
+// Longest chain of parents that is followed. A longer one has been read while processes came and
+// went, and could be a circle.
 constexpr int kAncestorsMax = 64;
-// The state TCP_LISTEN in /proc/net/tcp.
+// TCP_LISTEN as the state in /proc/net/tcp.
 constexpr std::string_view kListen = "0A";
 
-// "0100007F" or 32 digits: words in the host's order, each in hexadecimal.
+// Parses an address of /proc/net/tcp: "0100007F" or 32 digits, in words of 32 bits in the byte
+// order of the host, each in hexadecimal.
 std::string AddressFrom(const std::string& digits) {
   std::array<uint32_t, 4> words = {};
   const size_t count = digits.size() / 8;
@@ -65,14 +67,14 @@ std::string FirstLine(const fs::path& path) {
   return line;
 }
 
-// What the symbolic link leads to; empty when it cannot be read.
+// The target of a symbolic link; empty when it cannot be read.
 std::string Link(const fs::path& path) {
   std::error_code error;
   const fs::path target = fs::read_symlink(path, error);
   return error ? "" : target.string();
 }
 
-// Calls `visit` with the pid of each process; false from it ends that.
+// Calls `visit` with the pid of each process, until it returns false.
 void ForEachProcess(absl::FunctionRef<bool(pid_t pid)> visit) {
   std::error_code error;
   fs::directory_iterator entries("/proc", error);
@@ -86,7 +88,7 @@ fs::path DirectoryOf(pid_t pid) { return fs::path("/proc") / std::to_string(pid)
 
 pid_t ParentOf(pid_t pid) {
   const std::string stat = FirstLine(DirectoryOf(pid) / "stat");
-  // After the program's name in parentheses, with anything in it: state and parent.
+  // State and parent come after the name of the program, which may itself contain parentheses.
   const size_t end = stat.rfind(')');
   if (end == std::string::npos || end + 4 > stat.size()) return 0;
   return static_cast<pid_t>(std::atoi(stat.c_str() + end + 4));

@@ -1,4 +1,4 @@
-// Which processes listen where, as /proc shows it. Of other users' processes it shows less.
+// Which processes listen where, as /proc shows it. It shows less about processes of other users.
 #ifndef EVERMAP_TOOLS_EPMDCTL_HOST_PROCESSES_H_
 #define EVERMAP_TOOLS_EPMDCTL_HOST_PROCESSES_H_
 
@@ -12,9 +12,9 @@
 
 namespace evermap {
 
-// Calls `visit` with each socket that each process holds, as far as this user may see that: a
-// number as in "socket:[4711]". Processes that end meanwhile are skipped. False from `visit` ends
-// it.
+// Calls `visit` with each socket that each process holds, as far as this user may see that. `inode`
+// is the number in "socket:[4711]". Processes that end meanwhile are skipped. When `visit` returns
+// false there are no more calls.
 void ForEachSocket(absl::FunctionRef<bool(pid_t pid, uint64_t inode)> visit);
 
 struct ListeningSocket {
@@ -25,18 +25,18 @@ struct ListeningSocket {
   bool IsLoopback() const;
   bool IsAny() const;
 };
-// All of this network namespace.
+// All listening sockets of this network namespace.
 std::vector<ListeningSocket> ListeningSockets();
-// Of these, those on `port`.
+// Those of `sockets` that listen on `port`.
 std::vector<ListeningSocket> SocketsOn(const std::vector<ListeningSocket>& sockets, uint16_t port);
 
 struct Process {
   pid_t pid = 0;
-  std::string name;  // its program's, at most 15 bytes
+  std::string name;  // of its program, at most 15 bytes (TASK_COMM_LEN)
   std::vector<ListeningSocket> listening;
 };
-// Those that hold any of `sockets`, as far as this user may see that, and those called `name`
-// whatever they hold; in this network namespace.
+// The processes that hold any of `sockets`, as far as this user may see that, and those whose
+// program is called `name`; all in this network namespace.
 std::vector<Process> ProcessesAt(const std::vector<ListeningSocket>& sockets,
                                  const std::string& name);
 

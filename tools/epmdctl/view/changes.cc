@@ -101,7 +101,7 @@ void CaptureMapper(const RegistryView& view, RegistryState& state) {
 
 RegistryState Capture(const RegistryView& view) {
   RegistryState state;
-  // Before the nodes: what changes meanwhile is looked at again.
+  // The generation is read before the nodes, so that a change meanwhile leads to another look.
   state.generation = view.generation();
   CaptureMapper(view, state);
   Registration node;
@@ -128,7 +128,7 @@ std::vector<Change> Changes(const RegistryState& before, const RegistryState& af
     if (is != after.nodes.end()) {
       AppendChange(was, is->second, now_unix_ns, changes);
     } else if (IsRegistered(was)) {
-      // When it ended is not known any more: at the latest when the name was registered again.
+      // The time of the end is not known any more; it was not after the name was registered again.
       const auto arrival = arrivals.find(was.name);
       AppendEnd(was, arrival == arrivals.end() ? now_unix_ns : arrival->second, changes);
     }

@@ -4,8 +4,9 @@
 //   ...
 //   for (const Change& change : Changes(before, Capture(view))) Show(change);
 //
-// Pure but for Capture(). Of what came and went between the two looks the last state of each name
-// tells: that a node registered and left is seen, how often is not.
+// Only CaptureMapper() and Capture() read anything; the rest is pure. A node that came and went
+// between the two looks is told by the last state of its name: that it registered and left is seen,
+// but not how often.
 #ifndef EVERMAP_TOOLS_EPMDCTL_VIEW_CHANGES_H_
 #define EVERMAP_TOOLS_EPMDCTL_VIEW_CHANGES_H_
 
@@ -32,7 +33,8 @@ struct NodeState {
 };
 
 struct RegistryState {
-  // By id, and by when it registered: a registry that was removed and made anew counts ids anew.
+  // The key is the id and the time of registration, because a registry that was removed and made
+  // anew counts its ids from the beginning.
   std::map<std::pair<uint64_t, int64_t>, NodeState> nodes;
   uint64_t generation = 0;
   MapperStatus mapper;
@@ -49,28 +51,30 @@ struct Change {
     kOrphanEnded,  // it was given up
     kMapperStarted,
     kMapperStopped,
-    kUpgrade,  // has come to an outcome, or has begun
+    kUpgrade,  // began, or came to an outcome
   };
   Kind kind = Kind::kRegistered;
   int64_t unix_ns = 0;
-  NodeState node = {};         // of the first five
-  MapperStatus mapper = {};    // of the next two
-  uint32_t previous_pid = 0;   // kMapperStarted: whose place it took at once; 0: nobody's
+  NodeState node = {};         // of the first five kinds
+  MapperStatus mapper = {};    // of the two of a mapper
+  uint32_t previous_pid = 0;   // kMapperStarted: the mapper that it replaced directly; 0: none
   UpgradeStatus upgrade = {};  // kUpgrade
 };
 
-// Fills in what a mapper says of itself, which changes without the generation.
+// Fills in what the mapper says of itself. That may change while the generation of the registry
+// does not, so it is read at every look.
 void CaptureMapper(const RegistryView& view, RegistryState& state);
 RegistryState Capture(const RegistryView& view);
 
-// In the order in which they happened. `now_unix_ns`: for what the registry has no time of.
+// The changes in the order in which they happened. `now_unix_ns`: the time of changes that the
+// registry keeps no time of.
 std::vector<Change> Changes(const RegistryState& before, const RegistryState& after,
                             int64_t now_unix_ns);
 
 // "registered", "left", "orphaned", "adopted", "orphan_ended", "mapper_started", "mapper_stopped",
 // "upgrade".
 const char* ChangeName(Change::Kind kind);
-// What happened to whom, in words, without the time.
+// The change in words, without its time.
 std::string ChangeText(const Change& change);
 // {"time", "event", ...}
 nlohmann::json ChangeJson(const Change& change);

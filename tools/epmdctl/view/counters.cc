@@ -1,7 +1,9 @@
 #include "tools/epmdctl/view/counters.h"
 
-#include <atomic>
+#include <algorithm>
+#include <cassert>
 #include <cmath>
+#include <cstddef>
 #include <nlohmann/json.hpp>
 #include <numeric>
 
@@ -15,40 +17,12 @@ nlohmann::json QuantileJson(const LatencyCounts& latency, double share) {
   return ns.has_value() ? nlohmann::json(Microseconds(*ns)) : nlohmann::json();
 }
 
-uint64_t Growth(uint64_t before, uint64_t now) { return now < before ? now : now - before; }
-
 }  // namespace
 
-Counters ReadCounters(const RegistryView& view) {
-  Counters counters;
-  int64_t connections_now = 0;
-  for (uint32_t worker = 0; worker < kStatisticsWorkersMax; ++worker) {
-    const WorkerStatistics& statistics = view.statistics(worker);
-    const auto load = [](const Counter& counter) {
-      return counter.load(std::memory_order_relaxed);
-    };
-    for (size_t i = 0; i < counters.values.size(); ++i) {
-      counters.values[i] += load(statistics.*kCounted[i].counter);
-    }
-    for (size_t i = 0; i < kLatencyBuckets; ++i) {
-      counters.latency[i] += load(statistics.latency_buckets[i]);
-    }
-    connections_now += static_cast<int64_t>(load(statistics.connections_now));
-  }
-  // What was opened by one worker's count and closed by another's may be seen in between.
-  counters.connections_now = connections_now > 0 ? static_cast<uint64_t>(connections_now) : 0;
-  return counters;
-}
-
-Counters Difference(const Counters& before, const Counters& now) {
-  Counters difference = now;
-  for (size_t i = 0; i < now.values.size(); ++i) {
-    difference.values[i] = Growth(before.values[i], now.values[i]);
-  }
-  for (size_t i = 0; i < kLatencyBuckets; ++i) {
-    difference.latency[i] = Growth(before.latency[i], now.latency[i]);
-  }
-  return difference;
+std::string CounterText(const CounterRow& row) {
+  std::string text = row.field;
+  std::replace(text.begin(), text.end(), '_', ' ');
+  return text;
 }
 
 uint64_t LatencyCount(const LatencyCounts& latency) {
@@ -56,6 +30,7 @@ uint64_t LatencyCount(const LatencyCounts& latency) {
 }
 
 std::optional<uint64_t> LatencyQuantileNs(const LatencyCounts& latency, double share) {
+  assert(share >= 0 && share <= 1);
   const uint64_t count = LatencyCount(latency);
   if (count == 0) return std::nullopt;
   const auto wanted = static_cast<uint64_t>(std::ceil(share * static_cast<double>(count)));
@@ -67,9 +42,9 @@ std::optional<uint64_t> LatencyQuantileNs(const LatencyCounts& latency, double s
   return LatencyBucketEndNs(kLatencyBuckets - 2);
 }
 
-nlohmann::json CountersJson(const Counters& counters) {
+nlohmann::json CountersJson(const CounterTotals& totals) {
   nlohmann::json json = nlohmann::json::object();
-  for (size_t i = 0; i < counters.values.size(); ++i) json[kCounted[i].name] = counters.values[i];
+  for (size_t i = 0; i < totals.values.size(); ++i) json[kCounters[i].field] = totals.values[i];
   return json;
 }
 

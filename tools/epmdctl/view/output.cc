@@ -22,14 +22,14 @@ bool IsContinuation(char c) { return (static_cast<unsigned char>(c) & 0xc0) == 0
 absl::string_view Viewed(std::string_view text) { return {text.data(), text.size()}; }
 
 std::string TimeIn(int64_t unix_ns, const char* format) {
-  const time_t seconds = unix_ns / kSecondNs;
+  const time_t seconds = unix_ns / kNsPerSecond;
   tm utc = {};
   char text[32] = "";
   if (gmtime_r(&seconds, &utc) != nullptr) strftime(text, sizeof(text), format, &utc);
   return text;
 }
 
-// Names are any bytes; what is no UTF-8 is shown as the replacement character.
+// Names may hold any bytes. Those that are not UTF-8 are shown as the replacement character.
 std::string Dump(const nlohmann::json& value, int indent) {
   return value.dump(indent, ' ', false, nlohmann::json::error_handler_t::replace);
 }
@@ -44,7 +44,7 @@ nlohmann::json TimeOrNull(int64_t unix_ns) {
 
 std::string TimeTextMs(int64_t unix_ns) {
   return TimeIn(unix_ns, "%Y-%m-%dT%H:%M:%S") +
-         absl::StrFormat(".%03dZ", unix_ns % kSecondNs / 1'000'000);
+         absl::StrFormat(".%03dZ", unix_ns % kNsPerSecond / kNsPerMs);
 }
 
 std::string DurationText(int64_t seconds) {
@@ -80,14 +80,6 @@ std::string GroupedText(uint64_t number) {
     text.push_back(digits[i]);
   }
   return text;
-}
-
-std::string Printable(std::string_view text) {
-  std::string printable(text);
-  for (char& c : printable) {
-    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '?';
-  }
-  return printable;
 }
 
 size_t Columns(std::string_view text) {

@@ -1,4 +1,4 @@
-// How epmdctl shows things, and its exit codes.
+// How epmdctl shows times, numbers and tables, and its exit codes.
 #ifndef EVERMAP_TOOLS_EPMDCTL_VIEW_OUTPUT_H_
 #define EVERMAP_TOOLS_EPMDCTL_VIEW_OUTPUT_H_
 
@@ -10,43 +10,40 @@
 #include <vector>
 
 #include "registry/base/clock.h"
+#include "registry/base/text.h"  // IWYU pragma: export (Printable)
 
 namespace evermap {
 
-inline constexpr int64_t kSecondNs = 1'000'000'000;
-
 inline constexpr int kExitFailed = 1;
-// No registry that can be read, or no mapper that answers.
+// There is no registry that can be read, or no mapper answers.
 inline constexpr int kExitNoRegistry = 2;
 inline constexpr int kExitNotRunning = 3;
 
-// ISO 8601, UTC, in seconds.
+// A time as in ISO 8601, in UTC, with seconds.
 std::string TimeText(int64_t unix_ns);
 nlohmann::json TimeOrNull(int64_t unix_ns);  // 0: null
-// The same in milliseconds.
+// The same with milliseconds.
 std::string TimeTextMs(int64_t unix_ns);
 // Like "3 d 4 h"; two units, the largest first.
 std::string DurationText(int64_t seconds);
-// In three or four digits, like "12.3 us" or "262 ms".
+// A latency in three or four digits, like "12.3 us" or "262 ms".
 std::string LatencyText(uint64_t ns);
-// With a comma between thousands.
+// A number with a comma between thousands.
 std::string GroupedText(uint64_t number);
 
-// `text` without control characters, which would do things to a terminal.
-std::string Printable(std::string_view text);
-
-// Columns that `text` takes on a terminal, if none of its characters is wide: its code points.
+// Columns that `text` takes on a terminal, which is the number of its code points. Wide characters
+// are not known, and count as one column.
 size_t Columns(std::string_view text);
 // `text` cut or filled with spaces to `columns`.
 std::string Fitted(std::string_view text, size_t columns);
 
-// Columns of the terminal that standard output is; SIZE_MAX where it is none.
+// Columns of the terminal on standard output; SIZE_MAX where that is no terminal.
 size_t OutputColumns();
-// `text` in lines of at most `columns`, broken between words where that can be.
+// `text` in lines of at most `columns`, broken between words; a longer word has a line of its own.
 std::vector<std::string> Wrapped(std::string_view text, size_t columns);
 
-// Colours, where they are wanted: standard output is a terminal that has some (TERM), and NO_COLOR
-// is not set (no-color.org). Otherwise the text as it is.
+// Colours text where colours are wanted: standard output is a terminal that has them (TERM), and
+// NO_COLOR is not set (no-color.org). Elsewhere the text stays as it is.
 class Style {
  public:
   explicit Style(bool coloured) : coloured_(coloured) {}
@@ -65,9 +62,9 @@ class Style {
 };
 
 void PrintJson(const nlohmann::json& value);
-// On one line.
+// The value as JSON on one line.
 std::string JsonLine(const nlohmann::json& value);
-// Prints a line and hands it on at once. False when nobody takes it.
+// Prints a line and flushes it. False when it cannot be written.
 bool PrintLine(const std::string& line);
 
 // Prints one line on standard error.

@@ -30,7 +30,8 @@ Pause::Pause(std::initializer_list<int> signals, Keys keys) : keys_(keys) {
   signal(SIGPIPE, SIG_IGN);
   signals_ = OwnedFd(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
   if (!signals_.valid()) {
-    // Without it nothing but SIGKILL would end the command.
+    // The signals are blocked already, so without this descriptor only SIGKILL could end the
+    // command.
     PrintError("no descriptor for signals; raise the limit of open files (ulimit -n)");
     std::exit(kExitFailed);
   }
@@ -40,7 +41,7 @@ Pause::Event Pause::For(absl::Duration duration) { return Until(absl::Now() + du
 
 Pause::Event Pause::Until(absl::Time deadline) {
   while (true) {
-    // A pipe without a reader reports an error, whatever it is asked for.
+    // poll(2) reports an error of a pipe without a reader even when no event is asked for.
     std::array<pollfd, 3> waited = {pollfd{signals_.get(), POLLIN, 0}, pollfd{STDOUT_FILENO, 0, 0},
                                     pollfd{STDIN_FILENO, POLLIN, 0}};
     const absl::Duration left = deadline - absl::Now();

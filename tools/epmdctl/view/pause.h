@@ -1,4 +1,5 @@
-// Pauses between two looks at a registry, which signals, keys and the loss of the reader end early.
+// Pauses between two looks at a registry. Signals, keys and the loss of the reader of standard
+// output end a pause early.
 //
 //   Pause pause({SIGINT, SIGTERM}, Pause::Keys::kIgnored);
 //   while (pause.For(absl::Milliseconds(100)).kind == Pause::Event::kTime) Look();
@@ -20,21 +21,22 @@ class Pause {
   enum class Keys : uint8_t { kIgnored, kRead };  // of standard input
   struct Event {
     enum Kind : uint8_t {
-      kTime,      // it is over
+      kTime,      // the pause is over
       kSignal,    // `value` is its number
       kKey,       // `value` is the character; -1: standard input has ended
-      kNoReader,  // what is written to standard output goes nowhere any more
+      kNoReader,  // nothing reads standard output any more
     };
     Kind kind = kTime;
     int value = 0;
   };
 
-  // From now on the signals come as events, and SIGPIPE not at all: a write fails instead.
+  // From now on the signals come as events only. SIGPIPE does not come at all: a write fails
+  // instead.
   Pause(std::initializer_list<int> signals, Keys keys);
 
-  // Until the first event, or `duration` from now.
+  // Waits for the first event, at most `duration`.
   Event For(absl::Duration duration);
-  // Until the first event, or `deadline`.
+  // Waits for the first event, until `deadline` at the latest.
   Event Until(absl::Time deadline);
 
  private:

@@ -2,20 +2,20 @@
 
 #include <algorithm>
 #include <cmath>
-#include <ctime>
-#include <iterator>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string_view>
 
 #include "absl/strings/str_format.h"
 #include "registry/base/clock.h"
+#include "tools/epmdctl/view/counters.h"
 
 namespace evermap {
 namespace {
 
 constexpr size_t kNewestNodesInJson = 10;
-// The left one of two columns of figures; narrower screens have them one below the other.
+// Width of the left one of two columns of figures. Screens that are narrower than kTwoColumnsMin
+// have the two below each other.
 constexpr size_t kLeftColumns = 54;
 constexpr size_t kTwoColumnsMin = 78;
 
@@ -35,19 +35,17 @@ std::string RateText(double rate) {
                                : GroupedText(static_cast<uint64_t>(std::llround(rate)));
 }
 
-// Rows of kCounted from `begin` to before `end`; those that never happened are left out.
-std::vector<std::string> CountedRows(const char* title, size_t begin, size_t end,
-                                     const Counters& grown, const Counters& totals, double seconds,
-                                     const Style& style) {
+// The counters of requests, or all others; counters that are still zero are left out.
+std::vector<std::string> CounterLines(const char* title, bool of_requests,
+                                      const CounterTotals& grown, const CounterTotals& totals,
+                                      double seconds, const Style& style) {
   std::vector<std::string> rows = {
       style.Strong(absl::StrFormat("%-24s %9s %13s", title, "a second", "total"))};
-  for (size_t i = begin; i < end; ++i) {
-    if (totals.values[i] == 0) continue;
-    std::string name = kCounted[i].name;
-    std::replace(name.begin(), name.end(), '_', ' ');
+  for (size_t i = 0; i < totals.values.size(); ++i) {
+    if (kCounters[i].is_request() != of_requests || totals.values[i] == 0) continue;
     const double rate = static_cast<double>(grown.values[i]) / seconds;
-    rows.push_back(
-        absl::StrFormat("  %-22s %9s %13s", name, RateText(rate), GroupedText(totals.values[i])));
+    rows.push_back(absl::StrFormat("  %-22s %9s %13s", CounterText(kCounters[i]), RateText(rate),
+                                   GroupedText(totals.values[i])));
   }
   return rows;
 }
@@ -66,7 +64,8 @@ std::vector<std::string> HeadRows(const Sample& now, const Style& style) {
   const MapperStatus& mapper = now.mapper;
   std::string first;
   if (now.mapper_runs) {
-    const int64_t up_s = std::max<int64_t>(0, (now.unix_ns - mapper.started_unix_ns) / kSecondNs);
+    const int64_t up_s =
+        std::max<int64_t>(0, (now.unix_ns - mapper.started_unix_ns) / kNsPerSecond);
     first = style.Good("mapper runs") +
             absl::StrFormat("   pid %d   version %s   up %s   %d workers   %s", mapper.pid,
                             Printable(mapper.version), DurationText(up_s), mapper.workers,
@@ -84,7 +83,7 @@ std::vector<std::string> HeadRows(const Sample& now, const Style& style) {
   };
 }
 
-// Columns without escape sequences.
+// Columns that `text` takes on a terminal, where escape sequences take none.
 size_t VisibleColumns(std::string_view text) {
   size_t columns = 0;
   while (!text.empty()) {
@@ -96,7 +95,8 @@ size_t VisibleColumns(std::string_view text) {
   return columns;
 }
 
-// At most `columns` of them; escape sequences take none, and are kept.
+// The first `columns` columns of `text`. Escape sequences take no columns and are all kept, so that
+// colours end where they should.
 std::string Cut(std::string_view text, size_t columns) {
   std::string cut;
   size_t left = columns;
@@ -133,7 +133,7 @@ void Append(const std::vector<std::string>& more, std::vector<std::string>& rows
 
 void AppendNewest(const Sample& now, size_t lines, size_t columns, const Style& style,
                   std::vector<std::string>& rows) {
-  // Port, state and age.
+  // Columns of port, state and age.
   constexpr size_t kOtherColumns = 6 + 10 + 14;
   const size_t name_columns = std::clamp<size_t>(columns, 48, 90) - kOtherColumns;
   if (rows.size() + 2 > lines || now.newest.empty()) return;
@@ -141,7 +141,7 @@ void AppendNewest(const Sample& now, size_t lines, size_t columns, const Style& 
       style.Strong(Fitted("NEWEST NODES", name_columns) + "  PORT  STATE    REGISTERED"));
   for (const SampledNode& node : now.newest) {
     if (rows.size() >= lines) return;
-    const int64_t age_s = std::max<int64_t>(0, (now.unix_ns - node.since_unix_ns) / kSecondNs);
+    const int64_t age_s = std::max<int64_t>(0, (now.unix_ns - node.since_unix_ns) / kNsPerSecond);
     rows.push_back(Fitted(Printable(node.name), name_columns) +
                    absl::StrFormat(" %5d  ", node.port) +
                    (node.orphaned ? style.Warning("orphaned") : "live    ") + " " +
@@ -153,13 +153,11 @@ void AppendNewest(const Sample& now, size_t lines, size_t columns, const Style& 
 
 Sample TakeSample(const RegistryView& view) {
   Sample sample;
-  timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  sample.monotonic_ns = now.tv_sec * kSecondNs + now.tv_nsec;
+  sample.monotonic_ns = MonotonicNs();
   sample.unix_ns = UnixNs();
   sample.mapper = view.mapper_status();
   sample.mapper_runs = IsRunning(sample.mapper);
-  sample.counters = ReadCounters(view);
+  sample.counters = ReadCounterTotals(view);
   sample.capacity = view.capacity();
   const auto is_newer = [](const SampledNode& a, const SampledNode& b) { return a.id > b.id; };
   Registration node;
@@ -170,7 +168,7 @@ Sample TakeSample(const RegistryView& view) {
     if (node.state == RegistrationState::kRemembered) continue;
     const bool orphaned = node.state == RegistrationState::kOrphaned;
     ++(orphaned ? sample.orphaned : sample.live);
-    // A heap with the oldest of the newest on top.
+    // `newest` is a heap with the oldest of them on top.
     std::vector<SampledNode>& newest = sample.newest;
     if (newest.size() == kNewestNodesMax) {
       if (newest.front().id > node.id) continue;
@@ -187,11 +185,11 @@ Sample TakeSample(const RegistryView& view) {
 std::vector<std::string> SampleLines(const Sample& before, const Sample& now, size_t columns,
                                      size_t lines, const Style& style) {
   const double seconds = SecondsBetween(before, now);
-  const Counters grown = Difference(before.counters, now.counters);
+  const CounterTotals grown = Growth(before.counters, now.counters);
   std::vector<std::string> rows = HeadRows(now, style);
   rows.push_back("");
   const std::vector<std::string> requests =
-      CountedRows("REQUESTS", 0, kCountedRequests, grown, now.counters, seconds, style);
+      CounterLines("REQUESTS", true, grown, now.counters, seconds, style);
   const std::vector<std::string> latency = LatencyRows(grown.latency, style);
   if (columns >= kTwoColumnsMin) {
     AppendBeside(requests, latency, rows);
@@ -200,9 +198,7 @@ std::vector<std::string> SampleLines(const Sample& before, const Sample& now, si
     Append(latency, rows);
   }
   rows.push_back("");
-  Append(CountedRows("CONNECTIONS AND NODES", kCountedRequests, std::size(kCounted), grown,
-                     now.counters, seconds, style),
-         rows);
+  Append(CounterLines("CONNECTIONS AND NODES", false, grown, now.counters, seconds, style), rows);
   rows.push_back("");
   AppendNewest(now, lines, columns, style, rows);
   if (rows.size() > lines) rows.resize(lines);
@@ -212,10 +208,10 @@ std::vector<std::string> SampleLines(const Sample& before, const Sample& now, si
 
 nlohmann::json SampleJson(const Sample& before, const Sample& now) {
   const double seconds = SecondsBetween(before, now);
-  const Counters grown = Difference(before.counters, now.counters);
+  const CounterTotals grown = Growth(before.counters, now.counters);
   nlohmann::json rates = nlohmann::json::object();
   for (size_t i = 0; i < grown.values.size(); ++i) {
-    rates[kCounted[i].name] = static_cast<double>(grown.values[i]) / seconds;
+    rates[kCounters[i].field] = static_cast<double>(grown.values[i]) / seconds;
   }
   nlohmann::json newest = nlohmann::json::array();
   for (const SampledNode& node : now.newest) {

@@ -1,4 +1,4 @@
-// What a registry shows at one moment, and two of them as text: for top.
+// What a registry shows at one moment, and the difference of two such samples as text: for top.
 #ifndef EVERMAP_TOOLS_EPMDCTL_VIEW_SAMPLE_H_
 #define EVERMAP_TOOLS_EPMDCTL_VIEW_SAMPLE_H_
 
@@ -8,15 +8,15 @@
 #include <string>
 #include <vector>
 
+#include "registry/counter_totals.h"
 #include "registry/reader.h"
 #include "registry/registration.h"
 #include "registry/status.h"
-#include "tools/epmdctl/view/counters.h"
 #include "tools/epmdctl/view/output.h"
 
 namespace evermap {
 
-// Of a sample; more do not fit on any screen.
+// Number of newest nodes in a sample; no screen has room for more.
 inline constexpr size_t kNewestNodesMax = 100;
 
 struct SampledNode {
@@ -32,7 +32,7 @@ struct Sample {
   int64_t unix_ns = 0;
   MapperStatus mapper;
   bool mapper_runs = false;
-  Counters counters;
+  CounterTotals counters;
   uint32_t live = 0;
   uint32_t orphaned = 0;
   uint32_t names_known = 0;
@@ -42,10 +42,10 @@ struct Sample {
 
 Sample TakeSample(const RegistryView& view);
 
-// Lines of at most `columns` columns, as many as `lines` allow.
+// At most `lines` lines of at most `columns` columns.
 std::vector<std::string> SampleLines(const Sample& before, const Sample& now, size_t columns,
                                      size_t lines, const Style& style);
-// Rates per second, and what there is.
+// Rates per second from `before` to `now`, and the state at `now`.
 nlohmann::json SampleJson(const Sample& before, const Sample& now);
 
 }  // namespace evermap

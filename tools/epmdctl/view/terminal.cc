@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cassert>
 #include <cerrno>
 #include <string_view>
 
@@ -33,7 +34,10 @@ bool WriteAll(std::string_view text) {
 
 bool Terminal::IsThere() { return isatty(STDIN_FILENO) == 1 && isatty(STDOUT_FILENO) == 1; }
 
-Terminal::Terminal() { Enter(); }
+Terminal::Terminal() {
+  assert(IsThere());
+  Enter();
+}
 
 Terminal::~Terminal() { Leave(); }
 
@@ -44,14 +48,15 @@ void Terminal::Enter() {
   raw.c_lflag &= ~static_cast<tcflag_t>(ICANON | ECHO);
   raw.c_cc[VMIN] = 1;
   raw.c_cc[VTIME] = 0;
-  // Fails only where the terminal has gone; then so does all else.
+  // A failure means that the terminal has gone, which the next Draw() reports.
   tcsetattr(STDIN_FILENO, TCSADRAIN, &raw);
   WriteAll(kEnter);
 }
 
 void Terminal::Leave() {
   WriteAll(kLeave);
-  // Flushes: keys that were meant for this screen are not for the shell.
+  // TCSAFLUSH drops the keys that were not read: they were meant for this screen, not for the
+  // shell.
   tcsetattr(STDIN_FILENO, TCSAFLUSH, &before_);
 }
 
@@ -65,7 +70,7 @@ Terminal::Size Terminal::size() const {
 
 bool Terminal::Draw(const std::vector<std::string>& lines) {
   const size_t count = std::min(lines.size(), size().lines);
-  // Written over the last one and in one piece, so that nothing flickers.
+  // The screen is written over the last one, and in one piece, so that nothing flickers.
   std::string screen(kHome);
   for (size_t i = 0; i < count; ++i) {
     if (i > 0) screen += "\r\n";

@@ -19,22 +19,22 @@ class Terminal {
     size_t lines = 24;
   };
 
-  // Whether there is one to write to and to read keys from.
+  // Whether standard output is a terminal that can be drawn on, and standard input one with keys.
   static bool IsThere();
 
   // Shows the alternate screen without a cursor, and lets keys be read at once and unseen.
   // REQUIRES: IsThere().
   Terminal();
-  // As it was before.
+  // Puts the terminal back as it was.
   ~Terminal();
   Terminal(const Terminal&) = delete;
   Terminal& operator=(const Terminal&) = delete;
 
   Size size() const;
-  // Lines that fit, no longer than the size says; the rest of the screen is empty after it. False
-  // when it cannot be written to.
+  // Draws `lines`, which were made to fit size(), and empties the rest of the screen. False when the
+  // terminal cannot be written to.
   bool Draw(const std::vector<std::string>& lines);
-  // Stops this process as ^Z does, with the terminal as it was, until it goes on.
+  // Stops this process as ^Z does, with the terminal as it was before, until SIGCONT.
   void Suspend();
 
  private:

@@ -1,0 +1,45 @@
+#include "registry/counter_totals.h"
+
+#include <algorithm>
+#include <atomic>
+
+namespace evermap {
+namespace {
+
+uint64_t Load(const Counter& counter) { return counter.load(std::memory_order_relaxed); }
+
+uint64_t GrowthOf(uint64_t before, uint64_t now) { return now < before ? now : now - before; }
+
+}  // namespace
+
+CounterTotals ReadCounterTotals(const RegistryView& view) {
+  CounterTotals totals;
+  int64_t connections_now = 0;
+  for (uint32_t worker = 0; worker < kStatisticsWorkersMax; ++worker) {
+    const WorkerStatistics& statistics = view.statistics(worker);
+    for (size_t i = 0; i < totals.values.size(); ++i) {
+      totals.values[i] += Load(statistics.*kCounters[i].counter);
+    }
+    for (size_t i = 0; i < kLatencyBuckets; ++i) {
+      totals.latency[i] += Load(statistics.latency_buckets[i]);
+    }
+    connections_now += static_cast<int64_t>(Load(statistics.connections_now));
+  }
+  // One worker may count a connection that another one counts off again when it closes. A reader in
+  // between can see only the second, so the sum may be below zero for a moment.
+  totals.connections_now = static_cast<uint64_t>(std::max<int64_t>(connections_now, 0));
+  return totals;
+}
+
+CounterTotals Growth(const CounterTotals& before, const CounterTotals& now) {
+  CounterTotals growth = now;
+  for (size_t i = 0; i < now.values.size(); ++i) {
+    growth.values[i] = GrowthOf(before.values[i], now.values[i]);
+  }
+  for (size_t i = 0; i < kLatencyBuckets; ++i) {
+    growth.latency[i] = GrowthOf(before.latency[i], now.latency[i]);
+  }
+  return growth;
+}
+
+}  // namespace evermap
