@@ -257,7 +257,7 @@ TEST_F(MigrationTest, Inv7NothingIsLost) {
   EXPECT_FALSE(registry->superseded());
   EXPECT_EQ(Unmarked(ReadFile(absl::StrCat(path_, ".kept"))), content);
   EXPECT_TRUE(Names().contains("registry.previous"));
-  registry->ForgetPrevious();
+  registry->FinishMigration();
   EXPECT_EQ(Names(), (std::set<std::string>{"registry", "registry.kept", "registry.lock"}));
 
   // Life goes on: INV-4 and INV-5.
@@ -393,7 +393,7 @@ TEST_F(MigrationTest, Inv7AMigrationMayBeKilledAtEachStep) {
     ASSERT_NE(reader, nullptr) << error;
     const auto registry = Open();
     ASSERT_NE(registry, nullptr);
-    registry->ForgetPrevious();
+    registry->FinishMigration();
     EXPECT_EQ(DumpOf(path_), before) << step;
     EXPECT_EQ(evermap_superseded(reader), 1) << step;
     evermap_close(reader);
@@ -438,10 +438,10 @@ TEST_F(MigrationTest, Inv7TheOldMapperTakesItBack) {
   EXPECT_TRUE(fresh->Lookup("hare", found));
   EXPECT_EQ(Inode(absl::StrCat(path_, ".previous")), inode);
   old->Kill();
-  fresh->ForgetPrevious();
+  fresh->FinishMigration();
   EXPECT_EQ(Names(), (std::set<std::string>{"registry", "registry.lock"}));
   EXPECT_FALSE(fresh->superseded());
-  EXPECT_TRUE(fresh->Restore().ok()) << "nothing to do";
+  EXPECT_TRUE(fresh->RollBackSuccessorsMigration().ok()) << "nothing to do";
 }
 
 // Both mappers of an upgrade have died before the new one served, and the next is of the old kind.
@@ -464,7 +464,7 @@ TEST_F(MigrationTest, Inv7TheNextOldMapperTakesItBack) {
   // What was made final stays.
   old->Kill();
   fresh = Open();
-  fresh->ForgetPrevious();
+  fresh->FinishMigration();
   fresh.reset();
   EXPECT_NE(OldMapper({path_}).ReadLine().find("newer version"), std::string::npos);
   EXPECT_EQ(DumpOf(path_), before);
@@ -477,11 +477,11 @@ TEST_F(MigrationTest, Inv7ANewMapperThatDoesNotServeGivesItBack) {
   auto fresh = Open();
   ASSERT_NE(fresh, nullptr);
   ASSERT_EQ(old->Tell("superseded"), "yes");
-  EXPECT_TRUE(fresh->GiveBack().ok());
+  EXPECT_TRUE(fresh->RollBackOwnMigration().ok());
   EXPECT_EQ(old->Tell("superseded"), "no");
   EXPECT_TRUE(fresh->superseded());
   EXPECT_EQ(Inode(path_), inode);
-  EXPECT_TRUE(fresh->GiveBack().ok()) << "nothing to do";
+  EXPECT_TRUE(fresh->RollBackOwnMigration().ok()) << "nothing to do";
   EXPECT_EQ(old->Tell("restore"), "OK") << "nothing to do";
   EXPECT_EQ(Inode(path_), inode);
   EXPECT_EQ(Names(), (std::set<std::string>{"registry", "registry.lock"}));
@@ -520,7 +520,7 @@ TEST_F(MigrationTest, Inv7TakingBackMayBeKilledAtEachStep) {
     // Whoever is next comes through.
     fresh = Open();
     ASSERT_NE(fresh, nullptr);
-    fresh->ForgetPrevious();
+    fresh->FinishMigration();
     EXPECT_EQ(DumpOf(path_), before) << step;
     EXPECT_FALSE(fresh->superseded());
     EXPECT_EQ(Names(), (std::set<std::string>{"registry", "registry.lock"})) << step;
@@ -532,7 +532,7 @@ TEST_F(MigrationTest, Inv7TheOldCodeLeavesANewerLayoutAlone) {
   StartOld()->Tell("fill");
   auto fresh = Open();
   ASSERT_NE(fresh, nullptr);
-  fresh->ForgetPrevious();
+  fresh->FinishMigration();
   fresh.reset();
   const std::string content = ReadFile(path_);
   OldMapper old({path_});
@@ -660,7 +660,7 @@ TEST_F(MigrationTest, StepsThatFail) {
   SetMigrationHookForTests([](int step) {
     if (step == 1) WriteFile(g_in_the_way, "");
   });
-  EXPECT_TRUE(fresh->GiveBack().ok());
+  EXPECT_TRUE(fresh->RollBackOwnMigration().ok());
   SetMigrationHookForTests(nullptr);
   EXPECT_EQ(VersionOfFile(ReadFile(path_)), 1u);
   EXPECT_EQ(old->Tell("superseded"), "no");

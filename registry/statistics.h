@@ -11,12 +11,6 @@
 #include <cstddef>
 #include <cstdint>
 
-// The layout version of the segment (layout.h) is chosen here, as the size of the statistics
-// depends on it; only tests build another one than the newest.
-#ifndef EVERMAP_LAYOUT_VERSION
-#define EVERMAP_LAYOUT_VERSION 2
-#endif
-
 namespace evermap {
 
 inline constexpr uint32_t kStatisticsWorkersMax = 256;
@@ -78,15 +72,9 @@ struct alignas(64) WorkerStatistics {
   // part) or its connection was closed without one. What a request waits in the kernel before its
   // turn, and what the network takes, is not in it.
   Counter latency_buckets[kLatencyBuckets];  // LatencyBucketOf()
-#if EVERMAP_LAYOUT_VERSION > 1
   Counter reserved[64];
-#endif
 };
-#if EVERMAP_LAYOUT_VERSION > 1
 static_assert(sizeof(WorkerStatistics) == 1024);
-#else
-static_assert(sizeof(WorkerStatistics) == 512);
-#endif
 static_assert(offsetof(WorkerStatistics, connections_now) == 152);
 static_assert(offsetof(WorkerStatistics, latency_buckets) == 192);
 

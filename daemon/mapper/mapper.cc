@@ -364,7 +364,7 @@ absl::Status Mapper::Start(absl::FunctionRef<void()> on_ready) {
   if (!store_.TakeOver()) return absl::AbortedError("the keeper starts another mapper");
   if (succession_.has_value()) FaultPoint("successor:told");
   // From here on the registry knows what one before a migration does not.
-  registry_->ForgetPrevious();
+  registry_->FinishMigration();
   // The sockets listen: whoever connects from here on is served.
   on_ready();
   RecordStatus();
@@ -450,7 +450,7 @@ absl::Status Mapper::OpenRegistry(bool is_prepared_only) {
 
 void Mapper::GiveBackRegistry() {
   if (registry_ == nullptr) return;
-  const absl::Status status = registry_->GiveBack();
+  const absl::Status status = registry_->RollBackOwnMigration();
   if (!status.ok()) Log(Severity::kError, "%s", status.message());
 }
 

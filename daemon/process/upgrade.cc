@@ -160,7 +160,7 @@ bool Upgrade::Continue() {
     }
     // Whatever it has done: it is not there any more, and the registry is put back.
     Fail(std::string(status.message()));
-    if (const absl::Status restored = registry_.Restore(); !restored.ok()) {
+    if (const absl::Status restored = registry_.RollBackSuccessorsMigration(); !restored.ok()) {
       Log(Severity::kError, "%s", restored.message());
     }
     host_.ResumeWorkers();
