@@ -1,8 +1,11 @@
 #include "registry/chain.h"
 
+#include <cassert>
+
 namespace evermap {
 
 ChainSearch FindOnChain(Segment& segment, uint32_t bucket, uint32_t index) {
+  assert(bucket < segment.geometry().buckets && index < segment.capacity());
   for (uint32_t i = 0; i < layout::kRestartsMax; ++i) {
     ChainWalk<Segment> walk(segment, bucket);
     ChainStep step = walk.Next();
@@ -20,7 +23,7 @@ bool TakeOffChain(Segment& segment, uint32_t index) {
   layout::Record& record = segment.record(index);
   uint64_t next = layout::Load(record.next);
   for (uint32_t i = 0; !layout::IsMarked(next); ++i) {
-    // Others change this link while they take the next record off.
+    // Other writers change this link while they take the next record off.
     if (i == layout::kRestartsMax) return false;
     if (record.next.compare_exchange_strong(next, layout::LinkLike(next, next, true),
                                             std::memory_order_acq_rel, std::memory_order_acquire)) {

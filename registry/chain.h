@@ -1,6 +1,6 @@
 // Walking the chain of records that share a bucket, and taking a record off it.
 //
-// Thread safety: any number of walks and changes at once, in any processes.
+// Thread safety: any number of walks and changes may run at once, in any processes.
 // Invariants: L-3 to L-6 in layout.h. While the link that led to a record is unchanged, the record
 // is on the chain; so what was read of it before that check is of a record of this chain.
 #ifndef EVERMAP_REGISTRY_CHAIN_H_
@@ -11,7 +11,9 @@
 #include <type_traits>
 
 #include "registry/layout.h"
+#include "registry/record_text.h"
 #include "registry/segment.h"
+#include "registry/text_place.h"
 
 namespace evermap {
 
@@ -20,8 +22,9 @@ namespace evermap {
 //   ChainWalk walk(segment, bucket);
 //   while (walk.Next() == ChainStep::kRecord) { look at walk.record(); }
 //
-// A walk over a const Segment writes nothing and passes over records that are being taken out. A
-// walk over a mutable one takes them off the chain as it meets them.
+// A walk over a const Segment, or over a FormerSegment, writes nothing and meets records that are
+// being taken out like others. A walk over a mutable Segment takes them off the chain as it meets
+// them.
 enum class ChainStep : uint8_t {
   kRecord,   // stands on a record
   kEnd,      // all records of the chain were met, except those linked after the walk began
@@ -69,12 +72,12 @@ class ChainWalk {
     return ChainStep::kEnd;
   }
 
-  // Whether the record, as read so far, is on the chain.
+  // Whether the record, as read so far, is on the chain (L-6).
   bool IsValid() const { return anchor_->load(std::memory_order_acquire) == anchor_value_; }
 
   uint32_t index() const { return index_; }
-  auto& record() const { return segment_.record(index_); }
-  // The head, as it was when the walk began but for what the walk itself took off.
+  decltype(auto) record() const { return segment_.record(index_); }
+  // The head as it was when the walk began, except for records that the walk itself took off.
   uint64_t head_value() const { return head_value_; }
 
  private:
@@ -103,43 +106,25 @@ class ChainWalk {
   bool on_record_ = false;
 };
 
-// Where the words of a record's name are. REQUIRES: name_size <= kRegistryNameSizeMax.
-inline const layout::Word* NameWords(const Segment& segment, uint32_t index, size_t name_size) {
-  return layout::NameIsInline(name_size) ? segment.record(index).text
-                                         : segment.overflow(index).name;
-}
-// Likewise of its extra.
-inline const layout::Word* ExtraWords(const Segment& segment, uint32_t index, size_t name_size,
-                                      size_t extra_size) {
-  return layout::ExtraIsInline(name_size, extra_size)
-             ? segment.record(index).text + layout::TextWords(name_size)
-             : segment.overflow(index).extra;
-}
-
 // Whether a record has this name. Holds for one version of the record only if its state word
-// is the same before and after.
-inline bool HasName(const Segment& segment, uint32_t index, uint64_t hash, std::string_view name) {
-  const layout::Record& record = segment.record(index);
-  if (record.hash.load(std::memory_order_acquire) != hash) return false;
-  const uint64_t sizes = record.sizes.load(std::memory_order_acquire);
-  if (layout::NameSizeOf(sizes) != name.size()) return false;
-  const layout::Word* words = NameWords(segment, index, name.size());
-  size_t at = 0;
-  for (; at + 8 <= name.size(); at += 8, ++words) {
-    if (words->load(std::memory_order_acquire) != LoadWord(name.data() + at, 8)) return false;
-  }
-  return at == name.size() ||
-         words->load(std::memory_order_acquire) == LoadWord(name.data() + at, name.size() - at);
+// is the same before and after. REQUIRES: name.size() <= kRegistryNameSizeMax.
+template <typename SegmentType>
+bool HasName(const SegmentType& segment, uint32_t index, uint64_t hash, std::string_view name) {
+  const auto& record = segment.record(index);
+  if (layout::Load(record.hash) != hash) return false;
+  if (layout::NameSizeOf(layout::Load(record.sizes)) != name.size()) return false;
+  return TextIs(NameWords(segment, index, name.size()), name);
 }
 
-// What became of a search for one record.
+// The result of a search for one record.
 enum class ChainSearch : uint8_t { kLinked, kNotLinked, kUnknown };
 
 // Whether record `index` is on the chain of `bucket`. kUnknown only in a damaged segment.
+// REQUIRES: index < capacity; `bucket` comes from BucketOf().
 ChainSearch FindOnChain(Segment& segment, uint32_t bucket, uint32_t index);
 
 // Takes record `index` off its chain; false only in a damaged segment.
-// REQUIRES: the caller owns it, retiring.
+// REQUIRES: the caller is its claimant, and it is retiring.
 bool TakeOffChain(Segment& segment, uint32_t index);
 
 }  // namespace evermap

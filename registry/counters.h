@@ -24,12 +24,6 @@
 #include <cstdint>
 #include <iterator>
 
-// The layout version of the segment (layout.h) is chosen here, as the size of the statistics
-// depends on it; only tests build another one than the newest.
-#ifndef EVERMAP_LAYOUT_VERSION
-#define EVERMAP_LAYOUT_VERSION 2
-#endif
-
 namespace evermap {
 
 inline constexpr uint32_t kStatisticsWorkersMax = 256;
@@ -94,16 +88,10 @@ struct alignas(64) WorkerStatistics {
   // been handed to the kernel, or the connection has been closed without a reply. It does not
   // contain the time that a request waits in the kernel before its turn, nor that of the network.
   Counter latency_buckets[kLatencyBuckets];  // by LatencyBucketOf()
-#if EVERMAP_LAYOUT_VERSION > 1
   Counter reserved[64];  // zero, and not to be read: a later release may count in it
-#endif
 };
-#if EVERMAP_LAYOUT_VERSION > 1
 static_assert(sizeof(WorkerStatistics) == 1024);
 static_assert(offsetof(WorkerStatistics, reserved) == 512);
-#else
-static_assert(sizeof(WorkerStatistics) == 512);
-#endif
 static_assert(sizeof(Counter) == 8 && Counter::is_always_lock_free);
 static_assert(offsetof(WorkerStatistics, connections_accepted) == 0);
 static_assert(offsetof(WorkerStatistics, alive2_registered) == 8);
@@ -248,7 +236,6 @@ constexpr size_t CounterIndex(Counter WorkerStatistics::*counter) {
   return index;
 }
 
-#if EVERMAP_LAYOUT_VERSION > 1
 // Whether invariant 4 holds: no two rows are of the same counter, and there are as many rows as
 // words in the block that are neither the gauge, nor a bucket, nor reserved.
 constexpr bool EachCounterHasOneRow() {
@@ -260,7 +247,6 @@ constexpr bool EachCounterHasOneRow() {
 }
 static_assert(EachCounterHasOneRow(),
               "a field of WorkerStatistics has no row in kCounters, or two");
-#endif
 static_assert(
     CounterIndex(&WorkerStatistics::connections_now) == std::size(kCounters),
     "connections_now is a gauge: a sum of it means something else than that of a counter");

@@ -7,22 +7,27 @@
 
 #include <algorithm>
 #include <array>
+#include <cassert>
 #include <cerrno>
 #include <cstdio>
 #include <memory>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "registry/base/owned_fd.h"
 #include "registry/base/text.h"
-#include "registry/chain.h"
+#include "registry/former_segment.h"
 #include "registry/layout.h"
+#include "registry/location.h"
+#include "registry/record_text.h"
 #include "registry/recovery.h"
+#include "registry/text_place.h"
 
 namespace evermap {
 namespace {
 
-using layout::Header;
 using layout::Kind;
 using layout::Load;
 using layout::Record;
@@ -40,11 +45,8 @@ void Copy(const Word* from, size_t count, Word* to) {
   for (size_t i = 0; i < count; ++i) Copy(from[i], to[i]);
 }
 
-std::string NewName(const std::string& path) { return path + ".migrating"; }
-std::string PreviousName(const std::string& path) { return path + ".previous"; }
-
 Problem Failed(const std::string& path, const std::string& what, int error) {
-  const bool no_space = error == ENOSPC || error == EDQUOT || error == ENOMEM;
+  const bool no_space = IsNoSpace(error);
   return {no_space ? Problem::Kind::kNoSpace : Problem::Kind::kSystem,
           path + ": cannot be migrated to layout version " +
               std::to_string(layout::kLayoutVersion) + ": " + what + ": " + ErrorText(error) +
@@ -52,10 +54,10 @@ Problem Failed(const std::string& path, const std::string& what, int error) {
               ", or go on with the version of Evermap that wrote it"};
 }
 
-// Which records are on a chain. Each is met once, so that a damaged segment ends it early at worst.
-std::vector<bool> FindLinked(const Segment& segment) {
+// Which records are on a chain. Each is met once, so a damaged segment at worst ends the search early.
+std::vector<bool> FindLinked(const FormerSegment& segment) {
   std::vector<bool> linked(segment.capacity(), false);
-  for (uint32_t bucket = 0; bucket < segment.geometry().buckets; ++bucket) {
+  for (uint32_t bucket = 0; bucket < segment.buckets(); ++bucket) {
     uint64_t link = Load(segment.bucket(bucket));
     while (!layout::IsEnd(link)) {
       const uint32_t index = layout::IndexOf(link);
@@ -67,7 +69,7 @@ std::vector<bool> FindLinked(const Segment& segment) {
   return linked;
 }
 
-// What becomes of a record: as recovery settles it (recovery.cc).
+// What a record of this kind becomes: the same as when recovery settles it (recovery.cc).
 Kind Settled(Kind kind, bool is_linked) {
   switch (kind) {
     case Kind::kLive:
@@ -85,78 +87,75 @@ Kind Settled(Kind kind, bool is_linked) {
   }
 }
 
-void CopyHeader(const Header& from, Header& to) {
-  Copy(from.next_id, to.next_id);
-  Store(to.generation, Load(from.generation) + 1);
-  Copy(from.high_water, to.high_water);
-  Copy(from.creation_floor, to.creation_floor);
-  Copy(from.last_departure, to.last_departure);
-  const auto copy_note = [](const layout::StatusNote& note, layout::StatusNote& out) {
-    Copy(note.last_number, out.last_number);
-    for (size_t i = 0; i < layout::kStatusCopies; ++i) {
-      Copy(note.copies[i].number, out.copies[i].number);
-      Copy(note.copies[i].checksum, out.copies[i].checksum);
-      Copy(note.copies[i].words, layout::kStatusWords, out.copies[i].words);
-    }
-  };
-  copy_note(from.mapper, to.mapper);
-  copy_note(from.upgrade, to.upgrade);
+void CopyNote(const layout::StatusNote& from, layout::StatusNote& to) {
+  Copy(from.last_number, to.last_number);
+  for (size_t i = 0; i < layout::kStatusCopies; ++i) {
+    Copy(from.copies[i].number, to.copies[i].number);
+    Copy(from.copies[i].checksum, to.copies[i].checksum);
+    Copy(from.copies[i].words, layout::kStatusWords, to.copies[i].words);
+  }
 }
 
-void CopyStatistics(const Segment& from, Segment& to) {
-  const uint64_t size = std::min(from.geometry().statistics_size, to.geometry().statistics_size);
+void CopyHeader(const FormerSegment& from, Segment& to) {
+  layout::Header& header = to.header();
+  Copy(from.next_id(), header.next_id);
+  Store(header.generation, Load(from.generation()) + 1);
+  Store(header.high_water, from.high_water());
+  Copy(from.creation_floor(), header.creation_floor);
+  Copy(from.last_departure(), header.last_departure);
+  CopyNote(from.mapper_note(), header.mapper);
+  CopyNote(from.upgrade_note(), header.upgrade);
+}
+
+void CopyStatistics(const FormerSegment& from, Segment& to) {
+  const uint64_t size = std::min<uint64_t>(from.statistics_size(), to.geometry().statistics_size);
   for (uint32_t worker = 0; worker < kStatisticsWorkersMax; ++worker) {
-    // All members are counters, so the block is an array of them.
-    const auto* counters = reinterpret_cast<const Word*>(&from.statistics(worker));
-    Copy(counters, size / sizeof(Word), reinterpret_cast<Word*>(&to.statistics(worker)));
+    // All members are counters, so the block is an array of them, which former layouts have from
+    // the first one on.
+    Copy(from.statistics(worker), size / sizeof(Word),
+         reinterpret_cast<Word*>(&to.statistics(worker)));
   }
 }
 
 // Copies record `index`, to be of `kind`, and links it; false when there is no memory for it.
-bool CopyRecord(const Segment& from, Segment& to, uint32_t index, Kind kind) {
-  const Record& record = from.record(index);
+bool CopyRecord(const FormerSegment& from, Segment& to, uint32_t index, Kind kind) {
+  const FormerRecord record = from.record(index);
   const uint64_t sizes = Load(record.sizes);
   const size_t name_size = layout::NameSizeOf(sizes);
-  const size_t extra_size = layout::ExtraSizeOf(sizes);
-  // Damaged: a lookup does not find it either.
+  // A name of an impossible size is damaged: a lookup does not find it either.
   if (name_size == 0 || name_size > kRegistryNameSizeMax) return true;
-  const uint64_t kept_sizes = extra_size <= kRegistryExtraSizeMax
-                                  ? sizes
-                                  : layout::Sizes(name_size, 0, static_cast<uint16_t>(sizes >> 32),
-                                                  static_cast<uint16_t>(sizes >> 48));
-  const size_t kept_extra_size = layout::ExtraSizeOf(kept_sizes);
-  if (layout::NeedsOverflow(name_size, kept_extra_size)) {
-    const uint64_t offset =
-        to.geometry().overflow_offset + uint64_t{index} * sizeof(layout::OverflowBlock);
-    if (!to.Commit(offset, sizeof(layout::OverflowBlock))) return false;
-    Copy(from.overflow(index).name, layout::kOverflowTextWords, to.overflow(index).name);
-    Copy(from.overflow(index).extra, layout::kOverflowTextWords, to.overflow(index).extra);
-  }
+  size_t extra_size = layout::ExtraSizeOf(sizes);
+  if (extra_size > kRegistryExtraSizeMax) extra_size = 0;
+  if (!CommitText(to, index, name_size, extra_size)) return false;
+  std::array<char, std::max(kRegistryNameSizeMax, kRegistryExtraSizeMax)> text;
+  CopyText(from.NameWords(index, name_size), name_size, text.data());
+  StoreText({text.data(), name_size}, NameWords(to, index, name_size));
+  CopyText(from.ExtraWords(index, name_size, extra_size), extra_size, text.data());
+  StoreText({text.data(), extra_size}, ExtraWords(to, index, name_size, extra_size));
+
   Record& copy = to.record(index);
   Copy(record.hash, copy.hash);
   Copy(record.id, copy.id);
   Copy(record.address, copy.address);
-  Store(copy.sizes, kept_sizes);
+  Store(copy.sizes, layout::Sizes(name_size, extra_size, static_cast<uint16_t>(sizes >> 32),
+                                  static_cast<uint16_t>(sizes >> 48)));
   Copy(record.connection_cookie, copy.connection_cookie);
-  // Version 1 had a word of another meaning in this place, which no mapper filled.
   Copy(record.listener_cookie, copy.listener_cookie);
-  Copy(record.owner, copy.owner);
+  Copy(record.user, copy.user);
   Copy(record.since_unix_ns, copy.since_unix_ns);
   Copy(record.departure, copy.departure);
-  Copy(record.text, layout::kInlineWords, copy.text);
   NameBuffer buffer;
   const std::optional<std::string_view> name = IntactName(to, index, buffer);
   if (!name.has_value() || !LinkUnlessKnown(to, index, *name)) return true;
+  const uint64_t state = Load(record.state);
   // As recovery does.
-  if (layout::KindOf(Load(record.state)) == Kind::kClaimed) {
-    Store(copy.departure, NextDeparture(to));
-  }
-  Store(copy.state, layout::State(layout::VersionOf(Load(record.state)), 0, kind));
+  if (layout::KindOf(state) == Kind::kClaimed) Store(copy.departure, NextDeparture(to));
+  Store(copy.state, layout::State(layout::VersionOf(state), 0, kind));
   return true;
 }
 
-Problem CopyAll(const std::string& path, const Segment& from, Segment& to) {
-  CopyHeader(from.header(), to.header());
+Problem CopyAll(const std::string& path, const FormerSegment& from, Segment& to) {
+  CopyHeader(from, to);
   CopyStatistics(from, to);
   const uint32_t slots = from.high_water();
   const uint64_t records_size = layout::RoundUpToPage(uint64_t{slots} * sizeof(Record));
@@ -176,12 +175,12 @@ Problem CopyAll(const std::string& path, const Segment& from, Segment& to) {
 }
 
 // Builds the new file at `new_path`.
-Problem Build(const std::string& path, const std::string& new_path, const Segment& old) {
+Problem Build(const std::string& path, const std::string& new_path, const FormerSegment& old) {
   const SegmentOrigin origin{
       old.capacity(),
       old.hash_key(),
-      Load(old.header().created_unix_ns),
-      {Load(old.header().boot_id[0]), Load(old.header().boot_id[1])},
+      Load(old.created_unix_ns()),
+      {Load(old.boot_id(0)), Load(old.boot_id(1))},
   };
   Problem problem;
   const std::unique_ptr<Segment> fresh = Segment::CreateAt(new_path, origin, problem);
@@ -190,24 +189,27 @@ Problem Build(const std::string& path, const std::string& new_path, const Segmen
   problem = CopyAll(path, old, *fresh);
   if (problem) return problem;
   Reach(4);
-  // So that the name does not reach a disk before the content. In memory there is nothing to do.
+  // The name must not reach a disk before the content. In memory this does nothing.
   const int error = fresh->Synchronize();
   return error == 0 ? Problem{} : Failed(path, "the new file cannot be kept", error);
 }
 
 // Marks the registry at `path`, of whatever layout, as superseded (L-13).
 void MarkSuperseded(const std::string& path) {
+  constexpr size_t kSize = layout::kHeaderSizeMin;
   const OwnedFd fd(open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY));
   struct stat file;
   if (!fd.valid() || fstat(fd.get(), &file) != 0 || !S_ISREG(file.st_mode) ||
-      file.st_uid != geteuid() || file.st_size < static_cast<off_t>(sizeof(Header))) {
+      file.st_uid != geteuid() || file.st_size < static_cast<off_t>(kSize)) {
     return;
   }
-  void* page = mmap(nullptr, sizeof(Header), PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0);
+  void* page = mmap(nullptr, kSize, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0);
   if (page == MAP_FAILED) return;
-  Header& header = *static_cast<Header*>(page);
-  if (Load(header.magic) == layout::kMagic) Store(header.superseded, 1);
-  munmap(page, sizeof(Header));
+  const auto word = [page](size_t offset) -> Word& {
+    return *reinterpret_cast<Word*>(static_cast<char*>(page) + offset);
+  };
+  if (Load(word(layout::kMagicAt)) == layout::kMagic) Store(word(layout::kSupersededAt), 1);
+  munmap(page, kSize);
 }
 
 }  // namespace
@@ -215,11 +217,12 @@ void MarkSuperseded(const std::string& path) {
 void SetMigrationHookForTests(MigrationHook hook) { g_hook = hook; }
 
 Problem Migrate(const std::string& path, const Segment& old) {
-  const std::string new_path = NewName(path);
-  const std::string previous_path = PreviousName(path);
+  assert(!old.is_newest());
+  const std::string new_path = MigratingPath(path);
+  const std::string previous_path = PreviousPath(path);
   unlink(new_path.c_str());
   Reach(1);
-  Problem problem = Build(path, new_path, old);
+  Problem problem = Build(path, new_path, FormerSegment(old));
   if (!problem) {
     Reach(5);
     unlink(previous_path.c_str());
@@ -245,16 +248,17 @@ Problem Migrate(const std::string& path, const Segment& old) {
   return {};
 }
 
-Problem TakeBackMigration(const std::string& path, Segment& own) {
-  const std::string previous_path = PreviousName(path);
+Problem RollBackMigration(const std::string& path, Segment& own) {
+  const std::string previous_path = PreviousPath(path);
   if (!own.IsNamed(path)) {
     if (!own.IsNamed(previous_path)) {
       return {Problem::Kind::kUnacceptable,
               path + ": is not the registry in use, and " + previous_path +
                   " is not it either, so it cannot be put back; restart the mapper"};
     }
-    // Its readers are to be told when the name leads elsewhere, so it needs another one until then.
-    const std::string new_path = NewName(path);
+    // Readers of the newer file are told once the name leads elsewhere, so that file needs another
+    // name until then.
+    const std::string new_path = MigratingPath(path);
     unlink(new_path.c_str());
     Reach(1);
     const bool is_kept = link(path.c_str(), new_path.c_str()) == 0;
@@ -276,27 +280,27 @@ Problem TakeBackMigration(const std::string& path, Segment& own) {
     // The migration was cut short before it took the name.
     unlink(previous_path.c_str());
   }
-  Store(own.header().superseded, 0);
+  Store(own.superseded(), 0);
   return {};
 }
 
-bool UndoMigration(const std::string& path) {
+bool RollBackUnfinishedMigration(const std::string& path) {
   Problem problem;
   const std::unique_ptr<Segment> previous =
-      Segment::Map(PreviousName(path), Segment::Access::kWrite, problem);
-  return previous != nullptr && !TakeBackMigration(path, *previous);
+      Segment::Map(PreviousPath(path), SegmentAccess::kWrite, problem);
+  return previous != nullptr && !RollBackMigration(path, *previous);
 }
 
-void ForgetMigration(const std::string& path, const Segment& own) {
-  const std::string previous_path = PreviousName(path);
+void FinishMigration(const std::string& path, const Segment& own) {
+  const std::string previous_path = PreviousPath(path);
   if (!own.IsNamed(previous_path)) MarkSuperseded(previous_path);
   if (!own.IsNamed(previous_path) || own.IsNamed(path)) unlink(previous_path.c_str());
 }
 
-void TidyAfterMigration(const std::string& path, Segment& own) {
-  unlink(NewName(path).c_str());
-  // Taking a migration back was cut short.
-  if (Load(own.header().superseded) != 0) Store(own.header().superseded, 0);
+void RemoveLeftovers(const std::string& path, Segment& own) {
+  unlink(MigratingPath(path).c_str());
+  // The word is set when rolling a migration back was cut short.
+  if (Load(own.superseded()) != 0) Store(own.superseded(), 0);
 }
 
 }  // namespace evermap

@@ -1,53 +1,58 @@
-// Taking a registry from an older layout to this one, and back (INV-7).
+// Taking a registry from a former layout to the newest one, and back (INV-7).
 //
-// A migration never changes the old file, but for one word at its end. It builds the new file
-// beside it, complete, and then changes names; each of these steps is one system call:
+// A migration reads the old file through the description of its layout (former_segment.h) and never
+// changes it, except for one word at the end. It builds the new file beside the old one, complete,
+// and then changes names; each of these steps is one system call:
 //
 //   PATH.migrating   the new file, while it is built
 //   PATH.previous    the old file, from when the new one is complete
 //   PATH             the old file, then by rename(2) the new one
 //
 // So a process that dies at any instruction leaves under PATH either the old file as it was or the
-// new one, complete. What else it leaves behind is removed by whoever opens the registry next.
-// After the last step the old file's header says that it is superseded, for readers that have it
+// new one, complete. What else it leaves behind is removed by the process that opens the registry
+// next. After the last step the old file's header says that it is superseded, for readers that have it
 // open.
 //
-// REQUIRES, for all: the opening lock (writer_slot.h) is held, except for ForgetMigration(). A
-// writer of the old file that lives must write nothing from before Migrate() on, until it has taken
-// the migration back.
+// REQUIRES, for all: the opening lock (writer_place.h) is held, except for FinishMigration(). A
+// living writer of the old file must write nothing from before Migrate() on, until it has rolled the
+// migration back.
 #ifndef EVERMAP_REGISTRY_MIGRATION_H_
 #define EVERMAP_REGISTRY_MIGRATION_H_
 
 #include <string>
 
+#include "registry/problem.h"
 #include "registry/segment.h"
 
 namespace evermap {
 
-// Replaces the file at `path`, which `old` maps and which has an older known layout. The new one
-// has the same registrations in the same slots, with the same ids, creations and times, and the
-// same capacity, key, counters and status; what a dead writer left half done is settled in it, and
-// what is damaged beyond use is left out.
+// Replaces the file at `path`, which `old` maps, by one in the newest layout. The new one has the
+// same registrations in the same slots, with the same ids, creations and times, and the same
+// capacity, key, counters and status; what a dead writer left half done is settled in it, and what
+// is damaged beyond use is left out. REQUIRES: `old` has a former layout.
 Problem Migrate(const std::string& path, const Segment& old);
 
-// Puts the file that `own` maps back to `path`, if another one is there; the other one, of whatever
-// layout, is then marked as superseded and without a name.
-Problem TakeBackMigration(const std::string& path, Segment& own);
+// Rolls a migration back from inside: puts the file that `own` maps back to `path`, if another one is
+// there; the other one, of whatever layout, is then marked as superseded and without a name.
+// REQUIRES: `own` is mapped for writing.
+Problem RollBackMigration(const std::string& path, Segment& own);
 
-// Takes back a migration of the file at PATH that was not made final, from outside: false when
-// there is no PATH.previous in a layout that this program knows. REQUIRES: nothing was acknowledged
-// from the new file.
-bool UndoMigration(const std::string& path);
+// Rolls a migration of the file at PATH that was not finished back from outside: false when there is
+// no PATH.previous in a layout that this program knows. REQUIRES: nothing was acknowledged from the
+// new file.
+bool RollBackUnfinishedMigration(const std::string& path);
 
-// Removes PATH.previous, marked as superseded, unless it is the file that `own` maps.
-void ForgetMigration(const std::string& path, const Segment& own);
+// Makes a migration final: removes PATH.previous, marked as superseded, unless it is the file that
+// `own` maps.
+void FinishMigration(const std::string& path, const Segment& own);
 
-// Removes what a migration, or taking one back, that was cut short has left beside the file at
-// `path`, which `own` maps; but for PATH.previous, which somebody may want back.
-void TidyAfterMigration(const std::string& path, Segment& own);
+// Removes what a migration, or rolling one back, that was cut short has left beside the file at
+// `path`, which `own` maps; but not PATH.previous, which its mapper may want back. REQUIRES: `own` is
+// mapped for writing.
+void RemoveLeftovers(const std::string& path, Segment& own);
 
 // For tests: when set, is called with 1, 2, ... before each of the steps of Migrate() and
-// TakeBackMigration().
+// RollBackMigration().
 using MigrationHook = void (*)(int step);
 void SetMigrationHookForTests(MigrationHook hook);
 

@@ -1,5 +1,6 @@
-// Tests of the migration from layout version 1 (INV-7), which registry_layout1_writer writes: a
-// program made of the same sources, with the layout that version 1 had.
+// Tests of migration (INV-7) from the layout of today, which registry_writer writes, to the throw-away
+// one of tests/next_layout, which this test is compiled with: two programs that differ in the header,
+// the records and where texts and counters lie.
 #include "registry/migration.h"
 
 #include <fcntl.h>
@@ -28,28 +29,30 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
-#include "registry/counters.h"
-#include "registry/evermap.h"
 #include "registry/layout.h"
+#include "registry/layout_v2.h"
 #include "registry/reader.h"
 #include "registry/registry.h"
 #include "registry/registry_testing.h"
+#include "registry/counters.h"
 
 namespace evermap {
 namespace {
 
 using Outcome = RegisterResult::Outcome;
 
-static_assert(layout::kLayoutVersion == 2);
+static_assert(layout::kLayoutVersion == 3);
+constexpr uint32_t kOldVersion = 2;
+constexpr uint32_t kNewVersion = 3;
 
 // Beyond the last step of each.
 constexpr int kStepsMax = 10;
 
 std::string WriterProgram() {
-  return std::filesystem::read_symlink("/proc/self/exe").parent_path() / "registry_layout1_writer";
+  return std::filesystem::read_symlink("/proc/self/exe").parent_path() / "registry_writer";
 }
 
-// The mapper of version 1. Ends, killed, with the object.
+// A mapper with the old layout. Ends, killed, with the object.
 class OldMapper {
  public:
   explicit OldMapper(std::vector<std::string> arguments) {
@@ -126,7 +129,7 @@ uint32_t VersionOfFile(const std::string& content) {
 }
 // The content but for the word that may change.
 std::string Unmarked(std::string content) {
-  constexpr size_t kAt = offsetof(layout::Header, superseded);
+  constexpr size_t kAt = layout::kSupersededAt;
   if (content.size() >= kAt + 8) content.replace(kAt, 8, 8, '\0');
   return content;
 }
@@ -222,7 +225,7 @@ TEST_F(MigrationTest, Inv7NothingIsLost) {
   ASSERT_GT(before.size(), 200u);
   old->Kill();
   const std::string content = ReadFile(path_);
-  EXPECT_EQ(VersionOfFile(content), 1u);
+  EXPECT_EQ(VersionOfFile(content), kOldVersion);
   EXPECT_TRUE(NeedsMigration());
   EXPECT_EQ(ReadFile(path_), content);
   // A reader of today reads the old layout as it is.
@@ -257,7 +260,7 @@ TEST_F(MigrationTest, Inv7NothingIsLost) {
   EXPECT_FALSE(registry->superseded());
   EXPECT_EQ(Unmarked(ReadFile(absl::StrCat(path_, ".kept"))), content);
   EXPECT_TRUE(Names().contains("registry.previous"));
-  registry->ForgetPrevious();
+  registry->FinishMigration();
   EXPECT_EQ(Names(), (std::set<std::string>{"registry", "registry.kept", "registry.lock"}));
 
   // Life goes on: INV-4 and INV-5.
@@ -383,20 +386,18 @@ TEST_F(MigrationTest, Inv7AMigrationMayBeKilledAtEachStep) {
     if (step <= 7) {
       EXPECT_EQ(left, content) << step;
     } else {
-      EXPECT_EQ(VersionOfFile(left), 2u) << step;
+      EXPECT_EQ(VersionOfFile(left), kNewVersion) << step;
     }
     EXPECT_EQ(DumpOf(path_), before) << step;
     // A reader that has had the old one open all the time.
-    char error[EVERMAP_ERROR_SIZE];
-    const std::string open_path = step <= 7 ? path_ : absl::StrCat(path_, ".previous");
-    evermap_registry* reader = evermap_open(open_path.c_str(), error);
+    std::string error;
+    const auto reader = Reader::Open(step <= 7 ? path_ : PreviousPath(path_), error);
     ASSERT_NE(reader, nullptr) << error;
     const auto registry = Open();
     ASSERT_NE(registry, nullptr);
-    registry->ForgetPrevious();
+    registry->FinishMigration();
     EXPECT_EQ(DumpOf(path_), before) << step;
-    EXPECT_EQ(evermap_superseded(reader), 1) << step;
-    evermap_close(reader);
+    EXPECT_TRUE(reader->view().superseded()) << step;
     EXPECT_EQ(Names(), (std::set<std::string>{"registry", "registry.lock"})) << step;
   }
   EXPECT_EQ(crashes, 9);
@@ -438,10 +439,10 @@ TEST_F(MigrationTest, Inv7TheOldMapperTakesItBack) {
   EXPECT_TRUE(fresh->Lookup("hare", found));
   EXPECT_EQ(Inode(absl::StrCat(path_, ".previous")), inode);
   old->Kill();
-  fresh->ForgetPrevious();
+  fresh->FinishMigration();
   EXPECT_EQ(Names(), (std::set<std::string>{"registry", "registry.lock"}));
   EXPECT_FALSE(fresh->superseded());
-  EXPECT_TRUE(fresh->Restore().ok()) << "nothing to do";
+  EXPECT_TRUE(fresh->RollBackSuccessorsMigration().ok()) << "nothing to do";
 }
 
 // Both mappers of an upgrade have died before the new one served, and the next is of the old kind.
@@ -464,7 +465,7 @@ TEST_F(MigrationTest, Inv7TheNextOldMapperTakesItBack) {
   // What was made final stays.
   old->Kill();
   fresh = Open();
-  fresh->ForgetPrevious();
+  fresh->FinishMigration();
   fresh.reset();
   EXPECT_NE(OldMapper({path_}).ReadLine().find("newer version"), std::string::npos);
   EXPECT_EQ(DumpOf(path_), before);
@@ -477,11 +478,11 @@ TEST_F(MigrationTest, Inv7ANewMapperThatDoesNotServeGivesItBack) {
   auto fresh = Open();
   ASSERT_NE(fresh, nullptr);
   ASSERT_EQ(old->Tell("superseded"), "yes");
-  EXPECT_TRUE(fresh->GiveBack().ok());
+  EXPECT_TRUE(fresh->RollBackOwnMigration().ok());
   EXPECT_EQ(old->Tell("superseded"), "no");
   EXPECT_TRUE(fresh->superseded());
   EXPECT_EQ(Inode(path_), inode);
-  EXPECT_TRUE(fresh->GiveBack().ok()) << "nothing to do";
+  EXPECT_TRUE(fresh->RollBackOwnMigration().ok()) << "nothing to do";
   EXPECT_EQ(old->Tell("restore"), "OK") << "nothing to do";
   EXPECT_EQ(Inode(path_), inode);
   EXPECT_EQ(Names(), (std::set<std::string>{"registry", "registry.lock"}));
@@ -515,12 +516,12 @@ TEST_F(MigrationTest, Inv7TakingBackMayBeKilledAtEachStep) {
     if (old->Tell("restore") == "OK") continue;
     ++crashes;
     fresh.reset();
-    EXPECT_EQ(VersionOfFile(ReadFile(path_)), step <= 2 ? 2u : 1u);
+    EXPECT_EQ(VersionOfFile(ReadFile(path_)), step <= 2 ? kNewVersion : kOldVersion);
     EXPECT_EQ(DumpOf(path_), before) << step;
     // Whoever is next comes through.
     fresh = Open();
     ASSERT_NE(fresh, nullptr);
-    fresh->ForgetPrevious();
+    fresh->FinishMigration();
     EXPECT_EQ(DumpOf(path_), before) << step;
     EXPECT_FALSE(fresh->superseded());
     EXPECT_EQ(Names(), (std::set<std::string>{"registry", "registry.lock"})) << step;
@@ -532,7 +533,7 @@ TEST_F(MigrationTest, Inv7TheOldCodeLeavesANewerLayoutAlone) {
   StartOld()->Tell("fill");
   auto fresh = Open();
   ASSERT_NE(fresh, nullptr);
-  fresh->ForgetPrevious();
+  fresh->FinishMigration();
   fresh.reset();
   const std::string content = ReadFile(path_);
   OldMapper old({path_});
@@ -550,7 +551,7 @@ TEST_F(MigrationTest, NeedsMigrationTellsWhatOpenWould) {
   EXPECT_FALSE(NeedsMigration());
   std::string content = ReadFile(path_);
   for (const auto& [at, value] :
-       std::initializer_list<std::pair<size_t, char>>{{0, 'X'}, {8, 9}, {8, 0}, {24, 1}, {8, 1}}) {
+       std::initializer_list<std::pair<size_t, char>>{{0, 'X'}, {8, 9}, {8, 0}, {24, 1}, {8, 2}}) {
     std::string damaged = content;
     damaged[at] = value;
     WriteFile(path_, damaged);
@@ -660,16 +661,16 @@ TEST_F(MigrationTest, StepsThatFail) {
   SetMigrationHookForTests([](int step) {
     if (step == 1) WriteFile(g_in_the_way, "");
   });
-  EXPECT_TRUE(fresh->GiveBack().ok());
+  EXPECT_TRUE(fresh->RollBackOwnMigration().ok());
   SetMigrationHookForTests(nullptr);
-  EXPECT_EQ(VersionOfFile(ReadFile(path_)), 1u);
+  EXPECT_EQ(VersionOfFile(ReadFile(path_)), kOldVersion);
   EXPECT_EQ(old->Tell("superseded"), "no");
 }
 
 TEST_F(MigrationTest, AfterARebootNamesAreRemembered) {
   StartOld()->Tell("fill");
   std::string content = ReadFile(path_);
-  content[offsetof(layout::Header, boot_id)] ^= 1;
+  content[layout_v2::kDescription.header.boot_id] ^= 1;
   WriteFile(path_, content);
   auto registry = Open();
   int remembered = 0;
@@ -686,7 +687,7 @@ TEST_F(MigrationTest, Inv6DamagedOldSegmentsHarmNobody) {
   old->Tell("half");
   old->Kill();
   const std::string intact = ReadFile(path_);
-  const layout::Geometry geometry = layout::GeometryFor(1000, 1);
+  const layout::Geometry geometry = layout_v2::GeometryFor(1000);
   std::mt19937 random(5);
   const int rounds = Scaled(300);
   for (int i = 0; i < rounds; ++i) {
@@ -694,9 +695,9 @@ TEST_F(MigrationTest, Inv6DamagedOldSegmentsHarmNobody) {
     const uint64_t begin = i % 4 == 0   ? 0
                            : i % 4 == 1 ? geometry.buckets_offset
                                         : geometry.records_offset;
-    const uint64_t size = i % 4 == 0   ? sizeof(layout::Header)
+    const uint64_t size = i % 4 == 0   ? layout_v2::kHeaderSize
                           : i % 4 == 1 ? geometry.buckets * 8
-                                       : 310 * layout::kRecordSize;
+                                       : 310 * layout_v2::kRecordSize;
     const auto flips = 1 + random() % 300;
     for (uint64_t flip = 0; flip < flips; ++flip) {
       char& byte = damaged[begin + random() % size];

@@ -13,19 +13,21 @@
 #ifndef EVERMAP_REGISTRY_READER_H_
 #define EVERMAP_REGISTRY_READER_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
-#include <utility>
 
 #include "registry/registration.h"
-#include "registry/segment.h"
 #include "registry/status.h"
 
 namespace evermap {
 
-// Lookups in a mapped segment (INV-1). Does not own it.
+class Segment;            // segment.h
+struct WorkerStatistics;  // counters.h
+
+// Lookups in a mapped segment of any known layout (INV-1). Does not own it.
 class RegistryView {
  public:
   // REQUIRES: `segment` outlives the view.
@@ -34,23 +36,22 @@ class RegistryView {
   // As the members of Registry (registry.h) of these names.
   bool Lookup(std::string_view name, Registration& found) const;
   bool ReadSlot(uint32_t slot, Registration& found) const;
-  uint64_t generation() const {
-    return segment_.header().generation.load(std::memory_order_acquire);
-  }
-  uint32_t capacity() const { return segment_.capacity(); }
+  uint64_t generation() const;
+  uint32_t capacity() const;
   // Slots that were ever used: those below this. To read all: ReadSlot() each.
-  uint32_t slots_used() const { return segment_.high_water(); }
+  uint32_t slots_used() const;
+  // Live and orphaned registrations now. Looks at every record that was ever used (1 ms for 65,536).
   uint32_t CountLive() const;
-  // REQUIRES: worker < kStatisticsWorkersMax. `reserved` is not to be read.
-  const WorkerStatistics& statistics(uint32_t worker) const { return segment_.statistics(worker); }
-  // What the last mapper says of itself; whether it runs still: IsRunning().
+  // Counters of a worker; only those that lie within the first statistics_size() bytes are its own,
+  // as files in former layouts have fewer. REQUIRES: worker < kStatisticsWorkersMax.
+  const WorkerStatistics& statistics(uint32_t worker) const;
+  size_t statistics_size() const;
+  // What the last mapper says of itself; whether it still runs: IsRunning().
   MapperStatus mapper_status() const;
   UpgradeStatus upgrade_status() const;
   // Whether another file took this one's name, as the mapper was upgraded to another layout: open
   // the path anew.
-  bool superseded() const {
-    return segment_.header().superseded.load(std::memory_order_acquire) != 0;
-  }
+  bool superseded() const;
 
  private:
   const Segment& segment_;
@@ -59,20 +60,20 @@ class RegistryView {
 // A segment mapped read-only, and the view of it.
 class Reader {
  public:
-  // Null when there is no registry at `path` or it is not accepted (Segment::Map); `error` is then
+  // Null when there is no registry at `path` or it is not accepted (segment_file.h); `error` is then
   // one line that says why and what to do.
   static std::unique_ptr<Reader> Open(const std::string& path, std::string& error);
+  ~Reader();
 
   const RegistryView& view() const { return view_; }
   // Whether `path` still leads to this file. Unlike view().superseded() it also tells when the file
   // was removed, and costs a system call.
-  bool IsNamed(const std::string& path) const { return segment_->IsNamed(path); }
+  bool IsNamed(const std::string& path) const;
 
  private:
-  explicit Reader(std::unique_ptr<Segment> segment)
-      : segment_(std::move(segment)), view_(*segment_) {}
+  explicit Reader(std::unique_ptr<Segment> segment);
 
-  std::unique_ptr<Segment> segment_;
+  const std::unique_ptr<Segment> segment_;
   RegistryView view_;
 };
 

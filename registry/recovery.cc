@@ -2,14 +2,15 @@
 
 #include <algorithm>
 #include <array>
-#include <cstring>
-#include <ctime>
+#include <cassert>
 #include <optional>
 #include <string_view>
 
 #include "registry/base/clock.h"
 #include "registry/chain.h"
 #include "registry/layout.h"
+#include "registry/record_text.h"
+#include "registry/text_place.h"
 
 namespace evermap {
 namespace {
@@ -21,16 +22,16 @@ using layout::Replace;
 using layout::Store;
 using layout::Word;
 
-// Times that others move an amended record on at most: to adopting, and to claimed (L-11).
+// Times that other writers move an amended record on at most: to adopting, and to claimed (L-11).
 constexpr int kMovesOfOthersMax = 2;
 
-// Puts a claimed record, which the caller owns in state `claimed`, back to what it was.
+// Puts a record, which the caller has claimed in state `claimed`, back to what it was.
 void PutBack(Segment& segment, uint32_t index, uint64_t claimed) {
   Record& record = segment.record(index);
   const uint32_t bucket = segment.BucketOf(Load(record.hash));
   switch (FindOnChain(segment, bucket, index)) {
     case ChainSearch::kLinked:
-      // It had this name before, or has just got it; either way the name is intact (L-3).
+      // The record had this name before, or has just got it; either way the name is intact (L-3).
       StoreDeparture(segment, index, claimed);
       Replace(record.state, claimed, layout::NextState(claimed, Kind::kRemembered));
       break;
@@ -49,11 +50,7 @@ std::optional<std::string_view> IntactName(const Segment& segment, uint32_t inde
   const Record& record = segment.record(index);
   const size_t size = layout::NameSizeOf(Load(record.sizes));
   if (size == 0 || size > kRegistryNameSizeMax) return std::nullopt;
-  const Word* words = NameWords(segment, index, size);
-  for (size_t i = 0; i < layout::TextWords(size); ++i) {
-    const uint64_t word = Load(words[i]);
-    std::memcpy(buffer.data() + i * 8, &word, 8);
-  }
+  CopyText(NameWords(segment, index, size), size, buffer.data());
   const std::string_view name(buffer.data(), size);
   if (HashName(segment.hash_key(), name) != Load(record.hash)) return std::nullopt;
   return name;
@@ -111,13 +108,14 @@ void AnnounceChange(Segment& segment) {
   segment.header().generation.fetch_add(1, std::memory_order_acq_rel);
 }
 
-Kind EndAmendment(Segment& segment, uint32_t index, uint64_t owned, Kind target) {
+Kind EndAmendment(Segment& segment, uint32_t index, uint64_t claimed, Kind target) {
+  assert(layout::KindOf(claimed) == Kind::kAmending || layout::KindOf(claimed) == Kind::kAdopting);
   Record& record = segment.record(index);
-  uint64_t state = owned;
+  uint64_t state = claimed;
   for (int i = 0; i <= kMovesOfOthersMax; ++i) {
     if (Replace(record.state, state, layout::NextState(state, target))) return target;
     const uint64_t next = Load(record.state);
-    if (layout::OwnerOf(next) != layout::OwnerOf(state) ||
+    if (layout::ClaimantOf(next) != layout::ClaimantOf(state) ||
         layout::VersionOf(next) <= layout::VersionOf(state)) {
       break;
     }
@@ -135,28 +133,30 @@ Kind EndAmendment(Segment& segment, uint32_t index, uint64_t owned, Kind target)
 
 namespace {
 
-// Takes record `index` over from a dead owner and settles it; false when its state has changed.
-bool Settle(Segment& segment, const WriterSlot& writer, uint32_t index, uint64_t seen) {
+// Takes record `index` over from a dead claimant and settles it; false when its state has changed.
+bool Settle(Segment& segment, const WriterPlace& place, uint32_t index, uint64_t seen) {
   Record& record = segment.record(index);
   const Kind kind = layout::KindOf(seen);
-  const uint64_t owned = layout::NextState(seen, kind, writer.number());
-  if (!Replace(record.state, seen, owned)) return false;
+  const uint64_t claimed = layout::NextState(seen, kind, place.number());
+  if (!Replace(record.state, seen, claimed)) return false;
   switch (kind) {
     case Kind::kClaimed:
-      PutBack(segment, index, owned);
+      PutBack(segment, index, claimed);
       break;
     case Kind::kRetiring:
       if (TakeOffChain(segment, index)) {
-        Replace(record.state, owned, layout::NextState(owned, Kind::kFree));
+        Replace(record.state, claimed, layout::NextState(claimed, Kind::kFree));
       }
       break;
     case Kind::kAmending:
-      // As live as before: whether its connection outlived the writer is not for us to say.
-      EndAmendment(segment, index, owned, Kind::kLive);
+      // The registration is as live as before: whether its connection outlived the writer is not
+      // known here.
+      EndAmendment(segment, index, claimed, Kind::kLive);
       break;
     default:
-      // Adopting: who holds the connection, whose cookie the record may have, can adopt it again.
-      EndAmendment(segment, index, owned, Kind::kOrphaned);
+      // Adopting: the writer that holds the new connection, whose cookie the record may have by now,
+      // can adopt it again.
+      EndAmendment(segment, index, claimed, Kind::kOrphaned);
   }
   AnnounceChange(segment);
   return true;
@@ -164,33 +164,34 @@ bool Settle(Segment& segment, const WriterSlot& writer, uint32_t index, uint64_t
 
 }  // namespace
 
-bool SettleIfDead(Segment& segment, const WriterSlot& writer, uint32_t index, uint64_t seen) {
-  if (writer.IsAlive(layout::OwnerOf(seen))) return false;
-  Settle(segment, writer, index, seen);
+bool SettleIfDead(Segment& segment, const WriterPlace& place, uint32_t index, uint64_t seen) {
+  assert(layout::HasClaimant(layout::KindOf(seen)));
+  if (place.IsAlive(layout::ClaimantOf(seen))) return false;
+  Settle(segment, place, index, seen);
   return true;
 }
 
-void SettleAll(Segment& segment, const WriterSlot& writer) {
-  // Nobody can take a place meanwhile, so who is dead stays dead. Who dies later is settled by
-  // whoever meets its claims.
+void SettleAll(Segment& segment, const WriterPlace& place) {
+  // No place can be taken while the opening lock is held, so a dead writer's place stays one. The
+  // claims of a writer that dies later are settled by any writer that meets them.
   enum class Life : uint8_t { kUnknown, kAlive, kDead };
   std::array<Life, kWritersMax> life = {};
-  life[writer.number()] = Life::kDead;
+  life[place.number()] = Life::kDead;
   const uint32_t slots = segment.high_water();
   for (uint32_t index = 0; index < slots; ++index) {
-    // Who unregisters a record that is being adopted leaves it to the adopter: then it has changed,
-    // but is still the dead one's.
+    // A writer that ends a registration which is being adopted leaves the record to the adopter
+    // (L-11): then the state has changed, but its claimant is still the dead one.
     for (uint32_t i = 0; i < layout::kRestartsMax; ++i) {
       const uint64_t state = Load(segment.record(index).state);
-      if (!layout::IsOwned(layout::KindOf(state))) break;
-      Life& owner = life[layout::OwnerOf(state)];
-      if (owner == Life::kUnknown) {
-        owner = writer.IsAlive(layout::OwnerOf(state)) ? Life::kAlive : Life::kDead;
+      if (!layout::HasClaimant(layout::KindOf(state))) break;
+      Life& claimant = life[layout::ClaimantOf(state)];
+      if (claimant == Life::kUnknown) {
+        claimant = place.IsAlive(layout::ClaimantOf(state)) ? Life::kAlive : Life::kDead;
       }
-      if (owner == Life::kAlive || Settle(segment, writer, index, state)) break;
+      if (claimant == Life::kAlive || Settle(segment, place, index, state)) break;
     }
   }
-  // The dead may have changed something without saying so.
+  // A dead writer may have changed a registration without announcing it.
   AnnounceChange(segment);
 }
 
@@ -216,7 +217,7 @@ void RestartAfterReboot(Segment& segment, const BootId& boot) {
     Store(record.state, layout::NextState(state, kind));
   }
   AnnounceChange(segment);
-  // Last, so that what is cut short is done again.
+  // The boot id is stored last, so that a restart that is cut short is done again.
   Store(segment.header().boot_id[0], boot[0]);
   Store(segment.header().boot_id[1], boot[1]);
 }

@@ -15,6 +15,7 @@
 #ifndef EVERMAP_REGISTRY_REGISTRY_H_
 #define EVERMAP_REGISTRY_REGISTRY_H_
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -24,21 +25,23 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "registry/location.h"  // IWYU pragma: export
 #include "registry/registration.h"
 #include "registry/status.h"
 
 namespace evermap {
 
-// How long Amend(), Adopt() and AwaitOwner() wait for another writer to end what it does to the
-// same record: it makes no system call meanwhile, so this is long unless it is stopped or has to
-// wait for a core.
-inline constexpr int kOwnerPatienceMs = 20;
+// How long Amend(), Adopt() and AwaitClaimant() wait for the claimant of a record (layout.h), the
+// writer that is changing it. A claimant makes no system call meanwhile, so this is long unless it is
+// stopped or has to wait for a core.
+inline constexpr int kClaimPatienceMs = 20;
 
 struct RegisterResult {
   enum class Outcome : uint8_t {
     kRegistered,
-    // The name is live or orphaned, and slot and id name the holder; or, with id 0, another writer
-    // is at its record: it registers the name, or ends a registration (see AwaitOwner()).
+    // The name is live or orphaned, and slot and id name the registration that has it; or, with id
+    // 0, another writer has claimed its record, to register the name or to end a registration: see
+    // AwaitClaimant().
     kTaken,
     kFull,     // no record free and none to recycle, or no memory for one
     kInvalid,  // empty name, NUL in it, or too long name or extra
@@ -49,6 +52,10 @@ struct RegisterResult {
   uint32_t creation = 0;
 };
 
+class RegistryView;       // reader.h
+class Segment;            // segment.h
+class Writer;             // writer.h
+class WriterPlace;        // writer_place.h
 struct WorkerStatistics;  // counters.h
 
 // A mapped segment, opened for writing.
@@ -70,11 +77,11 @@ class Registry {
   // memory. Every message is one line that names the path and the way out.
   // A segment of an earlier boot is accepted with its live registrations turned into remembered
   // ones.
-  // A newer layout is accepted in one case: a migration to it was not made final, and nobody writes
-  // to it. Then that is taken back.
+  // A newer layout is accepted in one case: a migration to it was not finished, and nobody writes to
+  // it. Then the migration is rolled back.
   // A segment of an older layout is migrated, with nothing lost (INV-7); the old file stays as
-  // `path`.previous until ForgetPrevious(). REQUIRES: writers that have the old one open, if any,
-  // change nothing until they call Restore() or end.
+  // `path`.previous until FinishMigration(). REQUIRES: writers that have the old one open, if any,
+  // change nothing until they call RollBackSuccessorsMigration() or end.
   static absl::StatusOr<std::unique_ptr<Registry>> Open(const Options& options);
   // Whether Open() would migrate what is at `path`; false when nothing is. Changes nothing. Errors
   // are those of Open() for a file that it does not accept.
@@ -83,13 +90,13 @@ class Registry {
   Registry(const Registry&) = delete;
   Registry& operator=(const Registry&) = delete;
 
-  // Of several that register one name exactly one gets kRegistered (INV-2). No lock is taken and
-  // nobody is waited for.
+  // Registers a node. Of several writers that register one name exactly one gets kRegistered
+  // (INV-2). No lock is taken, and no other writer is waited for.
   RegisterResult Register(const NodeRecord& node);
 
-  // Waits until the writer that leaves it open whether the name of the record in `slot` is taken
-  // has gone on. False when it has not after kOwnerPatienceMs.
-  bool AwaitOwner(uint32_t slot);
+  // Waits until the claimant of the record in `slot`, which leaves it open whether the record's name
+  // is taken, has gone on. False when it has not after kClaimPatienceMs.
+  bool AwaitClaimant(uint32_t slot);
 
   // Ends registration `id`; false when it had ended already. Never touches a later registration of
   // the name (INV-4).
@@ -105,7 +112,7 @@ class Registry {
   // All else of it stays, and lookups find it all the while; one that happens meanwhile may see a
   // part of the new values. A writer that dies in the middle leaves it registered as it was, with
   // any part of the new values. False also when another writer has been in the middle of the same
-  // for kOwnerPatienceMs.
+  // for kClaimPatienceMs.
   bool Amend(uint32_t slot, uint64_t id, const Amendment& what);
 
   // False when no live or orphaned registration has that name. No lock, no system call, no write
@@ -137,39 +144,36 @@ class Registry {
   MapperStatus mapper_status() const;
   UpgradeStatus upgrade_status() const;
 
-  // Takes back a migration of the file that this object writes to, by another process that has
-  // ended or will write no more: what was changed in the new file is lost. Nothing happens if there
-  // was none. kFailedPrecondition when there is no `path`.previous, or it is another file.
-  absl::Status Restore();
-  // Takes back the migration by which Open() came to this file, if there was one: for a process
-  // that did not come to use it. This object is of no use after that.
-  absl::Status GiveBack();
-  // Makes a migration final, which it has to be before anything new is acknowledged. REQUIRES: who
-  // writes to the old file, if anybody, writes no more whatever happens.
-  void ForgetPrevious();
+  // For the predecessor in an upgrade: rolls back a migration by another process, which has ended or
+  // will write no more, so that the file that this object writes to is at path() again. What was
+  // changed in the new file is lost. Nothing happens if there was no migration. kFailedPrecondition
+  // when there is no `path`.previous, or it is another file.
+  absl::Status RollBackSuccessorsMigration();
+  // For the successor: rolls back the migration by which Open() came to this file, if there was one,
+  // because this process does not come to use it. This object is of no use after that.
+  absl::Status RollBackOwnMigration();
+  // Makes a migration final, if there was one; it has to be before anything new is acknowledged.
+  // REQUIRES: a writer of the old file, if there is one, writes no more whatever happens.
+  void FinishMigration();
   // Whether another file has taken the place of the one that this object writes to.
   bool superseded() const;
 
-  // Counters of worker `worker` (0 .. kStatisticsWorkersMax - 1), shared with all who map the
-  // segment.
+  // Counters of worker `worker` (0 .. kStatisticsWorkersMax - 1), shared with all processes that map
+  // the segment.
   WorkerStatistics& statistics(uint32_t worker);
 
  private:
-  class Impl;
-  explicit Registry(std::unique_ptr<Impl> impl);
-  std::unique_ptr<Impl> impl_;
+  Registry(std::string path, std::unique_ptr<Segment> segment, std::unique_ptr<WriterPlace> place);
+
+  const std::string path_;
+  const std::unique_ptr<Segment> segment_;
+  const std::unique_ptr<WriterPlace> place_;
+  const std::unique_ptr<const RegistryView> view_;
+  const std::unique_ptr<Writer> writer_;
+  // The count of registrations (low half), and the low half of the generation that it was made at.
+  mutable std::atomic<uint64_t> counted_{0};
+  mutable std::atomic<bool> has_counted_{false};
 };
-
-// Where the registry of the mapper on `port` is kept by default: $RUNTIME_DIRECTORY (set by
-// systemd; the first of several), else /run/epmd for root, else $XDG_RUNTIME_DIR/epmd where that is
-// a directory of the caller's, else /dev/shm/epmd-UID; then "/registry.PORT".
-std::string DefaultRegistryPath(uint16_t port);
-
-// Makes the directory of `registry_path` with mode 0755 if it is not there (its parent must be).
-// kFailedPrecondition when what is there is no directory, is a symbolic link, belongs to another
-// user or may be written by others: somebody else could then replace the registry. Meant for the
-// default path; a path that the user chose needs only to exist.
-absl::Status MakeRegistryDirectory(const std::string& registry_path);
 
 }  // namespace evermap
 

@@ -39,6 +39,8 @@
 #include "registry/base/owned_fd.h"
 #include "registry/base/path.h"
 #include "registry/layout.h"
+#include "registry/layout_v1.h"
+#include "registry/layout_v1_testing.h"
 #include "registry/migration.h"
 #include "registry/reader.h"
 #include "registry/recovery.h"
@@ -210,7 +212,7 @@ class RegistryCrashTest : public testing::Test {
     EXPECT_TRUE(registry.ok()) << registry.status();
     return registry.ok() ? *std::move(registry) : nullptr;
   }
-  std::unique_ptr<Segment> Map(Segment::Access access = Segment::Access::kRead) const {
+  std::unique_ptr<Segment> Map(SegmentAccess access = SegmentAccess::kRead) const {
     Problem problem;
     auto segment = Segment::Map(path_, access, problem);
     EXPECT_NE(segment, nullptr) << problem.message;
@@ -251,13 +253,13 @@ class RegistryCrashTest : public testing::Test {
 
   // Moves a record on as a writer that is dead by now did.
   void LeaveOwned(uint32_t slot, Kind kind, uint32_t owner = kDeadWriter) const {
-    const auto segment = Map(Segment::Access::kWrite);
+    const auto segment = Map(SegmentAccess::kWrite);
     layout::Word& state = segment->record(slot).state;
     state.store(layout::NextState(state.load(), kind, owner));
   }
   // See kCreationLead.
   void MoveCreationsAhead() const {
-    const auto segment = Map(Segment::Access::kWrite);
+    const auto segment = Map(SegmentAccess::kWrite);
     for (uint32_t slot = 0; slot < segment->high_water(); ++slot) {
       layout::Word& address = segment->record(slot).address;
       address.store(address.load() + kCreationLead * (slot + 1));
@@ -299,7 +301,7 @@ class RegistryCrashTest : public testing::Test {
         EXPECT_EQ(kind, Kind::kFree);
       }
       if (is_settled) {
-        EXPECT_FALSE(layout::IsOwned(kind)) << "slot " << index;
+        EXPECT_FALSE(layout::HasClaimant(kind)) << "slot " << index;
       }
       if (kind == Kind::kFree) {
         EXPECT_EQ(linked.count(index), 0u) << "slot " << index;
@@ -684,7 +686,7 @@ TEST_F(RegistryCrashTest, Inv3RegisterRecycled) {
                     });
     left.leave = [this, kind](const Scenario& scenario) {
       // As it is done before a record is retired (L-9).
-      const auto segment = Map(Segment::Access::kWrite);
+      const auto segment = Map(SegmentAccess::kWrite);
       const layout::Record& record = segment->record(scenario.target.slot);
       RaiseCreationFloor(*segment, layout::CreationOf(record.address.load()));
       LeaveOwned(scenario.target.slot, kind);
@@ -843,7 +845,7 @@ TEST_F(RegistryCrashTest, Inv2NameThatIsGivenUpSoon) {
       ++undecided;
       EXPECT_EQ(again.id, 0u);
       EXPECT_EQ(again.slot, node.slot);
-      EXPECT_FALSE(other->AwaitOwner(again.slot));
+      EXPECT_FALSE(other->AwaitClaimant(again.slot));
     };
     Arm(point);
     amender->Amend(node.slot, node.id, {.listener_cookie = 99});
@@ -851,7 +853,7 @@ TEST_F(RegistryCrashTest, Inv2NameThatIsGivenUpSoon) {
     g_visit = nullptr;
     if (!was_visited) break;
     ++points_;
-    EXPECT_TRUE(other->AwaitOwner(node.slot));
+    EXPECT_TRUE(other->AwaitClaimant(node.slot));
     if (again.outcome == Outcome::kTaken) again = other->Register(NodeOf("own", 2, ExtraOf(2)));
     EXPECT_EQ(again.outcome, Outcome::kRegistered);
     CheckStructure(true);
@@ -947,7 +949,7 @@ class RegistryOpenCrashTest : public RegistryCrashTest {
     Put(*registry, Colliding(9), 9);
     LeaveOwned(retiring, Kind::kRetiring);
     LeaveOwned(marked, Kind::kRetiring);
-    const auto segment = Map(Segment::Access::kWrite);
+    const auto segment = Map(SegmentAccess::kWrite);
     layout::Word& next = segment->record(marked).next;
     next.store(layout::LinkLike(next.load(), next.load(), true));
     // Claimed, and on no chain yet.
@@ -1002,7 +1004,7 @@ TEST_F(RegistryOpenCrashTest, Inv3RecoverWhileAnotherWrites) {
 TEST_F(RegistryOpenCrashTest, Inv3RestartAfterReboot) {
   Restore(HalfDone());
   {
-    const auto segment = Map(Segment::Access::kWrite);
+    const auto segment = Map(SegmentAccess::kWrite);
     segment->header().boot_id[0].store(1);
   }
   CrashOpenEverywhere("restart after a reboot", Save(), 16);
@@ -1010,13 +1012,18 @@ TEST_F(RegistryOpenCrashTest, Inv3RestartAfterReboot) {
 
 TEST_F(RegistryOpenCrashTest, Inv3Inv7Migrate) {
   Remove();
-  char self[4096] = {};
-  ASSERT_GT(readlink("/proc/self/exe", self, sizeof(self) - 1), 0);
-  const std::string command = absl::StrCat("printf 'fill 12\nhalf\n' | ", DirectoryOf(self),
-                                           "/registry_layout1_writer ", path_, " 32 >/dev/null");
-  ASSERT_EQ(system(command.c_str()), 0);  // NOLINT(cert-env33-c)
-  MoveCreationsAhead();
-  CrashOpenEverywhere("migration", Save(), 32, true);
+  std::string content = LayoutV1Content();
+  // Creations ahead of the clock, as MoveCreationsAhead() moves those of the newest layout.
+  const layout::LayoutDescription& v1 = layout_v1::kDescription;
+  const layout::Geometry geometry = v1.geometry(kLayoutV1Capacity);
+  for (uint32_t index = 0; index < kLayoutV1Capacity; ++index) {
+    const uint64_t at = geometry.records_offset + index * v1.record_size + v1.record.address;
+    uint64_t address = LoadWord(content.data() + at, 8);
+    if (address != 0) address += kCreationLead * (index + 1);
+    std::memcpy(content.data() + at, &address, sizeof(address));
+  }
+  Restore({{"", content}});
+  CrashOpenEverywhere("migration", Save(), kLayoutV1Capacity, true);
 }
 
 TEST_F(RegistryChangeCrashTest, Inv3RecoveryFromEachCrash) {

@@ -49,7 +49,7 @@ constexpr uint32_t kActors = 5;
 constexpr uint32_t kOpsMax = 200'000;       // of one actor
 constexpr uint32_t kOpsOfVictimMax = 1000;  // after which it waits to be killed
 constexpr uint32_t kOpsOfStepMax = 4;
-constexpr int kWaitsMax = 1000;  // for other writers, of up to kOwnerPatienceMs each
+constexpr int kWaitsMax = 1000;  // for other writers, of up to kClaimPatienceMs each
 
 int64_t NowNs() {
   timespec now;
@@ -151,7 +151,7 @@ class Actor {
     RegisterResult made = registry_.Register(node);
     // Another writer is at the record. It goes on, or dies.
     for (int i = 0; made.outcome == Outcome::kTaken && made.id == 0 && i < kWaitsMax; ++i) {
-      registry_.AwaitOwner(made.slot);
+      registry_.AwaitClaimant(made.slot);
       made = registry_.Register(node);
     }
     op.result = made.outcome == Outcome::kRegistered;

@@ -223,7 +223,7 @@ TEST_F(RegistryTest, Inv2Inv4AmendmentsOrphansAndEndsAtOnce) {
 // Moves a record's state word on, as a writer in a place that nobody has would.
 void LeaveHalfDone(const std::string& path, uint32_t slot, layout::Kind kind) {
   Problem problem;
-  auto segment = Segment::Map(path, Segment::Access::kWrite, problem);
+  auto segment = Segment::Map(path, SegmentAccess::kWrite, problem);
   ASSERT_NE(segment, nullptr) << problem.message;
   layout::Word& state = segment->record(slot).state;
   state.store(layout::NextState(state.load(), kind, 200));
@@ -268,7 +268,7 @@ TEST_F(RegistryTest, AStoppedAmenderIsNotWaitedForLong) {
   // The other one lives, as far as anybody can tell.
   auto other = Open();
   Problem problem;
-  auto segment = Segment::Map(path_, Segment::Access::kWrite, problem);
+  auto segment = Segment::Map(path_, SegmentAccess::kWrite, problem);
   layout::Word& state = segment->record(node.slot).state;
   const uint64_t before = state.load();
   constexpr uint32_t kPlaceOfOther = 1;
@@ -813,7 +813,7 @@ TEST_F(RegistryTest, Inv6SizesThatDoNotFitAreRefused) {
     memcpy(content.data() + offset, &value, sizeof(value));
     const uint64_t fingerprint =
         SipHash<2, 4>({0x6576657267726565, 0x6e2d6d6170706572},
-                      {content.data(), layout::kFingerprintWords * sizeof(uint64_t)});
+                      {content.data(), layout::kDescription.header.fingerprint});
     memcpy(content.data() + offsetof(layout::Header, fingerprint), &fingerprint,
            sizeof(fingerprint));
     return content;

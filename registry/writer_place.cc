@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cassert>
 #include <cerrno>
 #include <ctime>
 #include <string>
@@ -13,6 +14,7 @@
 #include "registry/base/clock.h"
 #include "registry/base/owned_fd.h"
 #include "registry/base/text.h"
+#include "registry/location.h"
 
 namespace evermap {
 namespace {
@@ -63,7 +65,7 @@ Problem LockOpeningByte(int fd, const std::string& path, int64_t deadline_ms) {
     const int error = SetLock(fd, kOpeningByte, F_WRLCK);
     if (error == 0) return {};
     if (error != EAGAIN && error != EACCES && error != EINTR) {
-      return {Problem::Kind::kSystem, path + ".lock: cannot be locked: " + ErrorText(error) +
+      return {Problem::Kind::kSystem, LockPath(path) + ": cannot be locked: " + ErrorText(error) +
                                           "; keep the registry on a local file system (-registry)"};
     }
     if (MonotonicNs() / kNsPerMs >= deadline_ms) {
@@ -86,8 +88,8 @@ bool IsStillNamed(int fd, const std::string& path) {
 
 }  // namespace
 
-std::unique_ptr<WriterSlot> WriterSlot::Open(const std::string& path, Problem& problem) {
-  const std::string lock_path = path + ".lock";
+std::unique_ptr<WriterPlace> WriterPlace::Open(const std::string& path, Problem& problem) {
+  const std::string lock_path = LockPath(path);
   const int64_t deadline_ms = MonotonicNs() / kNsPerMs + kOpeningTimeoutMs;
   while (true) {
     problem = {};
@@ -95,9 +97,9 @@ std::unique_ptr<WriterSlot> WriterSlot::Open(const std::string& path, Problem& p
     if (problem) return nullptr;
     problem = LockOpeningByte(fd.get(), path, deadline_ms);
     if (problem) return nullptr;
-    // A file that was removed before it was locked is locked by nobody else any more.
+    // A file that was removed before it was locked keeps nobody out: others lock the next one.
     if (IsStillNamed(fd.get(), lock_path)) {
-      return std::unique_ptr<WriterSlot>(new WriterSlot(std::move(fd)));
+      return std::unique_ptr<WriterPlace>(new WriterPlace(std::move(fd)));
     }
     if (MonotonicNs() / kNsPerMs >= deadline_ms) {
       problem = {Problem::Kind::kBusy,
@@ -109,11 +111,15 @@ std::unique_ptr<WriterSlot> WriterSlot::Open(const std::string& path, Problem& p
   }
 }
 
-Problem WriterSlot::StartOpening(const std::string& path) {
-  return LockOpeningByte(fd_.get(), path, MonotonicNs() / kNsPerMs + kOpeningTimeoutMs);
+Problem WriterPlace::StartOpening(const std::string& path) {
+  assert(!is_opening_);
+  Problem problem = LockOpeningByte(fd_.get(), path, MonotonicNs() / kNsPerMs + kOpeningTimeoutMs);
+  is_opening_ = !problem;
+  return problem;
 }
 
-Problem WriterSlot::Take(const std::string& path) {
+Problem WriterPlace::Take(const std::string& path) {
+  assert(is_opening_ && number_ == kWritersMax);
   for (uint32_t place = 0; place < kWritersMax; ++place) {
     if (SetLock(fd_.get(), kFirstPlaceByte + static_cast<off_t>(place), F_WRLCK) == 0) {
       number_ = place;
@@ -124,19 +130,21 @@ Problem WriterSlot::Take(const std::string& path) {
                                     " writers' places are taken; end some of them"};
 }
 
-void WriterSlot::FinishOpening() {
-  // Cannot fail: the lock is ours. Were it to, closing the file would still drop it.
+void WriterPlace::FinishOpening() {
+  assert(is_opening_);
+  is_opening_ = false;
+  // The call cannot fail, as the lock is held; if it did, closing the file would still drop the lock.
   SetLock(fd_.get(), kOpeningByte, F_UNLCK);
 }
 
-bool WriterSlot::IsAlive(uint32_t place) const {
+bool WriterPlace::IsAlive(uint32_t place) const {
   if (place == number_) return true;
   struct flock lock = LockOf(kFirstPlaceByte + static_cast<off_t>(place), F_WRLCK);
   if (fcntl(fd_.get(), F_OFD_GETLK, &lock) != 0) return true;
   return lock.l_type != F_UNLCK;
 }
 
-bool WriterSlot::HasCompany() const {
+bool WriterPlace::HasCompany() const {
   for (uint32_t place = 0; place < kWritersMax; ++place) {
     if (place != number_ && IsAlive(place)) return true;
   }

@@ -6,50 +6,62 @@
 // separate one with mode 0600 because anybody who can open a file can lock it, and the registry
 // itself is readable by all.
 //
-// One more byte is held by whoever opens the registry, from before it looks until it is done: so
-// creation and recovery happen one at a time. Nothing on the request path takes it.
+// One more byte, the opening lock, is held by a process that opens the registry, from before it looks
+// at the file until it is done: so creation, migration and recovery happen one at a time. Nothing on
+// the request path takes it.
+//
+// Thread safety: number() and IsAlive() may be called from any number of threads once the place is
+// taken; all else from one thread at a time.
 #ifndef EVERMAP_REGISTRY_WRITER_PLACE_H_
 #define EVERMAP_REGISTRY_WRITER_PLACE_H_
 
+#include <cassert>
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <utility>
 
 #include "registry/base/owned_fd.h"
-#include "registry/segment.h"
+#include "registry/problem.h"
 
 namespace evermap {
 
 // Bounded by the eight bits of a state word.
 inline constexpr uint32_t kWritersMax = 256;
-// How long Open() waits for another one that is opening the same registry.
+// How long Open() and StartOpening() wait for another process that is opening the same registry.
 inline constexpr int kOpeningTimeoutMs = 10'000;
 
-class WriterSlot {
+class WriterPlace {
  public:
-  // Takes the opening lock of the registry at `path`, waiting for others that open it.
-  static std::unique_ptr<WriterSlot> Open(const std::string& path, Problem& problem);
+  // Takes the opening lock of the registry at `path`, waiting for others that open it; null and a
+  // `problem` (kBusy after kOpeningTimeoutMs) when it cannot be had.
+  static std::unique_ptr<WriterPlace> Open(const std::string& path, Problem& problem);
 
   // Takes the opening lock again, for another change of the file as a whole. One thread at a time.
   Problem StartOpening(const std::string& path);
-  // Takes a free place. REQUIRES: the opening lock is held.
+  // Takes a free place; kBusy when there is none. REQUIRES: the opening lock is held, and no place
+  // was taken yet.
   Problem Take(const std::string& path);
-  // Lets others open the registry.
+  // Lets others open the registry. REQUIRES: the opening lock is held.
   void FinishOpening();
 
-  uint32_t number() const { return number_; }
-  // Whether the writer in `place` lives; true for one's own. One system call for others'. When
-  // that fails the answer is true, as a wrong "no" would tear a record.
+  // REQUIRES: a place was taken.
+  uint32_t number() const {
+    assert(number_ < kWritersMax);
+    return number_;
+  }
+  // Whether the writer in `place` lives; true for one's own. Costs one system call for another's.
+  // When that fails the answer is true, as a wrong "no" would tear a record.
   bool IsAlive(uint32_t place) const;
   // Whether any place but the own one is taken.
   bool HasCompany() const;
 
  private:
-  explicit WriterSlot(OwnedFd fd) : fd_(std::move(fd)) {}
+  explicit WriterPlace(OwnedFd fd) : fd_(std::move(fd)) {}
 
   OwnedFd fd_;
   uint32_t number_ = kWritersMax;  // none yet
+  bool is_opening_ = true;         // whether the opening lock is held
 };
 
 }  // namespace evermap

@@ -9,7 +9,7 @@
 #include "absl/time/clock.h"
 #include "registry/base/clock.h"
 #include "registry/base/text.h"
-#include "registry/statistics.h"
+#include "registry/counters.h"
 
 namespace evermap {
 namespace {

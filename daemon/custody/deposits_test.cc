@@ -15,7 +15,7 @@
 #include "daemon/custody/no_store.h"
 #include "gtest/gtest.h"
 #include "registry/base/clock.h"
-#include "registry/statistics.h"
+#include "registry/counters.h"
 
 namespace evermap {
 namespace {

@@ -90,7 +90,7 @@ absl::Status Mapper::Start(absl::FunctionRef<void()> on_ready) {
   deposits_->Flush();
   if (absl::Status status = startup_.Announce(); !status.ok()) return status;
   // From here on the registry has what its file from before a migration does not.
-  parts_.registry->ForgetPrevious();
+  parts_.registry->FinishMigration();
   // The sockets listen, so a client that connects from here on is served.
   on_ready();
   startup_.Record();

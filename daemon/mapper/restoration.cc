@@ -9,7 +9,7 @@
 #include "daemon/host/log.h"
 #include "daemon/host/sock_diag.h"
 #include "registry/base/clock.h"
-#include "registry/statistics.h"
+#include "registry/counters.h"
 
 namespace evermap {
 

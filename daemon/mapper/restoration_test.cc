@@ -9,7 +9,7 @@
 
 #include "daemon/custody/custody_testing.h"
 #include "gtest/gtest.h"
-#include "registry/statistics.h"
+#include "registry/counters.h"
 
 namespace evermap {
 namespace {

@@ -287,7 +287,7 @@ int Startup::Fail(const absl::Status& error) {
   Log(Severity::kError, "%s", error.message());
   if (!parts_.successor.has_value()) return 1;
   if (parts_.registry != nullptr) {
-    const absl::Status given_back = parts_.registry->GiveBack();
+    const absl::Status given_back = parts_.registry->RollBackOwnMigration();
     if (!given_back.ok()) Log(Severity::kError, "%s", given_back.message());
   }
   parts_.successor->SayFailure({error.message().data(), error.message().size()});

@@ -139,7 +139,7 @@ bool Predecessor::GiveUp(const absl::Status& status) {
   }
   // The successor does not run any more, so whatever it has done to the registry can be undone.
   Fail(std::string(status.message()));
-  if (const absl::Status restored = registry_.Restore(); !restored.ok()) {
+  if (const absl::Status restored = registry_.RollBackSuccessorsMigration(); !restored.ok()) {
     Log(Severity::kError, "%s", restored.message());
   }
   host_.ResumeWorkers();

@@ -459,7 +459,7 @@ RegisterResult Worker::Register(const NodeRecord& node) {
     // The record is another writer's at this moment. It may be about to give the name up: the main
     // thread was amending a registration when that was ended.
     if (result.id == 0) {
-      if (!registry_.AwaitOwner(result.slot)) return result;
+      if (!registry_.AwaitClaimant(result.slot)) return result;
       continue;
     }
     // A node that was stopped and started again may be here before its end was noticed: look at the

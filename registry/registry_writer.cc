@@ -1,8 +1,9 @@
-// A mapper of layout version 1, for the tests of the migration: opens a registry and does what it
-// is told, one command a line on standard input, one answer a line on standard output.
+// A mapper's registry in a process of its own, for the tests of the migration from the newest layout to
+// the one in tests/next_layout: opens a registry and does what it is told, one command a line on
+// standard input, one answer a line on standard output.
 //
-// usage: registry_layout1_writer PATH [CAPACITY]
-//        registry_layout1_writer PATH LOG SEED    runs until it is killed: RunVictim()
+// usage: registry_writer PATH [CAPACITY]
+//        registry_writer PATH LOG SEED    runs until it is killed: RunVictim()
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -27,8 +28,6 @@
 
 namespace evermap {
 namespace {
-
-static_assert(layout::kLayoutVersion == 1 && sizeof(WorkerStatistics) == 512);
 
 // A place that no writer has.
 constexpr uint32_t kDeadWriter = 200;
@@ -68,7 +67,7 @@ void MoveOn(Segment& segment, uint32_t slot, layout::Kind kind) {
 // What a writer leaves that dies in the middle of each operation, one node each.
 void LeaveHalfDone(Registry& registry, const std::string& path) {
   Problem problem;
-  const auto segment = Segment::Map(path, Segment::Access::kWrite, problem);
+  const auto segment = Segment::Map(path, SegmentAccess::kWrite, problem);
   const auto register_node = [&](const std::string& name) {
     return registry.Register(NodeOf(name, 7, ExtraOf(7)));
   };
@@ -139,7 +138,7 @@ int Main(int argc, char** argv) {
     } else if (command == "superseded") {
       answer = registry.superseded() ? "yes" : "no";
     } else if (command == "restore") {
-      answer = registry.Restore().ToString();
+      answer = registry.RollBackSuccessorsMigration().ToString();
     } else if (command == "crash") {
       g_crash_at = atoi(argument.c_str());
       SetMigrationHookForTests([](int step) {

@@ -1,0 +1,71 @@
+#include "registry/location.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "registry/base/path.h"
+#include "registry/base/text.h"
+
+namespace evermap {
+namespace {
+
+constexpr char kSystemDirectory[] = "/run/epmd";
+constexpr mode_t kDirectoryMode = 0755;
+
+std::string DefaultDirectory() {
+  const char* runtime_directory = getenv("RUNTIME_DIRECTORY");
+  if (runtime_directory != nullptr && *runtime_directory != '\0') {
+    return std::string(runtime_directory, strcspn(runtime_directory, ":"));
+  }
+  if (geteuid() == 0) return kSystemDirectory;
+  const char* user_directory = getenv("XDG_RUNTIME_DIR");
+  if (user_directory != nullptr && *user_directory == '/' &&
+      DirectoryComplaint(user_directory, geteuid()).empty()) {
+    return absl::StrCat(user_directory, "/epmd");
+  }
+  return absl::StrCat("/dev/shm/epmd-", geteuid());
+}
+
+std::string RegistryIn(const std::string& directory, uint16_t port) {
+  return absl::StrCat(directory, "/registry.", port);
+}
+
+bool IsThere(const std::string& path) { return access(path.c_str(), F_OK) == 0; }
+
+}  // namespace
+
+std::string DefaultRegistryPath(uint16_t port) { return RegistryIn(DefaultDirectory(), port); }
+
+std::string SystemRegistryPath(uint16_t port) { return RegistryIn(kSystemDirectory, port); }
+
+std::string UsualRegistryPath(uint16_t port, Preference preference) {
+  const std::string own = DefaultRegistryPath(port);
+  const std::string of_system = SystemRegistryPath(port);
+  if (preference == Preference::kOwn && IsThere(own)) return own;
+  return IsThere(of_system) ? of_system : own;
+}
+
+absl::Status MakeRegistryDirectory(const std::string& registry_path) {
+  const std::string directory = DirectoryOf(registry_path);
+  if (mkdir(directory.c_str(), kDirectoryMode) == 0) {
+    // The umask must not decide which users can read the registry.
+    if (chmod(directory.c_str(), kDirectoryMode) == 0) return absl::OkStatus();
+  } else if (errno == EEXIST) {
+    const std::string complaint = DirectoryComplaint(directory, geteuid());
+    if (complaint.empty()) return absl::OkStatus();
+    return absl::FailedPreconditionError(absl::StrCat(
+        directory, ": ", complaint, "; put it right or name a registry with -registry"));
+  }
+  const int error = errno;
+  return absl::FailedPreconditionError(absl::StrCat(directory,
+                                                    ": cannot be made: ", ErrorText(error),
+                                                    "; make it or name a registry with -registry"));
+}
+
+}  // namespace evermap

@@ -1,0 +1,53 @@
+// Where registries lie: the usual paths, the directory that is safe for one, and the names of the
+// files beside a registry. Nothing else in the project puts such a path together.
+//
+// Thread safety: all functions are pure or ask the file system and the environment; the environment
+// must not be changed meanwhile.
+#ifndef EVERMAP_REGISTRY_LOCATION_H_
+#define EVERMAP_REGISTRY_LOCATION_H_
+
+#include <cstdint>
+#include <string>
+
+#include "absl/status/status.h"
+
+namespace evermap {
+
+// Path where a mapper on `port` that this user starts keeps its registry by default:
+// $RUNTIME_DIRECTORY (set by systemd; the first of several), else /run/epmd for root, else
+// $XDG_RUNTIME_DIR/epmd where that is a directory of the caller's, else /dev/shm/epmd-UID; then
+// "/registry.PORT".
+std::string DefaultRegistryPath(uint16_t port);
+// Path where the system's service on `port` keeps its registry.
+std::string SystemRegistryPath(uint16_t port);
+
+// Which of two mappers on one port is meant when nobody says so.
+enum class Preference : uint8_t {
+  kOwn,     // the one that this user runs: for people, who ask about their own first
+  kSystem,  // the system's service: for what watches a host
+};
+// Path of the registry of the mapper on `port` when nobody names one. That is the preferred of
+// DefaultRegistryPath() and SystemRegistryPath() if a file is there, else the other one if a file is
+// there, else DefaultRegistryPath().
+std::string UsualRegistryPath(uint16_t port, Preference preference);
+
+// Makes the directory of `registry_path` with mode 0755 if it is not there (its parent must be).
+// kFailedPrecondition when what is there is no directory, is a symbolic link, belongs to another
+// user or may be written by others: somebody else could then replace the registry. Meant for the
+// default path; a path that the user chose needs only to exist.
+absl::Status MakeRegistryDirectory(const std::string& registry_path);
+
+// Names of the files beside the registry at `path`.
+//
+// File of the writers' places (writer_place.h).
+inline std::string LockPath(const std::string& path) { return path + ".lock"; }
+// The registry that a migration replaced, until it is finished (migration.h).
+inline std::string PreviousPath(const std::string& path) { return path + ".previous"; }
+// The registry that a migration builds (migration.h).
+inline std::string MigratingPath(const std::string& path) { return path + ".migrating"; }
+// The program that an upgrade of the mapper is to start, written by epmdctl.
+inline std::string UpgradeRequestPath(const std::string& path) { return path + ".upgrade"; }
+
+}  // namespace evermap
+
+#endif  // EVERMAP_REGISTRY_LOCATION_H_

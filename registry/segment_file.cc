@@ -1,0 +1,239 @@
+#include "registry/segment_file.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cassert>
+#include <cerrno>
+#include <cstdio>
+#include <string>
+#include <utility>
+
+#include "registry/base/clock.h"
+#include "registry/base/path.h"
+#include "registry/base/text.h"
+#include "registry/layout.h"
+
+namespace evermap {
+namespace {
+
+constexpr mode_t kSegmentMode = 0644;
+// Signals that may interrupt one system call before it counts as failed.
+constexpr int kInterruptionsMax = 1000;
+// Temporary names that are tried before creation counts as failed.
+constexpr int kTemporaryNamesMax = 100;
+
+constexpr char kRemoveHint[] = "; remove it or name another with -registry";
+
+Problem Unacceptable(const std::string& path, const std::string& what,
+                     const std::string& hint = kRemoveHint) {
+  return {Problem::Kind::kUnacceptable, path + ": " + what + hint};
+}
+
+Problem ExamineFile(const std::string& path, int fd, int directory_fd, SegmentAccess access,
+                    uint64_t& file_size) {
+  struct stat file;
+  if (fstat(fd, &file) != 0) return SystemProblem(path, "cannot be examined", errno);
+  if (!S_ISREG(file.st_mode)) return Unacceptable(path, "is not a regular file");
+  if ((file.st_mode & (S_IWGRP | S_IWOTH)) != 0) {
+    return Unacceptable(path, "may be written by other users than its owner",
+                        "; remove it, or set its mode to 0644 if you trust what is in it");
+  }
+  const std::string owner = std::to_string(file.st_uid);
+  if (file.st_uid != geteuid()) {
+    if (access == SegmentAccess::kWrite) {
+      return Unacceptable(path,
+                          "belongs to user " + owner + ", not to user " +
+                              std::to_string(geteuid()) + " who runs this",
+                          "; run as its owner or name another registry with -registry");
+    }
+    struct stat directory;
+    if (fstat(directory_fd, &directory) != 0) {
+      return SystemProblem(DirectoryOf(path), "cannot be examined", errno);
+    }
+    if (file.st_uid != 0 &&
+        (directory.st_uid != file.st_uid || (directory.st_mode & (S_IWGRP | S_IWOTH)) != 0)) {
+      return Unacceptable(path,
+                          "belongs to user " + owner +
+                              ", who is neither you nor root nor alone in charge of its directory",
+                          "; name a registry of the system's or your own mapper");
+    }
+  }
+  if (file.st_size < static_cast<off_t>(layout::kHeaderSizeMin)) {
+    return Unacceptable(path, "is truncated (" + std::to_string(file.st_size) + " bytes)");
+  }
+  file_size = static_cast<uint64_t>(file.st_size);
+  return {};
+}
+
+// A file without a name, or (`temporary_name` not empty) with one that is to be removed.
+OwnedFd MakeUnnamedFile(int directory_fd, const std::string& base, std::string& temporary_name) {
+  temporary_name.clear();
+  OwnedFd fd(openat(directory_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, kSegmentMode));
+  if (fd.valid()) {
+    // Giving it a name takes /proc, which a container may lack.
+    const std::string link = "/proc/self/fd/" + std::to_string(fd.get());
+    if (access(link.c_str(), F_OK) == 0) return fd;
+  }
+  for (int i = 0; i < kTemporaryNamesMax; ++i) {
+    temporary_name = "." + base + "." + std::to_string(getpid()) + "." + std::to_string(i);
+    fd = OwnedFd(openat(directory_fd, temporary_name.c_str(),
+                        O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC | O_NOFOLLOW, kSegmentMode));
+    if (fd.valid() || errno != EEXIST) break;
+  }
+  return fd;
+}
+
+// The origin of a registry that is made now.
+Problem NewOrigin(const std::string& path, uint32_t capacity, SegmentOrigin& origin) {
+  origin.capacity = capacity;
+  for (int i = 0;; ++i) {
+    const ssize_t got = getrandom(&origin.hash_key, sizeof(origin.hash_key), 0);
+    if (got == static_cast<ssize_t>(sizeof(origin.hash_key))) break;
+    if (i == kInterruptionsMax || (got < 0 && errno != EINTR)) {
+      return SystemProblem(path, "no random key to be had", errno);
+    }
+  }
+  origin.created_unix_ns = UnixNs();
+  origin.boot = CurrentBootId();
+  return {};
+}
+
+// Fills new file `fd` with an empty registry.
+Problem Fill(const std::string& path, int fd, const SegmentOrigin& origin) {
+  const layout::Geometry geometry = layout::GeometryFor(origin.capacity);
+  if (ftruncate(fd, static_cast<off_t>(geometry.file_size)) != 0) {
+    return SystemProblem(
+        path, "cannot be made " + std::to_string(geometry.file_size) + " bytes long", errno);
+  }
+  if (!CommitRange(fd, 0, geometry.records_offset)) {
+    return SystemProblem(path,
+                         "no memory for the " + std::to_string(geometry.records_offset) +
+                             " bytes that a registry starts with",
+                         errno);
+  }
+  void* base = mmap(nullptr, sizeof(layout::Header), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  if (base == MAP_FAILED) return SystemProblem(path, "cannot be mapped", errno);
+  WriteHeader(origin, base);
+  munmap(base, sizeof(layout::Header));
+  // The umask must not decide which users can read the registry.
+  if (fchmod(fd, kSegmentMode) != 0) return SystemProblem(path, "cannot be made readable", errno);
+  return {};
+}
+
+OwnedFd OpenDirectory(const std::string& path, Problem& problem) {
+  const std::string directory = DirectoryOf(path);
+  OwnedFd fd(open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  // A reader may be allowed to pass through a directory, but not to list it.
+  if (!fd.valid() && errno == EACCES) {
+    fd = OwnedFd(open(directory.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+  }
+  if (fd.valid()) return fd;
+  if (errno == ENOENT || errno == ENOTDIR) {
+    problem = {Problem::Kind::kNotFound,
+               path + ": its directory " + directory +
+                   " does not exist; make it or name another registry with -registry"};
+  } else {
+    problem = SystemProblem(directory, "cannot be opened", errno);
+  }
+  return fd;
+}
+
+}  // namespace
+
+Problem SystemProblem(const std::string& path, const std::string& what, int error) {
+  const bool no_space = IsNoSpace(error);
+  return {no_space ? Problem::Kind::kNoSpace : Problem::Kind::kSystem,
+          path + ": " + what + ": " + ErrorText(error) +
+              (no_space ? "; make room there or name another place with -registry"
+                        : "; check it and its directory, or name another with -registry")};
+}
+
+bool CommitRange(int fd, uint64_t offset, uint64_t bytes) {
+  for (int i = 0; i < kInterruptionsMax; ++i) {
+    if (fallocate(fd, 0, static_cast<off_t>(offset), static_cast<off_t>(bytes)) == 0) return true;
+    if (errno == EOPNOTSUPP || errno == ENOSYS) return true;
+    if (errno != EINTR) return false;
+  }
+  return false;
+}
+
+OwnedFd OpenSegmentFile(const std::string& path, SegmentAccess access, uint64_t& file_size,
+                        Problem& problem) {
+  problem = {};
+  const OwnedFd directory = OpenDirectory(path, problem);
+  if (!directory.valid()) return {};
+  const bool write = access == SegmentAccess::kWrite;
+  // Without blocking, in case it is a FIFO.
+  OwnedFd fd(openat(directory.get(), BaseNameOf(path).c_str(),
+                    (write ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY));
+  if (!fd.valid()) {
+    switch (errno) {
+      case ENOENT:
+        problem = {Problem::Kind::kNotFound, path + ": no registry there; start the mapper first"};
+        break;
+      case ELOOP:
+        problem = Unacceptable(path, "is a symbolic link");
+        break;
+      case EISDIR:
+      case ENXIO:
+        problem = Unacceptable(path, "is not a regular file");
+        break;
+      case EACCES:
+        problem = Unacceptable(path, "may not be opened by user " + std::to_string(geteuid()),
+                               "; run as its owner or name another registry with -registry");
+        break;
+      default:
+        problem = SystemProblem(path, "cannot be opened", errno);
+    }
+    return {};
+  }
+  problem = ExamineFile(path, fd.get(), directory.get(), access, file_size);
+  if (problem) return {};
+  return fd;
+}
+
+Problem CreateSegmentFile(const std::string& path, uint32_t capacity) {
+  assert(capacity >= 1 && capacity <= kRegistryCapacityMax);
+  Problem problem;
+  const OwnedFd directory = OpenDirectory(path, problem);
+  if (!directory.valid()) return problem;
+  SegmentOrigin origin;
+  problem = NewOrigin(path, capacity, origin);
+  if (problem) return problem;
+  const std::string base = BaseNameOf(path);
+  std::string temporary_name;
+  const OwnedFd fd = MakeUnnamedFile(directory.get(), base, temporary_name);
+  if (!fd.valid()) return SystemProblem(path, "cannot be created", errno);
+  problem = Fill(path, fd.get(), origin);
+  if (!problem) {
+    int linked = 0;
+    if (temporary_name.empty()) {
+      const std::string open_file = "/proc/self/fd/" + std::to_string(fd.get());
+      linked =
+          linkat(AT_FDCWD, open_file.c_str(), directory.get(), base.c_str(), AT_SYMLINK_FOLLOW);
+    } else {
+      linked = linkat(directory.get(), temporary_name.c_str(), directory.get(), base.c_str(), 0);
+    }
+    if (linked != 0 && errno != EEXIST) problem = SystemProblem(path, "cannot be created", errno);
+  }
+  if (!temporary_name.empty()) unlinkat(directory.get(), temporary_name.c_str(), 0);
+  return problem;
+}
+
+OwnedFd CreateSegmentFileAt(const std::string& path, const SegmentOrigin& origin,
+                            Problem& problem) {
+  OwnedFd fd(open(path.c_str(), O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC | O_NOFOLLOW, kSegmentMode));
+  if (!fd.valid()) {
+    problem = SystemProblem(path, "cannot be created", errno);
+    return fd;
+  }
+  problem = Fill(path, fd.get(), origin);
+  if (problem) return {};
+  return fd;
+}
+
+}  // namespace evermap

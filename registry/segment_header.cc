@@ -1,0 +1,147 @@
+#include "registry/segment_header.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cassert>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "registry/base/owned_fd.h"
+#include "registry/former_layouts.h"
+#include "registry/layout.h"
+
+namespace evermap {
+namespace {
+
+using layout::HeaderWord;
+using layout::LayoutDescription;
+using layout::Load;
+using layout::Store;
+using layout::Word;
+
+// The fingerprint guards against damage, not against forgers: its key is no secret.
+constexpr SipHashKey kFingerprintKey{0x6576657267726565, 0x6e2d6d6170706572};
+
+const Word& At(const void* header, uint32_t offset) {
+  return *reinterpret_cast<const Word*>(static_cast<const char*>(header) + offset);
+}
+Word& At(void* header, uint32_t offset) {
+  return *reinterpret_cast<Word*>(static_cast<char*>(header) + offset);
+}
+
+uint64_t Fingerprint(const LayoutDescription& description, const void* header) {
+  std::string bytes(description.header.fingerprint, '\0');
+  for (uint32_t at = 0; at < description.header.fingerprint; at += sizeof(Word)) {
+    const uint64_t word = Load(At(header, at));
+    std::memcpy(bytes.data() + at, &word, sizeof(word));
+  }
+  return SipHash<2, 4>(kFingerprintKey, bytes);
+}
+
+Problem Unacceptable(const std::string& path, const std::string& what) {
+  return {Problem::Kind::kUnacceptable,
+          path + ": " + what + "; remove it or name another with -registry"};
+}
+
+}  // namespace
+
+BootId CurrentBootId() {
+  BootId id = {0, 0};
+  OwnedFd fd(open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC));
+  if (!fd.valid()) return id;
+  char text[64];
+  const ssize_t size = read(fd.get(), text, sizeof(text));
+  int digits = 0;
+  for (ssize_t i = 0; i < size && digits < 32; ++i) {
+    const char c = text[i];
+    uint64_t digit = 0;
+    if (c >= '0' && c <= '9') {
+      digit = static_cast<uint64_t>(c - '0');
+    } else if (c >= 'a' && c <= 'f') {
+      digit = static_cast<uint64_t>(c - 'a') + 10;
+    } else {
+      continue;  // the hyphens of a UUID
+    }
+    uint64_t& half = id[digits < 16 ? 0 : 1];
+    half = (half << 4) | digit;
+    ++digits;
+  }
+  return digits == 32 ? id : BootId{0, 0};
+}
+
+size_t HeaderSizeMax() {
+  size_t size = layout::kDescription.header_size;
+  for (const LayoutDescription* former : layout::kFormerLayouts) {
+    size = std::max<size_t>(size, former->header_size);
+  }
+  return size;
+}
+
+const LayoutDescription* DescriptionOf(uint32_t version) {
+  if (version == layout::kLayoutVersion) return &layout::kDescription;
+  for (const LayoutDescription* former : layout::kFormerLayouts) {
+    if (former->version == version) return former;
+  }
+  return nullptr;
+}
+
+Problem CheckHeader(const std::string& path, const void* header, size_t size, uint64_t file_size,
+                    SegmentShape& shape) {
+  assert(size >= layout::kHeaderSizeMin && size <= file_size);
+  if (Load(At(header, layout::kMagicAt)) != layout::kMagic) {
+    return Unacceptable(path, "is not a registry (wrong magic)");
+  }
+  const uint32_t version = layout::LowHalf(Load(At(header, layout::kVersionAt)));
+  if (version > layout::kLayoutVersion) {
+    return {Problem::Kind::kNewer,
+            path + ": has layout version " + std::to_string(version) +
+                " from a newer version of Evermap than this one, which knows " +
+                std::to_string(layout::kLayoutVersion) +
+                "; run the newer version, or name another registry with -registry"};
+  }
+  const LayoutDescription* description = DescriptionOf(version);
+  if (description == nullptr) {
+    return Unacceptable(path, "has unknown layout version " + std::to_string(version));
+  }
+  if (description->header_size > size) {
+    return Unacceptable(path, "is truncated (" + std::to_string(file_size) + " bytes)");
+  }
+  if (Load(At(header, description->header.fingerprint)) != Fingerprint(*description, header)) {
+    return Unacceptable(path, "is damaged (its header does not match its checksum)");
+  }
+  const uint32_t capacity = layout::LowHalf(Load(At(header, description->header.capacity)));
+  if (capacity == 0 || capacity > kRegistryCapacityMax) {
+    return Unacceptable(path, "is damaged (impossible capacity)");
+  }
+  const layout::Geometry geometry = description->geometry(capacity);
+  for (const HeaderWord& word : description->header_words(geometry)) {
+    if (Load(At(header, word.offset)) != word.value) {
+      return Unacceptable(path, "is damaged (sizes in its header do not fit together)");
+    }
+  }
+  if (file_size != geometry.file_size) {
+    return Unacceptable(path, "is truncated or has grown (" + std::to_string(file_size) +
+                                  " bytes instead of " + std::to_string(geometry.file_size) + ")");
+  }
+  const uint32_t key = description->header.hash_key;
+  shape = {description, geometry, {Load(At(header, key)), Load(At(header, key + 8))}};
+  return {};
+}
+
+void WriteHeader(const SegmentOrigin& origin, void* header) {
+  for (const HeaderWord& word : layout::HeaderWords(layout::GeometryFor(origin.capacity))) {
+    Store(At(header, word.offset), word.value);
+  }
+  auto& words = *static_cast<layout::Header*>(header);
+  Store(words.hash_key[0], origin.hash_key.low);
+  Store(words.hash_key[1], origin.hash_key.high);
+  Store(words.created_unix_ns, origin.created_unix_ns);
+  Store(words.fingerprint, Fingerprint(layout::kDescription, header));
+  Store(words.boot_id[0], origin.boot[0]);
+  Store(words.boot_id[1], origin.boot[1]);
+}
+
+}  // namespace evermap
