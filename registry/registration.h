@@ -79,6 +79,13 @@ struct Registration {
   std::string_view extra() const { return {extra_bytes, extra_size}; }
 };
 
+// Names one registration: `slot` says where its record is, and `id` (INV-4) that it is still the
+// same registration, and not a later one in the same slot. Id 0 names none.
+struct RegistrationRef {
+  uint32_t slot = 0;
+  uint64_t id = 0;
+};
+
 }  // namespace evermap
 
 #endif  // EVERMAP_REGISTRY_REGISTRATION_H_

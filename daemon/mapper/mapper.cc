@@ -40,6 +40,8 @@
 #include "daemon/process/fault_point.h"
 #include "daemon/process/launch.h"
 #include "daemon/process/upgrade.h"
+#include "daemon/serve/descriptor_budget.h"
+#include "daemon/serve/shared.h"
 #include "daemon/serve/worker.h"
 #include "registry/base/clock.h"
 #include "registry/base/owned_fd.h"
@@ -282,7 +284,7 @@ class Mapper final : private Upgrade::Host {
   std::unique_ptr<Registry> registry_;
   std::optional<Custody> custody_;
   std::optional<Orphans> orphans_;
-  SourceBound sources_;
+  SourceLimit sources_;
   Reservations reservations_;
   std::optional<Shared> shared_;
   std::vector<std::unique_ptr<Worker>> workers_;
@@ -474,8 +476,14 @@ absl::Status Mapper::MakeCustody(size_t handed_over) {
 
 void Mapper::MakeWorkers() {
   orphans_.emplace(*registry_, options_.orphan_grace);
-  shared_.emplace(options_, *registry_, *custody_, sources_, reservations_, listeners_,
-                  descriptors_max_, RequestStop);
+  shared_.emplace(ServeOptions{.port = options_.port,
+                               .packet_timeout = options_.packet_timeout,
+                               .delay_accept = options_.delay_accept,
+                               .delay_write = options_.delay_write,
+                               .relaxed_command_check = options_.relaxed_command_check,
+                               .allowed = options_.allowed},
+                  *registry_, *custody_, sources_, reservations_, listeners_, descriptors_max_,
+                  RequestStop);
   for (std::unique_ptr<Loop>& loop : loops_) {
     workers_.push_back(std::make_unique<Worker>(static_cast<uint32_t>(workers_.size()),
                                                 std::move(loop), *shared_));
@@ -538,7 +546,7 @@ void Mapper::TakeConnection(OwnedFd connection, const Places& places) {
   if (place.is_orphaned && !registry_->Adopt(place.slot, place.id, cookie)) return;
   custody_->HoldStored(place.slot, connection.get());
   if (!place.has_owner) PlanOwner(place.slot, place.id);
-  workers_[next_worker_++ % workers_.size()]->Give(std::move(connection), place.slot, place.id);
+  workers_[next_worker_++ % workers_.size()]->Adopt(std::move(connection), {place.slot, place.id});
 }
 
 void Mapper::RecordStatus() {
