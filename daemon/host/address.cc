@@ -7,20 +7,10 @@
 #include <charconv>
 #include <cstring>
 
-#include "absl/hash/hash.h"
-
 namespace evermap {
-namespace {
 
-// An address of either family, IPv4 in its own form.
-struct Plain {
-  size_t size = 0;  // 4, 16, or 0 for another family
-  std::array<char, 16> bytes = {};
-  bool operator==(const Plain&) const = default;
-};
-
-Plain PlainAddress(const sockaddr_storage& address) {
-  Plain plain;
+AddressBytes BytesOf(const sockaddr_storage& address) {
+  AddressBytes plain;
   if (address.ss_family == AF_INET) {
     const auto& v4 = reinterpret_cast<const sockaddr_in&>(address);
     plain.size = sizeof(v4.sin_addr);
@@ -38,9 +28,11 @@ Plain PlainAddress(const sockaddr_storage& address) {
   return plain;
 }
 
-bool IsLoopback(const Plain& plain) {
+namespace {
+
+bool IsLoopback(const AddressBytes& plain) {
   if (plain.size == 4) return plain.bytes[0] == 127;
-  Plain loopback;
+  AddressBytes loopback;
   loopback.size = 16;
   loopback.bytes[15] = 1;
   return plain == loopback;
@@ -48,28 +40,27 @@ bool IsLoopback(const Plain& plain) {
 
 }  // namespace
 
-bool IsLoopback(const sockaddr_storage& address) { return IsLoopback(PlainAddress(address)); }
+bool IsLoopback(const sockaddr_storage& address) { return IsLoopback(BytesOf(address)); }
 
 sockaddr_storage PeerAddress(int fd) {
   sockaddr_storage peer = {};
   socklen_t size = sizeof(peer);
-  // Fails when the peer has reset the connection; the address is left as it is.
+  // getpeername(2) fails when the peer has reset the connection; the family then stays AF_UNSPEC.
   getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &size);
   return peer;
 }
 
 bool IsLocalPeer(int fd) {
-  const Plain from = PlainAddress(PeerAddress(fd));
+  const AddressBytes from = BytesOf(PeerAddress(fd));
   if (from.size == 0) return false;
   if (IsLoopback(from)) return true;
   sockaddr_storage own = {};
   socklen_t size = sizeof(own);
-  return getsockname(fd, reinterpret_cast<sockaddr*>(&own), &size) == 0 &&
-         PlainAddress(own) == from;
+  return getsockname(fd, reinterpret_cast<sockaddr*>(&own), &size) == 0 && BytesOf(own) == from;
 }
 
 std::string AddressText(const sockaddr_storage& address) {
-  const Plain plain = PlainAddress(address);
+  const AddressBytes plain = BytesOf(address);
   char text[INET6_ADDRSTRLEN] = "an unknown address";
   if (plain.size != 0) {
     inet_ntop(plain.size == 4 ? AF_INET : AF_INET6, plain.bytes.data(), text, sizeof(text));
@@ -79,7 +70,7 @@ std::string AddressText(const sockaddr_storage& address) {
 
 namespace {
 
-// Whether the first `bits` of two addresses are the same.
+// Whether the first `bits` bits of two addresses are the same.
 bool HaveSamePrefix(const char* a, const char* b, size_t bits) {
   const size_t bytes = bits / 8;
   if (std::memcmp(a, b, bytes) != 0) return false;
@@ -121,7 +112,7 @@ std::optional<Network> Network::Parse(std::string_view text) {
     std::copy(bytes.begin() + 12, bytes.end(), plain.begin());
     bytes = plain;
   }
-  // All but the prefix must be zero.
+  // A bit beyond the prefix is probably a slip of the person who wrote the option.
   for (size_t bit = network.prefix_bits_; bit < network.size_ * 8; ++bit) {
     if ((static_cast<unsigned char>(bytes[bit / 8]) >> (7 - bit % 8) & 1u) != 0) {
       return std::nullopt;
@@ -132,27 +123,8 @@ std::optional<Network> Network::Parse(std::string_view text) {
 }
 
 bool Network::Contains(const sockaddr_storage& address) const {
-  const Plain plain = PlainAddress(address);
+  const AddressBytes plain = BytesOf(address);
   return plain.size == size_ && HaveSamePrefix(plain.bytes.data(), bytes_.data(), prefix_bits_);
-}
-
-bool SourceBound::Enter(const sockaddr_storage& source, Entry& entry) {
-  const Plain plain = PlainAddress(source);
-  entry = kNotCounted;
-  if (plain.size == 0 || IsLoopback(plain)) return true;
-  // absl::Hash is seeded anew for each process, so nobody can choose whom to share with.
-  const std::string_view network(plain.bytes.data(), plain.size == 4 ? 4 : 8);
-  const auto chosen = static_cast<Entry>(absl::Hash<std::string_view>()(network) % kEntries);
-  if (open_[chosen].fetch_add(1, std::memory_order_relaxed) >= kRequestsPerSourceMax) {
-    open_[chosen].fetch_sub(1, std::memory_order_relaxed);
-    return false;
-  }
-  entry = chosen;
-  return true;
-}
-
-void SourceBound::Leave(Entry entry) {
-  if (entry != kNotCounted) open_[entry].fetch_sub(1, std::memory_order_relaxed);
 }
 
 }  // namespace evermap

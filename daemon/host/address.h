@@ -1,31 +1,42 @@
-// Addresses of peers: who is local, and which sources are one.
+// IP addresses of peers: who is on this host, and who is in a network. Throughout, an IPv4-mapped
+// IPv6 address (::ffff:a.b.c.d) counts as the IPv4 address that it stands for.
 //
-// Thread safety: functions are pure; SourceBound may be used by any number of threads.
+// Thread safety: all may be used from any thread.
 #ifndef EVERMAP_DAEMON_HOST_ADDRESS_H_
 #define EVERMAP_DAEMON_HOST_ADDRESS_H_
 
 #include <sys/socket.h>
 
 #include <array>
-#include <atomic>
-#include <cstdint>
+#include <cstddef>
 #include <optional>
 #include <string>
 #include <string_view>
 
 namespace evermap {
 
+// The bytes of an address in network order: 4 of IPv4, 16 of IPv6, and none (size 0) of any other
+// family. Bytes from `size` on are zero.
+struct AddressBytes {
+  size_t size = 0;
+  std::array<char, 16> bytes = {};
+  bool operator==(const AddressBytes&) const = default;
+};
+AddressBytes BytesOf(const sockaddr_storage& address);
+
+// Whether the address is one of 127.0.0.0/8 or ::1.
 bool IsLoopback(const sockaddr_storage& address);
-// Of a connected socket's other end; of no family (AF_UNSPEC) when that has reset the connection.
+// The address of a connected socket's other end; its family is AF_UNSPEC when the peer has reset
+// the connection.
 sockaddr_storage PeerAddress(int fd);
-// Whether the peer of a connected socket is on this host: it comes from loopback or from the
-// address that it connected to. False when that cannot be found out.
+// Whether the peer of a connected socket is on this host: it comes from loopback, or from the
+// address that it connected to. False when the kernel does not tell. Costs one or two system calls.
 bool IsLocalPeer(int fd);
-// "192.0.2.1", "2001:db8::1"; an IPv4 address in IPv6's clothes is shown as what it is.
+// "192.0.2.1", "2001:db8::1"; "an unknown address" for another family.
 std::string AddressText(const sockaddr_storage& address);
 
-// An IP network: 192.0.2.0/24, 2001:db8::/32, or an address as the network of one. One of IPv4 in
-// IPv6's clothes (::ffff:192.0.2.0/120) is what it is.
+// An IP network: 192.0.2.0/24, 2001:db8::/32, or a single address. ::ffff:192.0.2.0/120 is
+// 192.0.2.0/24.
 class Network {
  public:
   // Nothing when `text` is no network, or has bits beyond its prefix.
@@ -34,31 +45,9 @@ class Network {
   bool operator==(const Network&) const = default;
 
  private:
-  size_t size_ = 0;  // of an address, bytes
+  size_t size_ = 0;  // of an address in bytes
   size_t prefix_bits_ = 0;
   std::array<char, 16> bytes_ = {};
-};
-
-// Connections of one source that may wait for it, for its request or for it to take its reply.
-// Loopback is not counted: all of a host's nodes share it, and the descriptors themselves are
-// bounded (worker.h).
-inline constexpr uint32_t kRequestsPerSourceMax = 1024;
-
-// Counts the waiting connections of each source, an IPv4 address or an IPv6 /64, in a table of
-// fixed size; sources that share an entry share its bound.
-class SourceBound {
- public:
-  using Entry = uint16_t;
-  static constexpr Entry kNotCounted = 0xffff;
-
-  // False when the source has as many as it may; nothing is counted then.
-  bool Enter(const sockaddr_storage& source, Entry& entry);
-  void Leave(Entry entry);
-
- private:
-  static constexpr size_t kEntries = 16384;
-  static_assert(kEntries < kNotCounted);
-  std::array<std::atomic<uint32_t>, kEntries> open_ = {};
 };
 
 }  // namespace evermap

@@ -112,7 +112,7 @@ void Mapper::MakeUnits() {
   deposits_.emplace(*parts_.store, custody, registry, kStoreDuplicatesMax, timers_);
   const auto give = [this, next = size_t{0}](OwnedFd connection, RegistrationRef node) mutable {
     Worker& worker = *parts_.workers[next++ % parts_.workers.size()];
-    worker.Give(std::move(connection), node.slot, node.id);
+    worker.Adopt(std::move(connection), node);
   };
   restoration_.emplace(registry, custody, *inquiry_, timers_, options_.orphan_grace, give);
   const auto accept_anew = [this] {

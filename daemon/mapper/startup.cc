@@ -229,8 +229,14 @@ absl::Status Startup::MakeWorkers(size_t handed_over, void (*request_stop)(std::
   }
   parts_.custody.emplace(parts_.registry->capacity(), limit - in_use - kDescriptorsForRequests,
                          parts_.custody_fd.get());
-  parts_.shared.emplace(options_, *parts_.registry, *parts_.custody, parts_.sources,
-                        parts_.reservations, parts_.listeners, limit, request_stop);
+  parts_.shared.emplace(ServeOptions{.port = options_.port,
+                                     .packet_timeout = options_.packet_timeout,
+                                     .delay_accept = options_.delay_accept,
+                                     .delay_write = options_.delay_write,
+                                     .relaxed_command_check = options_.relaxed_command_check,
+                                     .allowed = options_.allowed},
+                        *parts_.registry, *parts_.custody, parts_.sources, parts_.reservations,
+                        parts_.listeners, limit, request_stop);
   for (std::unique_ptr<Loop>& loop : std::exchange(parts_.loops, {})) {
     parts_.workers.push_back(std::make_unique<Worker>(static_cast<uint32_t>(parts_.workers.size()),
                                                       std::move(loop), *parts_.shared));

@@ -48,7 +48,7 @@ struct Parts {
   std::optional<Successor> successor;
   uint32_t descriptors_max = 0;  // RLIMIT_NOFILE
   Reservations reservations;
-  SourceBound sources;
+  SourceLimit sources;
   std::vector<OwnedFd> sockets;          // that listen
   std::vector<int> listeners;            // their numbers
   bool listeners_are_inherited = false;  // an earlier mapper, or systemd, has made them

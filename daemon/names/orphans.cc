@@ -15,18 +15,19 @@ void Orphans::Judge() {
   if (orphans_.empty()) return;
   const absl::StatusOr<Listeners> listeners = ReadListeners();
   const absl::Time now = absl::Now();
-  std::erase_if(orphans_, [&](const Orphan& orphan) {
-    if (!registry_.ReadSlot(orphan.slot, found_) || found_.id != orphan.id ||
-        found_.state != RegistrationState::kOrphaned) {
+  Registration found;
+  std::erase_if(orphans_, [&](const RegistrationRef& orphan) {
+    if (!registry_.ReadSlot(orphan.slot, found) || found.id != orphan.id ||
+        found.state != RegistrationState::kOrphaned) {
       return true;
     }
-    const Life life = LifeOf(found_, listeners);
-    const bool has_grace = now < absl::FromUnixNanos(found_.left_unix_ns) + grace_;
+    const Life life = LifeOf(found, listeners);
+    const bool has_grace = now < absl::FromUnixNanos(found.left_unix_ns) + grace_;
     if (life == Life::kAlive || (life == Life::kUnknown && has_grace)) return false;
     if (registry_.Unregister(orphan.slot, orphan.id)) {
       registry_.statistics(0).orphans_ended.fetch_add(1, std::memory_order_relaxed);
       Log(Severity::kNotice, "unregistered %s, which lost its connection: %s",
-          Escaped(found_.name()),
+          Escaped(found.name()),
           life == Life::kGone ? "its node does not listen any more"
                               : "it did not come back in time (-orphan_grace)");
     }

@@ -1,12 +1,14 @@
-// Orphans: registrations whose connection was lost without the node's doing, with the mapper and
-// everybody who held it. They are still looked up, as long as their node lives.
+// Orphans: registrations whose connection was lost through no act of the node, because the mapper
+// and all others that held the connection died. Lookups still find an orphan as long as its node
+// lives.
 //
-// A node lives as long as the socket on which it listens for other nodes, which the registry knows
-// by its cookie. An orphan whose socket is gone is ended at once; one of which no socket is known,
-// or where the kernel does not tell, is ended after a grace time. Meanwhile the node may come back
-// (OTP 24 and later do so after two seconds) and adopt its registration: see Worker::Register().
+// A node lives as long as its distribution socket: the one on which it listens for other nodes, and
+// which the registry knows by its cookie. An orphan whose socket is gone is ended. Where no socket
+// is known, or the kernel does not tell, the orphan is ended after a grace time. Until then the
+// node may come back (OTP 24 and later do so after two seconds) and adopt its registration
+// (registrar.h).
 //
-// Thread safety: an Orphans belongs to the main thread; LifeOf() may be called in any.
+// Thread safety: an Orphans belongs to the main thread; LifeOf() may be called from any thread.
 #ifndef EVERMAP_DAEMON_NAMES_ORPHANS_H_
 #define EVERMAP_DAEMON_NAMES_ORPHANS_H_
 
@@ -22,33 +24,29 @@
 
 namespace evermap {
 
-// How often orphans are looked at.
+// How often the main thread calls Orphans::Judge(), milliseconds.
 inline constexpr int64_t kJudgeIntervalMs = 500;
 
 enum class Life { kAlive, kGone, kUnknown };
-// Of the node of an orphan.
+// Whether the node of `orphan` lives, by the sockets that listen now.
 Life LifeOf(const Registration& orphan, const absl::StatusOr<Listeners>& listeners);
 
 class Orphans {
  public:
   Orphans(Registry& registry, absl::Duration grace) : registry_(registry), grace_(grace) {}
 
-  // REQUIRES: the registration is orphaned.
+  // Watches a registration that is orphaned. One that is not is forgotten by the next Judge().
   void Add(uint32_t slot, uint64_t id) { orphans_.push_back({slot, id}); }
+  // Orphans that are watched.
   size_t count() const { return orphans_.size(); }
-  // Ends those whose node is gone, or whose grace is over, and forgets those that were adopted.
+  // Ends the orphans whose node is gone, or whose grace time is over without a sign of life, and
+  // forgets those that have been adopted or have ended otherwise.
   void Judge();
 
  private:
-  struct Orphan {
-    uint32_t slot;
-    uint64_t id;
-  };
-
   Registry& registry_;
   const absl::Duration grace_;
-  std::vector<Orphan> orphans_;
-  Registration found_ = {};
+  std::vector<RegistrationRef> orphans_;
 };
 
 }  // namespace evermap

@@ -22,10 +22,10 @@
 namespace evermap {
 namespace {
 
-// Of a user's entry; longer ones than any seen.
+// Longest entry of a user in the user database, bytes; longer than any that was seen.
 constexpr size_t kUserEntrySizeMax = 65536;
 
-// kUnknownUid when there is no such user.
+// The number of a user who is given by name or number; kUnknownUid when there is none of that name.
 uint32_t UidOf(const std::string& user) {
   uint32_t uid = 0;
   const char* const end = user.data() + user.size();
@@ -34,12 +34,13 @@ uint32_t UidOf(const std::string& user) {
   std::vector<char> buffer(kUserEntrySizeMax);
   passwd entry = {};
   passwd* found = nullptr;
-  // An error is as good as no user: there is nobody to let through.
+  // A user who cannot be found out cannot be let through, so an error counts as no such user.
   getpwnam_r(user.c_str(), &entry, buffer.data(), buffer.size(), &found);
   return found == nullptr ? kUnknownUid : found->pw_uid;
 }
 
-// Debian's Abseil has a string_view of its own.
+// Debian's Abseil is built with a string_view of its own, which std::string_view does not convert
+// to.
 absl::string_view View(std::string_view text) { return {text.data(), text.size()}; }
 
 std::string Trimmed(std::string_view text) {
@@ -62,7 +63,7 @@ absl::Status Reservations::Read(const std::vector<std::string>& values) {
 }
 
 absl::Status Reservations::Add(std::string_view source, std::string_view text) {
-  // The name of a user has no '=', that of a node may.
+  // The last '=' separates, since a node's name may have one and a user's name has none.
   const size_t equals = text.rfind('=');
   const std::string name = Trimmed(text.substr(0, std::min(equals, text.size())));
   const std::string user = equals == std::string_view::npos ? "" : Trimmed(text.substr(equals + 1));
@@ -86,7 +87,7 @@ absl::Status Reservations::AddFile(const std::string& path) {
   const auto failed = [&source](std::string_view why) {
     return absl::InvalidArgumentError(absl::StrFormat("%s: %s", source, std::string(why)));
   };
-  // The mapper leaves the directory that it was started in.
+  // A relative path would mean another file later: the mapper leaves its working directory.
   if (!path.starts_with('/')) return failed("give the file with its whole path, from / on");
   const OwnedFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   struct stat file = {};

@@ -1,13 +1,14 @@
-// Reserved names (-reserve): which users alone may register them from this host.
+// Reserved names (-reserve): each may be registered by one user only.
 //
 //   Reservations reservations;
 //   absl::Status status = reservations.Read({"rabbit=rabbitmq", "@/etc/epmd/reserved"});
 //   const Reservations::Holder* holder = reservations.HolderOf("rabbit");
 //
-// A reservation is NAME=USER: a node's name without @HOST, and the name of a user or its number. A
-// file has one a line; blank lines and those that start with # are left out.
+// A reservation is NAME=USER: a node's name without @HOST, and a user's name or number. A file has
+// one reservation a line; blank lines and lines that start with # are skipped.
 //
-// Thread safety: Read() before the object is shared; the rest at any time.
+// Thread safety: Read() is called before the object is shared; HolderOf() may be called from any
+// thread.
 #ifndef EVERMAP_DAEMON_NAMES_RESERVATIONS_H_
 #define EVERMAP_DAEMON_NAMES_RESERVATIONS_H_
 
@@ -22,25 +23,28 @@
 
 namespace evermap {
 
+// Names that may be reserved: as many as a registry holds by default.
 inline constexpr size_t kReservationsMax = 65536;
+// Longest file of reservations, bytes: longer than kReservationsMax of the longest lines.
 inline constexpr size_t kReservationFileSizeMax = size_t{64} << 20;
 
 class Reservations {
  public:
   struct Holder {
-    std::string user;  // as it was given
-    uint32_t uid;      // kUnknownUid: there is no such user, so nobody may have the name
+    std::string user;  // name or number, as it was given
+    uint32_t uid;      // kUnknownUid: this host has no such user, so nobody may have the name
   };
 
-  // Adds what the values of -reserve say, each NAME=USER or @FILE; of several for one name the last
-  // counts. Goes on after an error and returns the first, in one line. A name whose user is not
-  // known is reserved all the same.
+  // Adds the reservations of `values`, each of which is NAME=USER or @FILE. If there are several
+  // for one name, the last counts. Goes on after an error, and returns the first error as one line
+  // (kInvalidArgument). A name whose user is not known is reserved all the same.
   absl::Status Read(const std::vector<std::string>& values);
 
-  // Null when anybody may have the name.
+  // The user who alone may have the name; null when anybody may. Valid as long as this object.
   const Holder* HolderOf(std::string_view name) const;
 
  private:
+  // Adds one NAME=USER; `source` says in the error where it stands.
   absl::Status Add(std::string_view source, std::string_view text);
   absl::Status AddFile(const std::string& path);
 

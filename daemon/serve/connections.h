@@ -1,18 +1,24 @@
 // The connections of one worker, and the order in which their time runs out.
 //
-// Thread safety: belongs to one worker.
+// Thread safety: a Connections belongs to one worker.
 // Memory is taken in chunks as the number of connections grows and never given back: a request
 // finds its connection ready.
+//
+// Invariants:
+//   1  A number is either taken or in the list of free ones, never both.
+//   2  The list of deadlines is in the order of the deadlines, the earliest first.
 #ifndef EVERMAP_DAEMON_SERVE_CONNECTIONS_H_
 #define EVERMAP_DAEMON_SERVE_CONNECTIONS_H_
 
+#include <cassert>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
 
-#include "daemon/host/address.h"
+#include "daemon/serve/source_limit.h"
+#include "registry/registration.h"
 
 namespace evermap {
 
@@ -22,58 +28,71 @@ inline constexpr uint32_t kNoConnection = ~0u;
 using SharedText = std::shared_ptr<const std::string>;
 
 struct Connection {
+  // Which state follows which is the business of Exchange alone (exchange.h).
   enum class State : uint8_t {
-    kFree,
-    kReading,  // a request
-    kEvicted,  // reads no more than has arrived
-    kWriting,  // the rest of a reply
-    kNode,     // keeps a registration alive
-    kEnding,   // shut down; closed when its operation completes
+    kFree,          // no connection has this number
+    kReading,       // its request is not complete yet
+    kDraining,      // its time is over: reads what has already arrived, then closes
+    kAwaitingList,  // its NAMES or DUMP is answered when nothing else is to be done
+    kWriting,       // its peer has not taken the whole reply yet
+    kNode,          // keeps a registration alive
+    kEnding,        // is reset; will be closed when its pending operation completes
   };
   State state = State::kFree;
-  bool pending = false;  // an operation of the loop is
+  bool pending = false;  // an operation of the loop is (rule 1 of loop.h)
   bool has_deadline = false;
-  SourceBound::Entry source = SourceBound::kNotCounted;
+  SourceLimit::Entry source = SourceLimit::kNotCounted;
   int fd = -1;
   uint32_t earlier = kNoConnection;  // neighbours in the list of deadlines
-  uint32_t later = kNoConnection;
-  int64_t deadline_ms = 0;  // MonotonicCoarseMs()
-  // kNode:
-  uint32_t slot = 0;
-  uint64_t registration_id = 0;
-  // kReading: what came of an incomplete request.
-  std::vector<std::byte> partial;
-  // kWriting: bytes of `reply` before `sent` are on their way.
-  SharedText reply;
-  size_t sent = 0;
+  uint32_t later = kNoConnection;    // of a free one: the next free one
+  int64_t deadline_ms = 0;           // MonotonicCoarseMs()
+  RegistrationRef registration;      // kNode
+  std::vector<std::byte> partial;    // kReading, kDraining: what has come of an incomplete request
+  SharedText reply;                  // kWriting
+  size_t sent = 0;                   // kWriting: so many bytes of `reply` are on their way
 };
 
 class Connections {
  public:
   explicit Connections(uint32_t connections_max) : connections_max_(connections_max) {}
 
-  Connection& operator[](uint32_t number) { return chunks_[number / kChunk][number % kChunk]; }
+  // The connection `number`. REQUIRES: a Take() has returned that number.
+  Connection& operator[](uint32_t number) {
+    assert(number / kChunk < chunks_.size());
+    return chunks_[number / kChunk][number % kChunk];
+  }
+  const Connection& operator[](uint32_t number) const {
+    assert(number / kChunk < chunks_.size());
+    return chunks_[number / kChunk][number % kChunk];
+  }
 
-  // A free one's number; kNoConnection when there are connections_max.
+  // The number of a free connection, which is free no more; kNoConnection when connections_max are
+  // taken.
   uint32_t Take() {
     if (free_ == kNoConnection && !Grow()) return kNoConnection;
     const uint32_t number = free_;
+    assert((*this)[number].state == Connection::State::kFree);
     free_ = (*this)[number].later;
     (*this)[number].later = kNoConnection;
     return number;
   }
 
-  // REQUIRES: not in the list of deadlines.
+  // Makes the number free, and resets all that was known of the connection.
+  // REQUIRES: the connection has no deadline, and its state is kFree already.
   void Return(uint32_t number) {
     Connection& connection = (*this)[number];
+    assert(!connection.has_deadline && connection.state == Connection::State::kFree);
     connection = Connection();
     connection.later = free_;
     free_ = number;
   }
 
-  // All deadlines are equally far away when they are set, so the list stays in their order.
+  // Gives the connection a deadline, in place of the one that it may have had.
+  // REQUIRES: no connection has a later one. All deadlines are set equally far ahead, so the list
+  // stays in order without being sorted.
   void SetDeadline(uint32_t number, int64_t deadline_ms) {
     ClearDeadline(number);
+    assert(last_ == kNoConnection || (*this)[last_].deadline_ms <= deadline_ms);
     Connection& connection = (*this)[number];
     connection.deadline_ms = deadline_ms;
     connection.has_deadline = true;
@@ -82,6 +101,7 @@ class Connections {
     last_ = number;
   }
 
+  // Nothing happens when the connection has no deadline.
   void ClearDeadline(uint32_t number) {
     Connection& connection = (*this)[number];
     if (!connection.has_deadline) return;
@@ -93,7 +113,8 @@ class Connections {
     connection.earlier = connection.later = kNoConnection;
   }
 
-  // With the earliest deadline; `later` leads on. kNoConnection: none has one.
+  // The connection with the earliest deadline, from which `later` leads on; kNoConnection when none
+  // has a deadline.
   uint32_t first() const { return first_; }
 
  private:

@@ -1,15 +1,18 @@
 // What the workers are to do, told by the main thread: serve, pause for a successor, or leave.
 //
-// Thread safety: Set() and AwaitPaused() belong to the main thread, Pause() to the workers.
+// Thread safety: Set() and AwaitPaused() belong to the main thread, Pause() to the workers;
+// current() may be called from any thread.
 #ifndef EVERMAP_DAEMON_SERVE_PHASE_H_
 #define EVERMAP_DAEMON_SERVE_PHASE_H_
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
-#include <mutex>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/time/time.h"
+#include "daemon/serve/mutex.h"
 
 namespace evermap {
 
@@ -24,40 +27,44 @@ class PhaseControl {
  public:
   Phase current() const { return phase_.load(std::memory_order_acquire); }
 
-  // Workers that wait in their loops are to be woken after it.
+  // The caller wakes the workers afterwards: one that waits in its loop does not notice otherwise.
   void Set(Phase phase) {
     {
-      const std::lock_guard lock(mutex_);
+      const MutexLock lock(mutex_);
       phase_.store(phase, std::memory_order_release);
       if (phase != Phase::kPaused) paused_ = 0;
     }
     changed_.notify_all();
   }
 
-  // Says that the calling worker touches nothing, and returns when it may again.
+  // Tells the main thread that the calling worker touches nothing any more, and returns when the
+  // phase is another one.
   void Pause() {
-    std::unique_lock lock(mutex_);
-    // Too late for that pause: not to be counted for the next.
+    const MutexLock lock(mutex_);
+    // A worker that comes too late for this pause is not counted: it would count for the next one.
     if (current() != Phase::kPaused) return;
     ++paused_;
     changed_.notify_all();
-    changed_.wait(lock, [this] { return current() != Phase::kPaused; });
+    while (current() == Phase::kPaused) changed_.wait(mutex_);
   }
 
-  // Whether all of `workers` paused within `timeout`.
+  // Whether `workers` workers have paused within `timeout`.
   bool AwaitPaused(uint32_t workers, absl::Duration timeout) {
-    std::unique_lock lock(mutex_);
-    return changed_.wait_for(lock, absl::ToChronoMilliseconds(timeout),
-                             [&] { return paused_ >= workers; });
+    const auto deadline = std::chrono::steady_clock::now() + absl::ToChronoMilliseconds(timeout);
+    const MutexLock lock(mutex_);
+    while (paused_ < workers) {
+      if (changed_.wait_until(mutex_, deadline) == std::cv_status::timeout) {
+        return paused_ >= workers;
+      }
+    }
+    return true;
   }
 
  private:
-  // The standard library's, which ThreadSanitizer sees through; Debian's Abseil is built without
-  // it.
-  std::mutex mutex_;
-  std::condition_variable changed_;  // of phase_ or paused_
-  std::atomic<Phase> phase_{Phase::kServing};
-  uint32_t paused_ = 0;
+  Mutex mutex_;
+  std::condition_variable_any changed_;        // of phase_ or paused_
+  std::atomic<Phase> phase_{Phase::kServing};  // is changed under mutex_, read without
+  uint32_t paused_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace evermap

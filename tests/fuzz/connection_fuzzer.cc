@@ -18,11 +18,10 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "daemon/command/options.h"
 #include "daemon/custody/custody.h"
-#include "daemon/host/address.h"
 #include "daemon/host/log.h"
 #include "daemon/loop/loop.h"
+#include "daemon/serve/shared.h"
 #include "daemon/serve/worker.h"
 #include "registry/base/owned_fd.h"
 #include "registry/registry.h"
@@ -154,7 +153,6 @@ struct Mapper {
     auto opened = Registry::Open({.path = directory + "/registry", .capacity = 64});
     Require(opened.ok());
     registry = *std::move(opened);
-    options.relaxed_command_check = true;
   }
   Mapper(const Mapper&) = delete;
   Mapper& operator=(const Mapper&) = delete;
@@ -165,8 +163,7 @@ struct Mapper {
   }
   std::string directory = "/dev/shm/connection-fuzzer-XXXXXX";
   std::unique_ptr<Registry> registry;
-  Options options;
-  SourceBound sources;
+  SourceLimit sources;
   Reservations reservations;
   int wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   std::array<int, 1> listeners = {kListener};
@@ -180,8 +177,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   static evermap::Mapper mapper;
   evermap::Custody custody(mapper.registry->capacity(), evermap::kDescriptorsMax, mapper.wake_fd);
   std::optional<evermap::Shared> shared;
-  shared.emplace(mapper.options, *mapper.registry, custody, mapper.sources, mapper.reservations,
-                 mapper.listeners, evermap::kDescriptorsMax, [](std::string_view) {});
+  shared.emplace(evermap::ServeOptions{.relaxed_command_check = true}, *mapper.registry, custody,
+                 mapper.sources, mapper.reservations, mapper.listeners, evermap::kDescriptorsMax,
+                 [](std::string_view) {});
   evermap::Worker worker(
       0, std::make_unique<evermap::ScriptedLoop>(evermap::Input(data, size), shared), *shared);
   worker.Serve();

@@ -1,0 +1,139 @@
+#include "daemon/names/registrar.h"
+
+#include <atomic>
+#include <cassert>
+
+#include "daemon/host/log.h"
+#include "daemon/names/orphans.h"
+#include "registry/counters.h"
+
+namespace evermap {
+namespace {
+
+// Attempts to get a name after its holder was found to have left. Each fails only because yet
+// another node took the name in between.
+constexpr int kRegisterRetriesMax = 8;
+// Looks at a holder before a name is refused. On a busy machine a node that is stopped and started
+// again may overtake the end of its own connection: three of some three million did, and the next
+// look, a few microseconds later, saw it. Each look adds four system calls to a refusal.
+constexpr int kHolderLooksMax = 3;
+
+void Count(Counter& counter) { counter.fetch_add(1, std::memory_order_relaxed); }
+
+Decision::Outcome OutcomeOf(RegisterResult::Outcome outcome) {
+  switch (outcome) {
+    case RegisterResult::Outcome::kRegistered:
+      return Decision::Outcome::kRegistered;
+    case RegisterResult::Outcome::kTaken:
+      return Decision::Outcome::kTaken;
+    case RegisterResult::Outcome::kFull:
+      return Decision::Outcome::kRegistryFull;
+    case RegisterResult::Outcome::kInvalid:
+      return Decision::Outcome::kInvalid;
+  }
+  return Decision::Outcome::kInvalid;
+}
+
+}  // namespace
+
+Decision Registrar::Register(NodeRecord node, int fd) {
+  Decision decision;
+  if (IsReservedForAnother(node.name, fd, decision)) {
+    decision.outcome = Decision::Outcome::kReserved;
+    return decision;
+  }
+  if (!custody_.Reserve()) {
+    decision.outcome = Decision::Outcome::kNoDescriptors;
+    return decision;
+  }
+  node.connection_cookie = SocketCookie(fd);
+  const RegisterResult result = AskRegistry(node);
+  decision.outcome = OutcomeOf(result.outcome);
+  if (decision.outcome != Decision::Outcome::kRegistered) {
+    custody_.Release();
+    return decision;
+  }
+  decision.registration = {result.slot, result.id};
+  decision.creation = result.creation;
+  custody_.Hold(result.slot, fd);
+  return decision;
+}
+
+bool Registrar::IsReservedForAnother(std::string_view name, int fd, Decision& decision) {
+  const Reservations::Holder* const holder = reservations_.HolderOf(name);
+  if (holder == nullptr) return false;
+  const uint32_t uid = socket_query_.PeerUid(fd);
+  if (uid != kUnknownUid && uid == holder->uid) return false;
+  decision.reserved_for = holder;
+  decision.asking_uid = uid;
+  return true;
+}
+
+RegisterResult Registrar::AskRegistry(const NodeRecord& node) {
+  Registration holder;
+  int looks = 0;
+  for (int retries = 0;; ++retries) {
+    RegisterResult result = registry_.Register(node);
+    if (result.outcome != RegisterResult::Outcome::kTaken || retries == kRegisterRetriesMax) {
+      return result;
+    }
+    // The record is claimed by another writer at this moment, which may be about to give the name
+    // up: for example the main thread was amending a registration when that was ended.
+    if (result.id == 0) {
+      if (!registry_.AwaitClaimant(result.slot)) return result;
+      continue;
+    }
+    const RegistrationRef taken_by = {result.slot, result.id};
+    if (!IsHeld(taken_by, holder)) continue;
+    if (holder.state == RegistrationState::kOrphaned) {
+      if (SettleOrphan(holder, node, result)) return result;
+    } else if (custody_.HasLeft(holder)) {
+      if (registry_.Unregister(holder.slot, holder.id)) Count(statistics_.holders_found_gone);
+    } else if (IsHeld(taken_by, holder) && ++looks == kHolderLooksMax) {
+      // The second IsHeld() says that no other worker ended the registration during the look, so
+      // HasLeft() spoke of a connection that was really there.
+      return result;
+    }
+  }
+}
+
+bool Registrar::IsHeld(const RegistrationRef& registration, Registration& holder) const {
+  return registry_.ReadSlot(registration.slot, holder) && holder.id == registration.id &&
+         holder.state != RegistrationState::kRemembered;
+}
+
+bool Registrar::SettleOrphan(const Registration& orphan, const NodeRecord& node,
+                             RegisterResult& result) {
+  assert(orphan.state == RegistrationState::kOrphaned);
+  const Life life = LifeOf(orphan, ReadListeners());
+  if (life == Life::kGone) {
+    if (registry_.Unregister(orphan.slot, orphan.id)) Count(statistics_.orphans_ended);
+    return false;
+  }
+  // A node that listens on another port is another node, while this one lives or may live.
+  if (orphan.port != node.port) return true;
+  if (!registry_.Adopt(orphan.slot, orphan.id, node.connection_cookie)) return false;
+  Count(statistics_.adopted);
+  result = {RegisterResult::Outcome::kRegistered, orphan.slot, orphan.id, orphan.creation};
+  return true;
+}
+
+void Registrar::End(const RegistrationRef& registration, int fd) {
+  if (registry_.Unregister(registration.slot, registration.id)) {
+    Count(statistics_.unregistered);
+    Log(Severity::kRegistrations, "unregistered the node of fd %d", fd);
+  }
+  custody_.GiveUp(registration.slot, fd);
+}
+
+bool Registrar::EndNamed(std::string_view name) {
+  Registration holder;
+  if (!registry_.Lookup(name, holder) || !registry_.Unregister(holder.slot, holder.id)) {
+    return false;
+  }
+  Count(statistics_.unregistered);
+  custody_.Shutdown(holder);
+  return true;
+}
+
+}  // namespace evermap

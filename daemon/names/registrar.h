@@ -1,0 +1,99 @@
+// The registrar: the one place that decides who gets a name, and where registrations end because a
+// connection or a request says so.
+//
+//   Registrar registrar(registry, custody, reservations, registry.statistics(worker));
+//   const Decision decision = registrar.Register(node, fd);
+//   if (decision.outcome == Decision::Outcome::kRegistered) {
+//     ... reply, then registrar.Announce(decision.registration) ...
+//   }
+//   ... the connection ends: registrar.End(decision.registration, fd) ...
+//
+// A name is given in this order: its reservation is looked at (reservations.h), then a place in
+// custody is taken, then the registry is asked. Where somebody holds the name already, the holder
+// is looked at before the name is refused, because a node that was stopped and started again may be
+// faster than the end of its own old connection.
+//
+// The registrar decides and returns a value. It never reads from or writes to the connection of the
+// node that asks, and knows neither the wire protocol nor the states of a connection.
+//
+// Thread safety: a Registrar belongs to one worker; several may share registry, custody and
+// reservations, all of which outlive them.
+#ifndef EVERMAP_DAEMON_NAMES_REGISTRAR_H_
+#define EVERMAP_DAEMON_NAMES_REGISTRAR_H_
+
+#include <cstdint>
+#include <string_view>
+
+#include "daemon/custody/custody.h"
+#include "daemon/host/sock_diag.h"
+#include "daemon/names/reservations.h"
+#include "registry/registration.h"
+#include "registry/registry.h"
+
+namespace evermap {
+
+// What became of a request for a name.
+struct Decision {
+  enum class Outcome : uint8_t {
+    kRegistered,  // the connection is in custody, and `registration` and `creation` are set
+    kTaken,       // another node holds the name
+    kReserved,    // the name is reserved for another user: `reserved_for` and `asking_uid` are set
+    kNoDescriptors,  // as many nodes are registered as the limit of file descriptors allows
+    kRegistryFull,
+    kInvalid,  // the registry cannot hold this name: it is empty, too long, or has a NUL
+  };
+  Outcome outcome = Outcome::kInvalid;
+  RegistrationRef registration;
+  uint32_t creation = 0;
+  const Reservations::Holder* reserved_for = nullptr;  // lives as long as the reservations
+  uint32_t asking_uid = kUnknownUid;  // the user who asked; kUnknownUid where he cannot be told
+};
+
+class Registrar {
+ public:
+  Registrar(Registry& registry, Custody& custody, const Reservations& reservations,
+            WorkerStatistics& statistics)
+      : registry_(registry),
+        custody_(custody),
+        reservations_(reservations),
+        statistics_(statistics) {}
+
+  // Registers `node` for the connection `fd`, whose cookie it fills in, and takes the connection
+  // into custody. Of several that ask for one name at the same time exactly one gets it (INV-2).
+  Decision Register(NodeRecord node, int fd);
+
+  // Passes a new registration on to the main thread, which stores its connection for the next
+  // mapper. Is called after the node has got its reply. The next mapper gives none, so a node whose
+  // connection was stored earlier might wait for it for ever.
+  void Announce(const RegistrationRef& registration) { custody_.Announce(registration.slot); }
+
+  // Ends a registration, unless something else has ended it already, because its connection `fd`
+  // has ended, and gives the connection up. The caller closes `fd` afterwards.
+  void End(const RegistrationRef& registration, int fd);
+
+  // Ends whatever registration has this name, and shuts its connection down, which its worker then
+  // finds closed. False when nobody has the name.
+  bool EndNamed(std::string_view name);
+
+ private:
+  // Whether a reservation, which `decision` then names, keeps the name from the user behind `fd`.
+  bool IsReservedForAnother(std::string_view name, int fd, Decision& decision);
+  // Asks the registry, and clears away holders that have left.
+  RegisterResult AskRegistry(const NodeRecord& node);
+  // Whether the registration still holds its name; `holder` is then a copy of it.
+  bool IsHeld(const RegistrationRef& registration, Registration& holder) const;
+  // Lets a node that comes back adopt `orphan`, its own registration, or ends that when its node is
+  // gone. True when `result` is final: the name is adopted, or belongs to another node that lives
+  // or may live. False: ask the registry again.
+  bool SettleOrphan(const Registration& orphan, const NodeRecord& node, RegisterResult& result);
+
+  Registry& registry_;
+  Custody& custody_;
+  const Reservations& reservations_;
+  WorkerStatistics& statistics_;
+  SocketQuery socket_query_;
+};
+
+}  // namespace evermap
+
+#endif  // EVERMAP_DAEMON_NAMES_REGISTRAR_H_

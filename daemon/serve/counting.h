@@ -1,0 +1,24 @@
+// How a worker counts. Each worker has counters of its own (registry/statistics.h), so that a
+// relaxed addition is enough.
+#ifndef EVERMAP_DAEMON_SERVE_COUNTING_H_
+#define EVERMAP_DAEMON_SERVE_COUNTING_H_
+
+#include <atomic>
+#include <cstdint>
+
+#include "registry/base/clock.h"
+#include "registry/counters.h"
+
+namespace evermap {
+
+inline void Count(Counter& counter) { counter.fetch_add(1, std::memory_order_relaxed); }
+
+// Counts the latency of a request whose first bytes were read at `begin_ns` (MonotonicNs()).
+inline void CountLatency(WorkerStatistics& statistics, int64_t begin_ns) {
+  const auto latency_ns = static_cast<uint64_t>(MonotonicNs() - begin_ns);
+  Count(statistics.latency_buckets[LatencyBucketOf(latency_ns)]);
+}
+
+}  // namespace evermap
+
+#endif  // EVERMAP_DAEMON_SERVE_COUNTING_H_

@@ -1,0 +1,77 @@
+#include "daemon/serve/eviction.h"
+
+#include <atomic>
+#include <utility>
+
+#include "daemon/host/log.h"
+#include "daemon/serve/counting.h"
+#include "daemon/serve/descriptor_budget.h"
+#include "registry/base/clock.h"
+
+namespace evermap {
+
+Eviction::Eviction(const Loop& own_loop, Shared& shared, Exchange& exchange,
+                   WorkerStatistics& statistics)
+    : own_loop_(own_loop),
+      shared_(shared),
+      exchange_(exchange),
+      statistics_(statistics),
+      packet_timeout_ms_(absl::ToInt64Milliseconds(shared.options.packet_timeout)) {}
+
+uint32_t Eviction::Evict(uint32_t count) {
+  // A connection made its last progress one timeout before its deadline.
+  const int64_t newest_deadline_ms = MonotonicCoarseMs() - kEvictionAgeMinMs + packet_timeout_ms_;
+  const Connections& connections = exchange_.connections();
+  uint32_t evicted = 0;
+  for (; evicted < count && connections.first() != kNoConnection; ++evicted) {
+    const uint32_t oldest = connections.first();
+    if (connections[oldest].deadline_ms > newest_deadline_ms) break;
+    Count(statistics_.closed_evicted);
+    exchange_.EndUnfinished(oldest);
+  }
+  return evicted;
+}
+
+void Eviction::EndOverdue(int64_t now_ms) {
+  const Connections& connections = exchange_.connections();
+  while (connections.first() != kNoConnection &&
+         connections[connections.first()].deadline_ms <= now_ms) {
+    const uint32_t number = connections.first();
+    Count(statistics_.closed_timeout);
+    Log(Severity::kRequests, "fd %d: closed, no complete request or reply not taken in time",
+        connections[number].fd);
+    exchange_.EndUnfinished(number);
+  }
+}
+
+void Eviction::AskOthers() {
+  shared_.room_requests.fetch_add(1, std::memory_order_relaxed);
+  for (Loop* loop : shared_.loops) {
+    if (loop != &own_loop_) loop->Wake();
+  }
+}
+
+bool Eviction::EvictForOthers() {
+  const uint32_t requests = shared_.room_requests.load(std::memory_order_relaxed);
+  if (std::exchange(room_requests_seen_, requests) == requests) return false;
+  Evict(kDescriptorsForRequests);
+  return true;
+}
+
+void Eviction::EvictSlowReaders(const KeptTexts& texts) {
+  const Connections& connections = exchange_.connections();
+  uint32_t number = connections.first();
+  while (texts.size() > kSlowTextsSizeMax && number != kNoConnection) {
+    const uint32_t later = connections[number].later;
+    if (connections[number].state == Connection::State::kWriting) {
+      LogLimited(shared_.log_slow_reader, Severity::kWarning,
+                 "readers that do not take their replies are ended: they keep %d MiB",
+                 texts.size() >> 20);
+      Count(statistics_.closed_evicted);
+      exchange_.EndUnfinished(number);
+    }
+    number = later;
+  }
+}
+
+}  // namespace evermap

@@ -1,0 +1,168 @@
+#include "daemon/serve/verbs.h"
+
+#include <variant>
+
+#include "absl/strings/str_cat.h"
+#include "daemon/host/log.h"
+#include "daemon/serve/counting.h"
+
+namespace evermap {
+namespace {
+
+static_assert(protocol::kAlive2ReplySizeMax <= protocol::kPort2ReplySizeMax);
+
+absl::Span<const std::byte> Bytes(std::string_view text) {
+  return absl::MakeConstSpan(reinterpret_cast<const std::byte*>(text.data()), text.size());
+}
+
+}  // namespace
+
+Reply Verbs::Answer(const Requester& requester, const protocol::Request& request) {
+  const Verb verb = VerbOf(request);
+  if (!access_.MayAsk(verb, requester.fd)) return AnswerNotAllowed(requester, verb);
+  return std::visit([&](const auto& decoded) { return Decide(requester, decoded); }, request);
+}
+
+Reply Verbs::AnswerMalformed(const Requester& requester) {
+  Count(statistics_.closed_malformed);
+  Log(Severity::kRequests, "fd %d: closed without a reply", requester.fd);
+  return {};
+}
+
+Reply Verbs::AnswerNotAllowed(const Requester& requester, Verb verb) {
+  Count(statistics_.*RowOf(verb).refused);
+  if (verb == Verb::kAlive2) {
+    Log(Severity::kRegistrations, "ALIVE2 from another host is not answered");
+  } else {
+    Log(Severity::kRequests, "fd %d: closed without a reply", requester.fd);
+  }
+  return {};
+}
+
+Reply Verbs::Decide(const Requester& requester, const protocol::Alive2Request& request) {
+  const protocol::NodeDescription& node = request.node;
+  // The read side of the connection is shut down, so a registration would end immediately: none is
+  // made.
+  if (requester.is_draining) return {};
+  if (node.name.empty()) return AnswerMalformed(requester);
+  if (!request.acceptable) return Refuse(node);
+  const Decision decision = registrar_.Register({.name = node.name,
+                                                 .extra = node.extra,
+                                                 .port = node.port,
+                                                 .node_type = node.node_type,
+                                                 .protocol = node.protocol,
+                                                 .highest_version = node.highest_version,
+                                                 .lowest_version = node.lowest_version},
+                                                requester.fd);
+  if (decision.outcome != Decision::Outcome::kRegistered) {
+    RecordRefusal(decision, node.name);
+    return Refuse(node);
+  }
+  Count(statistics_.alive2_registered);
+  if (IsLogged(Severity::kRegistrations)) {
+    Log(Severity::kRegistrations, "registered %s at port %d, creation %u, fd %d",
+        Escaped(node.name), node.port, decision.creation, requester.fd);
+  }
+  const size_t size =
+      protocol::EncodeAlive2Reply(node.highest_version, decision.creation, absl::MakeSpan(reply_));
+  return {.then = Reply::Then::kKeepNode,
+          .bytes = absl::MakeConstSpan(reply_.data(), size),
+          .registration = decision.registration};
+}
+
+void Verbs::RecordRefusal(const Decision& decision, std::string_view name) {
+  switch (decision.outcome) {
+    case Decision::Outcome::kReserved:
+      LogLimited(shared_.log_reserved, Severity::kWarning,
+                 "node %s is refused: its name is reserved for user %s, and %s asked for it",
+                 Escaped(name), Escaped(decision.reserved_for->user),
+                 decision.asking_uid == kUnknownUid
+                     ? "somebody who cannot be told (another network or user namespace, or gone "
+                       "already)"
+                     : absl::StrCat("user ", decision.asking_uid));
+      return;
+    case Decision::Outcome::kNoDescriptors:
+      Count(statistics_.refused_descriptors);
+      LogLimited(
+          shared_.log_descriptors, Severity::kError,
+          "node %s is refused: %d nodes are as many as the limit of %d file descriptors allows; "
+          "raise it (ulimit -n, LimitNOFILE=)",
+          Escaped(name), shared_.custody.connections_max(), shared_.descriptors_max);
+      return;
+    case Decision::Outcome::kRegistryFull:
+      Count(statistics_.refused_registry_full);
+      LogLimited(
+          shared_.log_registry_full, Severity::kError,
+          "node %s is refused: registry %s has no room (%d names); remove it while no mapper "
+          "runs and start with a larger -capacity, or make room on its file system",
+          Escaped(name), shared_.registry.path(), shared_.registry.capacity());
+      return;
+    case Decision::Outcome::kTaken:
+    case Decision::Outcome::kInvalid:
+    case Decision::Outcome::kRegistered:
+      return;
+  }
+}
+
+Reply Verbs::Refuse(const protocol::NodeDescription& node) {
+  Count(statistics_.alive2_refused);
+  if (IsLogged(Severity::kRegistrations)) {
+    Log(Severity::kRegistrations, "refused %s at port %d", Escaped(node.name), node.port);
+  }
+  const size_t size = protocol::EncodeAlive2Refusal(node.highest_version, absl::MakeSpan(reply_));
+  return {.bytes = absl::MakeConstSpan(reply_.data(), size)};
+}
+
+Reply Verbs::Decide(const Requester&, const protocol::Port2Request& request) {
+  Registration found;
+  const bool is_found = shared_.registry.Lookup(request.name, found);
+  Count(is_found ? statistics_.port2_found : statistics_.port2_unknown);
+  if (IsLogged(Severity::kRequests)) {
+    Log(Severity::kRequests, "PORT2 %s: %s", Escaped(request.name),
+        is_found ? absl::StrCat("port ", found.port) : "unknown");
+  }
+  const size_t size = is_found
+                          ? protocol::EncodePort2Reply({.port = found.port,
+                                                        .node_type = found.node_type,
+                                                        .protocol = found.protocol,
+                                                        .highest_version = found.highest_version,
+                                                        .lowest_version = found.lowest_version,
+                                                        .name = found.name(),
+                                                        .extra = found.extra()},
+                                                       absl::MakeSpan(reply_))
+                          : protocol::EncodePort2Unknown(absl::MakeSpan(reply_));
+  return {.bytes = absl::MakeConstSpan(reply_.data(), size)};
+}
+
+Reply Verbs::Decide(const Requester&, const protocol::NamesRequest&) {
+  Count(statistics_.names);
+  Log(Severity::kRequests, "NAMES");
+  return {.then = Reply::Then::kListLater, .list = List::kNames};
+}
+
+Reply Verbs::Decide(const Requester&, const protocol::DumpRequest&) {
+  Count(statistics_.dump);
+  Log(Severity::kRequests, "DUMP");
+  return {.then = Reply::Then::kListLater, .list = List::kDump};
+}
+
+Reply Verbs::Decide(const Requester&, const protocol::KillRequest&) {
+  Count(statistics_.kill);
+  if (!access_.MayEndMapper(shared_.registry)) {
+    Log(Severity::kRequests, "KILL refused: nodes are registered");
+    return {.bytes = Bytes(protocol::kKillReplyRefused)};
+  }
+  return {.then = Reply::Then::kStopMapper,
+          .bytes = Bytes(protocol::kKillReplyOk),
+          .stop_reason = "asked to by a KILL request"};
+}
+
+Reply Verbs::Decide(const Requester&, const protocol::StopRequest& request) {
+  Count(statistics_.stop);
+  if (!registrar_.EndNamed(request.name)) return {.bytes = Bytes(protocol::kStopReplyUnknown)};
+  Log(Severity::kRegistrations, "unregistered %s: asked to by a STOP request",
+      Escaped(request.name));
+  return {.bytes = Bytes(protocol::kStopReplyStopped)};
+}
+
+}  // namespace evermap

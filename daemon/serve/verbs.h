@@ -1,0 +1,87 @@
+// What is answered to each request. A Verbs turns a decoded request into a Reply: the bytes to send
+// and what is to become of the connection then. It does no I/O on the connection, so a test needs
+// no socket to try one; it asks the kernel only who the peer is.
+//
+//   Verbs verbs(shared, registrar, access, statistics);
+//   const Reply reply = verbs.Answer({.fd = fd}, *protocol::DecodeRequest(body));
+//   ... send reply.bytes, then do what reply.then says ...
+//
+// A new request is a row of kVerbs (access.h) and a member Decide() here.
+//
+// Thread safety: a Verbs belongs to one worker.
+// Nothing is allocated for an answer unless it is logged.
+#ifndef EVERMAP_DAEMON_SERVE_VERBS_H_
+#define EVERMAP_DAEMON_SERVE_VERBS_H_
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+#include "absl/types/span.h"
+#include "daemon/names/registrar.h"
+#include "daemon/serve/access.h"
+#include "daemon/serve/list_text.h"
+#include "daemon/serve/shared.h"
+#include "daemon/wire/protocol.h"
+#include "registry/registration.h"
+#include "registry/counters.h"
+
+namespace evermap {
+
+// The connection a request came on.
+struct Requester {
+  int fd = -1;
+  // Its read side is shut down: the request was already in the kernel when its time ran out or its
+  // descriptor was wanted for another connection.
+  bool is_draining = false;
+};
+
+struct Reply {
+  enum class Then : uint8_t {
+    kClose,       // close the connection, after sending `bytes` if there are any
+    kKeepNode,    // the connection keeps `registration` alive from now on; send `bytes`
+    kListLater,   // NAMES or DUMP: `list` is sent when nothing else is to be done
+    kStopMapper,  // send `bytes`, close the connection, and end the mapper for `stop_reason`
+  };
+  Then then = Then::kClose;
+  absl::Span<const std::byte> bytes = {};  // valid until the next answer
+  RegistrationRef registration = {};
+  List list = List::kNames;
+  std::string_view stop_reason = {};
+};
+
+class Verbs {
+ public:
+  // All but the reply's bytes are others', and outlive this.
+  Verbs(Shared& shared, Registrar& registrar, const Access& access, WorkerStatistics& statistics)
+      : shared_(shared), registrar_(registrar), access_(access), statistics_(statistics) {}
+
+  Reply Answer(const Requester& requester, const protocol::Request& request);
+  // For bytes that are no request: nothing is sent.
+  Reply AnswerMalformed(const Requester& requester);
+
+ private:
+  Reply Decide(const Requester& requester, const protocol::Alive2Request& request);
+  Reply Decide(const Requester& requester, const protocol::Port2Request& request);
+  Reply Decide(const Requester& requester, const protocol::NamesRequest& request);
+  Reply Decide(const Requester& requester, const protocol::DumpRequest& request);
+  Reply Decide(const Requester& requester, const protocol::KillRequest& request);
+  Reply Decide(const Requester& requester, const protocol::StopRequest& request);
+
+  // For a peer that may not ask: nothing is sent.
+  Reply AnswerNotAllowed(const Requester& requester, Verb verb);
+  Reply Refuse(const protocol::NodeDescription& node);
+  // Counts and logs why the name was refused, where an operator can mend the reason.
+  void RecordRefusal(const Decision& decision, std::string_view name);
+
+  Shared& shared_;
+  Registrar& registrar_;
+  const Access& access_;
+  WorkerStatistics& statistics_;
+  std::array<std::byte, protocol::kPort2ReplySizeMax> reply_;
+};
+
+}  // namespace evermap
+
+#endif  // EVERMAP_DAEMON_SERVE_VERBS_H_
