@@ -2,6 +2,8 @@
 
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <cstdio>
 #include <memory>
 #include <optional>
@@ -35,7 +37,7 @@ int Fail(const absl::Status& status) {
   return 1;
 }
 
-// A line on the terminal that is written over. Nothing where standard error is none.
+// A line on the terminal that is overwritten. Nothing is shown where standard error is no terminal.
 class ProgressLine {
  public:
   explicit ProgressLine(const OutputSettings& output)
@@ -56,7 +58,7 @@ class ProgressLine {
   const bool is_shown_;
 };
 
-// Prints and writes what was measured; `wrong` decides about the exit code.
+// Prints and writes what was measured, and returns the exit code. `wrong`: number of wrong replies.
 int Publish(const Json& document, const std::string& table, uint64_t wrong,
             const OutputSettings& output) {
   const std::string text = output.json ? Dump(document) + "\n" : table;
@@ -70,7 +72,8 @@ int Publish(const Json& document, const std::string& table, uint64_t wrong,
   return wrong == 0 ? 0 : 1;
 }
 
-// A server that runs, with nodes registered for the time of the measurement.
+// A running server with the nodes and idle connections of a measurement, which last as long as this
+// object.
 struct Target {
   Endpoint endpoint;
   NodeSet nodes;
@@ -78,8 +81,22 @@ struct Target {
   std::unique_ptr<Traffic> traffic;
 };
 
+// What Traffic requires, as a message for the user.
+absl::Status Check(const Mix& mix, size_t nodes) {
+  const std::array<double, kRequestKinds> shares = mix.shares();
+  const auto [least, most] = std::minmax_element(shares.begin(), shares.end());
+  if (*least < 0 || *most <= 0) {
+    return absl::InvalidArgumentError("no share may be below 0, and one must be above it");
+  }
+  if (mix.known > 0 && nodes == 0) {
+    return absl::InvalidArgumentError("there are no nodes to look up; give more --nodes");
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<std::unique_ptr<Target>> Prepare(const Endpoint& endpoint,
                                                 const WorkloadSettings& settings) {
+  if (absl::Status status = Check(settings.mix, settings.nodes); !status.ok()) return status;
   const std::string prefix =
       settings.prefix.empty() ? absl::StrCat("bench", getpid()) : settings.prefix;
   absl::StatusOr<NodeSet> nodes =
@@ -116,7 +133,7 @@ LoadOptions LoadOf(const WorkloadSettings& settings, pid_t pid) {
   return load;
 }
 
-// Nodes of a storm that NAMES lists while they are all there.
+// Number of nodes of a storm that NAMES lists while all of them are registered.
 absl::StatusOr<uint64_t> CountListed(const Target& target) {
   const auto listed = Client(target.endpoint.host(), target.endpoint.port()).Names();
   if (!listed.ok()) return listed.status();
@@ -255,6 +272,7 @@ int RunCompare(const CompareSettings& settings, const OutputSettings& output) {
   std::string table;
   uint64_t wrong = 0;
   for (const size_t nodes : settings.nodes) {
+    if (absl::Status status = Check(*mix, nodes); !status.ok()) return Fail(status);
     const ProgressLine line(output);
     line.Show(absl::StrFormat("%d nodes", nodes));
     const auto first = StartedServer::Start(stock, nodes);

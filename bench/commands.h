@@ -1,4 +1,4 @@
-// The commands of epmd-bench: each measures, prints, and returns the exit code: 0, or 1 when
+// The commands of epmd-bench. Each measures, prints, and returns the exit code: 0, or 1 when
 // something failed or a reply was wrong.
 #ifndef EVERMAP_BENCH_COMMANDS_H_
 #define EVERMAP_BENCH_COMMANDS_H_
@@ -18,22 +18,22 @@ namespace evermap::bench {
 
 struct OutputSettings {
   bool json = false;        // instead of a table, on standard output
-  std::string report = {};  // path of an HTML page to write; nothing: none
+  std::string report = {};  // path of an HTML page to write; empty: none
   bool quiet = false;       // no progress line
 };
 
-// A workload against a server that runs, or two of them in turn.
+// A workload against a server that runs already, or against two of them in turn.
 struct WorkloadSettings {
   std::string command = {};  // "lookup", ...
   std::string address = "127.0.0.1";
   uint16_t port = 4369;
   std::vector<std::string> compare = {};  // two of ADDRESS:PORT; empty: only the one above
-  std::vector<pid_t> pids = {};           // of the servers, where known
+  std::vector<pid_t> pids = {};           // of the servers, where they are known
   uint32_t rounds = 5;                    // of a comparison
 
   Mix mix{.known = 1};
-  size_t nodes = 100;       // registered before; of a storm: registered by it
-  std::string prefix = {};  // of all names; nothing: one with the process's number
+  size_t nodes = 100;       // registered before the load, or, in a storm, by it
+  std::string prefix = {};  // of all names; empty: one with the process's number
   uint32_t names_per_connection = 16;
   size_t idle = 0;  // connections that say nothing, in the background
 
@@ -48,7 +48,7 @@ struct WorkloadSettings {
   uint32_t sources = 1;
   bool is_storm = false;
 
-  // Of a restart.
+  // For a restart only.
   std::string restart_command = {};
   double restart_after_s = 1;
   bool nodes_register_again = true;
@@ -56,7 +56,7 @@ struct WorkloadSettings {
 
 int RunWorkload(const WorkloadSettings& settings, const OutputSettings& output);
 
-// Two programs that are started for it, for each number of nodes.
+// Two programs, which are started anew for each number of nodes.
 struct CompareSettings {
   std::string stock = {};
   std::string ours = {};

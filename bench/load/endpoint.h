@@ -28,7 +28,7 @@ class Endpoint {
   socklen_t size() const { return size_; }
   const std::string& host() const { return host_; }  // "127.0.0.1"
   uint16_t port() const { return port_; }
-  // Whether it is in 127.0.0.0/8, where a client may take any address of that network as its own.
+  // Whether the address is in 127.0.0.0/8, where a client may bind any address of that network.
   bool IsLoopback4() const;
   const std::string& text() const { return text_; }  // "127.0.0.1 port 4369"
 
@@ -41,10 +41,12 @@ class Endpoint {
   std::string text_;
 };
 
-// A connected blocking socket.
+// A connected blocking socket. With EMFILE the message says how to raise the limit.
 absl::StatusOr<OwnedFd> Connect(const Endpoint& endpoint);
 
-// Allows this process as many file descriptors as the hard limit does; returns how many that is.
+// Raises the soft limit of file descriptors to the hard one, and returns it; 0 when it cannot be
+// read. The mapper has a function of this name too (daemon/host), which stops at the size of its
+// own tables; the load has none, and the arrows between rooms do not lead there.
 uint64_t RaiseDescriptorLimit();
 
 }  // namespace evermap::bench

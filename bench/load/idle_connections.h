@@ -1,5 +1,5 @@
-// Connections that are opened, say nothing and stay: the background against which a load shows
-// whether a mapper can be kept busy by those who do not even ask.
+// Connections that are opened, send nothing and stay. A load against this background shows whether
+// idle clients slow a mapper down.
 #ifndef EVERMAP_BENCH_LOAD_IDLE_CONNECTIONS_H_
 #define EVERMAP_BENCH_LOAD_IDLE_CONNECTIONS_H_
 
@@ -14,13 +14,13 @@ namespace evermap::bench {
 
 class IdleConnections {
  public:
-  // Over loopback they come from 127.0.1.1 and up, 1,000 from each, not from where the load comes
-  // from. Those that are not there after some seconds are left pending. kUnavailable when one
-  // cannot be opened at all.
+  // Over loopback the connections come from 127.0.1.1 and the addresses after it, 1,000 from each,
+  // so that they take no ports from the load. A connection that is not established after some
+  // seconds is left pending. kUnavailable when one cannot be opened at all.
   static absl::StatusOr<IdleConnections> Open(const Endpoint& endpoint, size_t count);
 
   size_t size() const { return connections_.size(); }
-  // Those that are open now: connected, and not closed by the mapper.
+  // Number of connections that are established and that the mapper has not closed.
   size_t CountOpen() const;
 
  private:

@@ -2,12 +2,13 @@
 
 #include <algorithm>
 #include <bit>
+#include <cassert>
 #include <cmath>
 
 namespace evermap::bench {
 
-// Values below kSubBuckets have a bucket each; of a larger one the highest kSubBucketBits + 1 bits
-// count.
+// A latency below kSubBuckets has a bucket of its own. Of a larger one the highest
+// kSubBucketBits + 1 bits decide, so that a bucket is at most 1/kSubBuckets of its latency wide.
 size_t LatencyHistogram::BucketOf(uint64_t latency_ns) {
   if (latency_ns < kSubBuckets) return static_cast<size_t>(latency_ns);
   const auto exponent = static_cast<uint32_t>(std::bit_width(latency_ns)) - 1;
@@ -46,6 +47,7 @@ std::vector<LatencyHistogram::Bucket> LatencyHistogram::NonEmptyBuckets() const 
 }
 
 uint64_t LatencyHistogram::PercentileNs(double percent) const {
+  assert(percent >= 0 && percent <= 100);
   if (count_ == 0) return 0;
   const auto rank = static_cast<uint64_t>(std::ceil(percent / 100 * static_cast<double>(count_)));
   uint64_t below_or_in = 0;

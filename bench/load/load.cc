@@ -57,7 +57,7 @@ class Load {
     for (uint32_t i = 0; i < count; ++i) {
       LoadThread::Options thread{
           .number = i,
-          // The first ones take what cannot be divided.
+          // The first threads take the connections that are left over by the division.
           .connections = options_.connections / count + (i < options_.connections % count ? 1 : 0),
           .begin_ns = begin_ns_,
           .measure_ns = measure_ns_,
@@ -101,7 +101,8 @@ class Load {
     return status;
   }
 
-  // Looks on until the threads are done.
+  // Reads what the server uses, before and after the measurement, and returns when the threads are
+  // done.
   absl::Status Watch() {
     if (!WaitUntil(measure_ns_) && options_.on_measuring) options_.on_measuring();
     ServerCost cost;
@@ -126,7 +127,8 @@ class Load {
     return absl::OkStatus();
   }
 
-  // Waits until then, or until the threads are done (which it returns), telling of the progress.
+  // Waits until `end_ns` or until the threads are done, and reports the progress meanwhile. Returns
+  // whether the threads are done.
   bool WaitUntil(int64_t end_ns) {
     const auto is_done = [this]() ABSL_SHARED_LOCKS_REQUIRED(mutex_) { return running_ == 0; };
     while (true) {
@@ -161,7 +163,7 @@ class Load {
       last_ns = std::max(last_ns, thread->last_end_ns());
     }
     result.elapsed = absl::Nanoseconds(last_ns - measure_ns_);
-    // A mapper that did not come back was away until the end.
+    // Without a reply after the failure the gap lasts until the end of the load.
     if (result.outcomes.wrong() > 0) shared_.gap.NoteReply(MonotonicNs());
     result.gap = shared_.gap.gap();
     result.begin_ns = begin_ns_;

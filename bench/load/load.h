@@ -34,7 +34,7 @@ namespace evermap::bench {
 inline constexpr uint32_t kConnectionsMax = 100'000;
 inline constexpr uint32_t kThreadsMax = 256;
 
-// What may be told of a load while it runs.
+// The state of a load that runs.
 struct LoadProgress {
   absl::Duration elapsed;
   absl::Duration whole;
@@ -48,15 +48,15 @@ struct LoadOptions {
   std::vector<int> cores;    // thread i keeps to core cores[i % size]; empty: to none
   double rate_per_s = 0;     // 0: closed loop
   Arrivals arrivals = Arrivals::kEven;
-  absl::Duration warm_up = absl::ZeroDuration();  // comes before, and is not measured
+  absl::Duration warm_up = absl::ZeroDuration();  // before `duration`, and not measured
   absl::Duration duration = absl::Seconds(3);
   absl::Duration timeout = absl::Seconds(10);  // of a request
   SourceAddresses::Options sources;
-  // The load ends early after so many wrong replies: against a mapper that is gone there is nothing
-  // to measure.
+  // Wrong replies after which the load ends early, since there is nothing to measure against a
+  // mapper that is gone.
   uint64_t wrong_max = 1000;
-  // Each connection makes one request, and there are `connections` in all. What is
-  // registered stays so until the result is destroyed.
+  // Each connection makes one request, so that there are `connections` in all. Registrations last
+  // until the result is destroyed.
   bool is_storm = false;
   pid_t server_pid = 0;  // not 0: measure what this process and its descendants use
   // Called in the calling thread, several times a second.
@@ -65,12 +65,12 @@ struct LoadOptions {
   std::function<void()> on_measuring;
 };
 
-// What the server used while the load was measured, and how it was at the end.
+// What the server used while the load was measured, and its state at the end.
 struct ServerCost {
   uint64_t cpu_ns = 0;
   uint64_t voluntary_switches = 0;
   uint64_t involuntary_switches = 0;
-  uint64_t requests = 0;  // that it was used for
+  uint64_t requests = 0;  // requests in the same time
   ProcessUsage at_end;
 
   double CpuUsPerRequest() const { return PerRequest(cpu_ns) / 1000; }
@@ -80,7 +80,8 @@ struct ServerCost {
 };
 
 struct LoadResult {
-  // Of what was meant to start while measured; wrong ones of the warm-up too.
+  // Outcomes of the requests that were meant to start while the load was measured. Wrong replies of
+  // the warm-up are counted too, so that no error goes unseen.
   OutcomeCounts outcomes;
   std::array<uint64_t, kRequestKinds> kinds{};  // by RequestKind
   LatencyHistogram latencies;                   // of the correct ones

@@ -18,14 +18,14 @@ namespace evermap::bench {
 namespace {
 
 constexpr int kEventsMax = 64;
-constexpr int64_t kNsPerS = 1'000'000'000;
 constexpr int64_t kWaitMaxNs = 50 * kNsPerMs;
 constexpr int64_t kScanNs = 100 * kNsPerMs;
-// Against a mapper that refuses connections a closed loop would do nothing but spin.
+// Pause of a slot of a closed loop after a refused connection. Without it the load would only spin
+// against a mapper that refuses connections.
 constexpr int64_t kRestNs = 1 * kNsPerMs;
 constexpr size_t kReplySizeFirst = 512;
 constexpr size_t kReplySizeMax = size_t{64} << 20;
-// While many connections are opened at once, replies are looked at after so many.
+// Connections that are opened before replies are looked at again, when the load begins.
 constexpr size_t kStartsBetweenLooks = 16;
 
 Outcome OutcomeOfError(int error) {
@@ -73,7 +73,8 @@ bool LoadThread::MayStart(int64_t now_ns) const {
   if (shared_.stop.load(std::memory_order_relaxed)) return false;
   if (options_.requests_max > 0) return started_ < options_.requests_max;
   if (!schedule_.has_value()) return now_ns < options_.end_ns;
-  // What is due at the end of an open loop is still made, for as long as one request may take.
+  // Requests of an open loop that were due before its end are still made, for as long as one
+  // request may take.
   return options_.begin_ns + schedule_->NextNs() < options_.end_ns &&
          now_ns < options_.end_ns + options_.timeout_ns;
 }
@@ -118,7 +119,7 @@ absl::Status LoadThread::WaitForEvents(int64_t pause_ns) {
   std::array<epoll_event, kEventsMax> events;
   int timeout_ms = static_cast<int>(pause_ns / kNsPerMs);
   if (pause_ns < kWaitMaxNs && pause_ns > 0) {
-    // epoll_wait(2) knows milliseconds only.
+    // epoll_wait(2) takes milliseconds, which is too coarse for the schedule of an open loop.
     pollfd any{.fd = epoll_.get(), .events = POLLIN, .revents = 0};
     const timespec pause{.tv_sec = 0, .tv_nsec = pause_ns};
     ppoll(&any, 1, &pause, nullptr);
@@ -128,8 +129,8 @@ absl::Status LoadThread::WaitForEvents(int64_t pause_ns) {
   if (ready < 0 && errno != EINTR) return absl::ErrnoToStatus(errno, "epoll_wait");
   for (int i = 0; i < ready; ++i) {
     const size_t number = events[static_cast<size_t>(i)].data.u64;
-    // A process that is just being started may hold a connection that has ended here: epoll then
-    // goes on to report it.
+    // A child process that is just being started may hold a copy of a descriptor that was closed
+    // here. epoll then still reports the connection.
     if (!slots_[number].connection.valid()) continue;
     const std::optional<Outcome> outcome = Continue(slots_[number], number);
     if (!outcome.has_value()) continue;
@@ -207,7 +208,7 @@ std::optional<Outcome> LoadThread::Send(Slot& slot, size_t number) {
   }
   if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR) return std::nullopt;
   if (errno == EPIPE || errno == ECONNRESET) {
-    // There may be a reply all the same.
+    // The mapper may have replied before it closed the connection.
     slot.waits_for_send = false;
     return std::nullopt;
   }

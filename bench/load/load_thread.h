@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
 #include "bench/load/endpoint.h"
@@ -41,7 +42,7 @@ class LongestGap {
   std::atomic<int64_t> last_ns_ = 0;
   std::atomic<int64_t> longest_ns_ = 0;
   mutable absl::Mutex mutex_;
-  Gap gap_;  // guarded by mutex_
+  Gap gap_ ABSL_GUARDED_BY(mutex_);
 };
 
 // What the threads of a load share.
@@ -59,28 +60,30 @@ class LoadThread {
     uint32_t connections = 1;
     std::optional<Schedule::Options> schedule = std::nullopt;  // open loop, if any
     int64_t begin_ns = 0;                                      // monotonic
-    int64_t measure_ns = 0;  // what is meant to start before is not counted
-    int64_t end_ns = 0;      // nothing is meant to start from here on
+    int64_t measure_ns = 0;  // requests that are meant to start before are not counted
+    int64_t end_ns = 0;      // no request is meant to start from here on
     int64_t timeout_ns = 0;  // of a request
     SourceAddresses::Options sources = {};
-    uint64_t wrong_max = 0;            // the load ends early after so many
+    uint64_t wrong_max = 0;            // wrong replies after which the load ends early
     uint64_t requests_max = 0;         // 0: any number
-    bool holds_registrations = false;  // what is registered stays, until this object is destroyed
+    bool holds_registrations = false;  // registrations last until this object is destroyed
     absl::Duration interval = absl::Milliseconds(10);  // of the timeline
   };
 
-  // REQUIRES: all of them outlive it.
+  // REQUIRES: all arguments outlive this object.
   LoadThread(const Endpoint& endpoint, const Traffic& traffic, const Options& options,
              LoadShared& shared);
 
-  // Makes all requests; in the calling thread.
+  // Makes all requests in the calling thread, and returns when the last one has ended.
   absl::Status Run();
 
   const OutcomeCounts& outcomes() const { return outcomes_; }
   const std::array<uint64_t, kRequestKinds>& kinds() const { return kinds_; }
-  // Of the correct ones, from socket() (of an open loop: from the intended start) to the end.
+  // Latencies of the correct replies, from socket() (in an open loop: from the intended start) to
+  // the end.
   const LatencyHistogram& latencies() const { return latencies_; }
-  // Of an open loop: by how much requests started late, for want of a free connection or of CPU.
+  // By how much the requests of an open loop started late, for lack of a free connection or of CPU
+  // time. Large values say that the load, not the server, was at its limit.
   const LatencyHistogram& lateness() const { return lateness_; }
   const Timeline& timeline() const { return timeline_; }
   int64_t last_end_ns() const { return last_end_ns_; }
@@ -102,14 +105,14 @@ class LoadThread {
 
   // Waits for at most `pause_ns`, and ends the requests that are answered.
   absl::Status WaitForEvents(int64_t pause_ns);
-  // How long there is nothing to start or to end; at most kWaitMaxNs.
+  // Time until the next request is due, at most kWaitMaxNs.
   int64_t PauseNs(int64_t now_ns) const;
 
-  // Starts what is due now.
+  // Starts the requests that are due now.
   void StartDue(int64_t now_ns);
   // Starts requests in `slot` until one has to be waited for, or until none may be started.
   void StartNext(size_t slot, int64_t now_ns);
-  // The next three return how the request ended, if it did.
+  // The next four return how the request ended; nothing while it goes on.
   std::optional<Outcome> Start(Slot& slot, size_t number);
   std::optional<Outcome> Continue(Slot& slot, size_t number);
   std::optional<Outcome> Receive(Slot& slot, size_t number);

@@ -18,7 +18,8 @@ void Watch(int epoll, const NodeSet::Node& node, size_t number) {
   epoll_event event{};
   event.events = EPOLLIN | EPOLLRDHUP;
   event.data.u64 = number;
-  // Fails only for want of memory; the node then passes for one that stays.
+  // A failure (of memory only) means that the end of this connection is not noticed, so that the
+  // node counts as one that was never lost.
   epoll_ctl(epoll, EPOLL_CTL_ADD, node.registration->fd(), &event);
 }
 

@@ -29,12 +29,13 @@ class NodeKeeper {
     uint64_t creations_changed = 0;  // of those registered again
   };
 
-  // REQUIRES: both outlive it.
+  // REQUIRES: both outlive this object.
   NodeKeeper(const Endpoint& endpoint, NodeSet& nodes, bool registers_again);
   ~NodeKeeper();
   NodeKeeper(const NodeKeeper&) = delete;
   NodeKeeper& operator=(const NodeKeeper&) = delete;
 
+  // Ends the watch. May be called again, with the same result.
   Counts Finish();
 
  private:

@@ -11,7 +11,7 @@ namespace evermap::bench {
 
 enum class RequestKind : uint8_t {
   kKnown,     // PORT2 of a node that is registered
-  kUnknown,   // PORT2 of a name that nobody has
+  kUnknown,   // PORT2 of a name that no node has
   kNames,     // NAMES
   kRegister,  // ALIVE2, and the end of the connection as soon as it is answered
 };
@@ -20,8 +20,8 @@ std::string_view RequestKindName(RequestKind kind);
 
 enum class Outcome : uint8_t {
   kCorrect,
-  kNotFound,           // "not registered", of a node that is
-  kFound,              // a node, for a name that nobody has
+  kNotFound,           // "not registered", for a node that is registered
+  kFound,              // a node, for a name that no node has
   kWrongNode,          // another name, port, type, version or extra than was registered
   kMissingNode,        // NAMES lacks a node, or has it with another port
   kRefused,            // ALIVE2 refused
@@ -32,7 +32,7 @@ enum class Outcome : uint8_t {
   kConnectionRefused,  // nobody listens
   kConnectFailed,      // no connection for another reason
   kTimedOut,           // none of the above in time
-  kNotStarted,         // of an open loop: its turn did not come before the end of the load
+  kNotStarted,         // due in an open loop, but not started before the end of the load
 };
 inline constexpr size_t kOutcomes = 14;
 std::string_view OutcomeName(Outcome outcome);

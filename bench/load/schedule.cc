@@ -1,5 +1,7 @@
 #include "bench/load/schedule.h"
 
+#include <cassert>
+
 namespace evermap::bench {
 namespace {
 
@@ -11,6 +13,7 @@ Schedule::Schedule(const Options& options)
     : options_(options),
       random_(options.part),
       pause_ns_(options.rate_per_s / options.parts / kNanoseconds) {
+  assert(options.rate_per_s > 0 && options.part < options.parts);
   next_ns_ = options_.arrivals == Arrivals::kPoisson
                  ? pause_ns_(random_)
                  : options_.part * kNanoseconds / options_.rate_per_s;
@@ -22,7 +25,7 @@ void Schedule::Advance() {
     next_ns_ += pause_ns_(random_);
     return;
   }
-  // Not a sum, whose error would grow.
+  // The product, and not a sum of pauses: the rounding error of a sum would grow.
   const auto number = static_cast<double>(started_ * options_.parts + options_.part);
   next_ns_ = number * kNanoseconds / options_.rate_per_s;
 }

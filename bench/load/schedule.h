@@ -17,7 +17,7 @@ namespace evermap::bench {
 
 enum class Arrivals : uint8_t {
   kEven,     // at equal distances
-  kPoisson,  // at random, as those of many clients that know nothing of each other
+  kPoisson,  // at random distances, as requests of many independent clients arrive
 };
 
 class Schedule {
@@ -33,6 +33,7 @@ class Schedule {
   // REQUIRES: rate_per_s > 0, part < parts.
   explicit Schedule(const Options& options);
 
+  // When the next request is meant to start, after the beginning of the load.
   int64_t NextNs() const { return static_cast<int64_t>(next_ns_); }
   void Advance();
 

@@ -17,7 +17,7 @@ constexpr uint32_t kBatch = 32;
 
 void LookUp(const RegistryView& view, const NodeSet& nodes, uint32_t seed, int64_t end_ns,
             SharedMemoryLookups& result) {
-  // Of its own, so that threads share no cache line.
+  // Each thread counts in an object of its own, so that threads share no cache line.
   SharedMemoryLookups done;
   std::minstd_rand random(seed);
   Registration found;

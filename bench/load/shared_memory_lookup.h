@@ -1,4 +1,4 @@
-// What a lookup costs that asks nobody: in a registry that this process has mapped.
+// The cost of a lookup in shared memory: this process maps the registry and asks no mapper.
 #ifndef EVERMAP_BENCH_LOAD_SHARED_MEMORY_LOOKUP_H_
 #define EVERMAP_BENCH_LOAD_SHARED_MEMORY_LOOKUP_H_
 
@@ -13,7 +13,8 @@
 namespace evermap::bench {
 
 struct SharedMemoryLookups {
-  // Of one lookup, as the mean of a batch of 32: the clock itself costs a good part of one.
+  // Latency of one lookup, as the mean of a batch of 32, since reading the clock takes about as
+  // long as a lookup.
   LatencyHistogram latencies;
   uint64_t lookups = 0;
   uint64_t wrong = 0;

@@ -1,4 +1,4 @@
-// From which addresses the bench connects.
+// The source addresses from which the bench connects.
 //
 //   SourceAddresses sources(endpoint, {.count = 1});
 //   OwnedFd fd(socket(endpoint.family(), SOCK_STREAM | SOCK_NONBLOCK, 0));
@@ -10,6 +10,7 @@
 #ifndef EVERMAP_BENCH_LOAD_SOURCE_ADDRESSES_H_
 #define EVERMAP_BENCH_LOAD_SOURCE_ADDRESSES_H_
 
+#include <cassert>
 #include <cstdint>
 
 #include "bench/load/endpoint.h"
@@ -22,14 +23,17 @@ class SourceAddresses {
   static constexpr uint32_t kCountMax = 254;
   static constexpr uint32_t kDefaultBase = 0x7f000000;
   struct Options {
-    // How many are taken in turn; 1: the kernel's choice, until its ports run out.
+    // Number of addresses that are taken in turn. With 1 the kernel chooses, until it runs out of
+    // ports.
     uint32_t count = 1;
     uint32_t base = kDefaultBase;
   };
 
   // REQUIRES: 1 <= options.count <= kCountMax; `endpoint` outlives it.
   SourceAddresses(const Endpoint& endpoint, const Options& options)
-      : endpoint_(endpoint), options_(options) {}
+      : endpoint_(endpoint), options_(options) {
+    assert(options.count >= 1 && options.count <= kCountMax);
+  }
 
   // connect(2) of a fresh non-blocking socket. Returns 0 when the connection is there or on its
   // way, else an errno. An endpoint outside 127.0.0.0/8 is connected to from where the kernel
@@ -42,7 +46,7 @@ class SourceAddresses {
   const Endpoint& endpoint_;
   const Options options_;
   uint32_t turn_ = 0;
-  uint32_t shift_ = 0;  // grows when ports ran out
+  uint32_t shift_ = 0;  // grows each time that the ports of an address run out
 };
 
 }  // namespace evermap::bench

@@ -3,6 +3,7 @@
 #define EVERMAP_BENCH_LOAD_TIMELINE_H_
 
 #include <algorithm>
+#include <cassert>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
@@ -26,9 +27,12 @@ class Timeline {
 
   // REQUIRES: interval > 0.
   explicit Timeline(absl::Duration interval)
-      : interval_ns_(static_cast<uint64_t>(absl::ToInt64Nanoseconds(interval))) {}
+      : interval_ns_(static_cast<uint64_t>(absl::ToInt64Nanoseconds(interval))) {
+    assert(interval > absl::ZeroDuration());
+  }
 
-  // A request that ended `at_ns` after the beginning.
+  // Counts a request that ended `at_ns` after the beginning. Requests after kIntervalsMax intervals
+  // are not counted, so that a load without end needs no memory without end.
   void Add(uint64_t at_ns, bool is_correct, uint64_t latency_ns) {
     const size_t number = at_ns / interval_ns_;
     if (number >= kIntervalsMax) return;
@@ -40,6 +44,7 @@ class Timeline {
 
   // REQUIRES: `other` has the same interval.
   void Merge(const Timeline& other) {
+    assert(interval_ns_ == other.interval_ns_);
     intervals_.resize(std::max(intervals_.size(), other.intervals_.size()));
     for (size_t i = 0; i < other.intervals_.size(); ++i) {
       intervals_[i].correct += other.intervals_[i].correct;

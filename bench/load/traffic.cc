@@ -1,5 +1,7 @@
 #include "bench/load/traffic.h"
 
+#include <algorithm>
+#include <cassert>
 #include <cstring>
 #include <utility>
 
@@ -14,11 +16,11 @@ std::string_view Text(absl::Span<const std::byte> bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
-// So many names that nobody has are asked for in turn.
+// Names that no node has are asked for in turn; this is the number of different ones.
 constexpr uint64_t kUnknownNamesAsked = 1000;
 constexpr uint16_t kComingAndGoingPort = 10'000;
 
-// What a node of a NodeSet says of itself.
+// Whether a reply describes a node as NodeSet registers it.
 bool IsAsRegistered(const protocol::NodeDescription& found, const NodeSet::Node& node) {
   const protocol::NodeDescription usual;
   return found.name == node.name && found.port == node.port && found.node_type == usual.node_type &&
@@ -30,6 +32,8 @@ bool IsAsRegistered(const protocol::NodeDescription& found, const NodeSet::Node&
 
 Traffic::Traffic(const NodeSet& nodes, const Mix& mix, Options options)
     : nodes_(nodes), shares_(mix.shares()), options_(std::move(options)) {
+  assert(mix.known <= 0 || !nodes.nodes().empty());
+  assert(std::any_of(shares_.begin(), shares_.end(), [](double share) { return share > 0; }));
   std::vector<std::byte> frame(protocol::kFrameSizeMax);
   for (const NodeSet::Node& node : nodes.nodes()) {
     const size_t size = protocol::EncodePort2Request(node.name, absl::MakeSpan(frame));
@@ -108,7 +112,8 @@ Outcome Asker::JudgeUnknown(absl::Span<const std::byte> reply) const {
   return decoded->result == 0 ? Outcome::kFound : Outcome::kCorrect;
 }
 
-// Others may be registered too; ours must all be there, once and with their ports.
+// Nodes of others may be registered too, so only those of this load are looked for: all of them
+// must be there, once and with their ports.
 Outcome Asker::JudgeNames(absl::Span<const std::byte> reply) {
   if (Text(reply) == right_names_) return Outcome::kCorrect;
   const absl::StatusOr<protocol::NamesReply> decoded = protocol::DecodeNamesReply(reply);

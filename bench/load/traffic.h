@@ -42,17 +42,18 @@ struct Mix {
 class Traffic {
  public:
   struct Options {
-    // What NAMES must say at its head; 0: anything, as behind a forwarded port.
+    // Port that a reply to NAMES must state; 0: any, as the mapper behind a forwarded port states
+    // its own.
     uint16_t mapper_port = 0;
-    // Names of nodes that come and go, and of those that nobody has, start with it.
+    // Prefix of the names of nodes that come and go, and of the names that no node has.
     std::string prefix = "bench";
-    // Names that one connection registers in turn. With 1 each name is registered again as soon as
-    // its last connection has been closed, which mappers have been seen to refuse.
+    // Number of names that one connection registers in turn. With 1 a name is registered again as
+    // soon as its last connection has been closed, which mappers have been seen to refuse.
     uint32_t names_per_slot = 16;
   };
 
-  // REQUIRES: `nodes` are registered and outlive it; there are some if mix.known > 0; a share is
-  // > 0.
+  // REQUIRES: `nodes` are registered and outlive this object; there are nodes if mix.known > 0; at
+  // least one share is above 0.
   Traffic(const NodeSet& nodes, const Mix& mix, Options options);
 
   const NodeSet& nodes() const { return nodes_; }
@@ -71,23 +72,24 @@ class Traffic {
 // The part of one thread of the load, which has `slots` requests under way at a time.
 class Asker {
  public:
-  // REQUIRES: `traffic` outlives it.
+  // REQUIRES: `traffic` outlives this object.
   Asker(const Traffic& traffic, uint32_t thread, uint32_t slots);
 
-  // Chooses what is asked next in `slot`, in an order that is the same each time.
+  // Chooses the next request of `slot`. The choices are the same in every run, so that runs can be
+  // compared.
   void Choose(size_t slot);
   RequestKind kind(size_t slot) const { return slots_[slot].kind; }
   absl::Span<const std::byte> frame(size_t slot) const { return slots_[slot].frame; }
 
-  // What has been received in `slot` so far, judged; nothing when there is more to come.
+  // Judges what `slot` has received so far; nothing while the reply is not complete.
   // `ended`: the mapper has closed the connection.
   std::optional<Outcome> Judge(size_t slot, absl::Span<const std::byte> reply, bool ended);
 
  private:
   struct Slot {
     RequestKind kind = RequestKind::kKnown;
-    size_t node = 0;             // kKnown: which
-    uint32_t turn = 0;           // kRegister: how many so far
+    size_t node = 0;             // kKnown: index of the node that is looked up
+    uint32_t turn = 0;           // kRegister: number of registrations so far
     std::vector<std::byte> own;  // bytes of `frame`, where it is made for this request
     absl::Span<const std::byte> frame;
   };
@@ -103,7 +105,8 @@ class Asker {
   std::discrete_distribution<uint32_t> kind_;
   std::vector<Slot> slots_;
   uint64_t unknown_asked_ = 0;
-  // The last NAMES that was found right: one that is equal need not be taken apart.
+  // The last reply to NAMES that was right. An equal one need not be decoded, which saves the CPU
+  // time that the load needs itself.
   std::string right_names_;
 };
 

@@ -24,7 +24,7 @@
 
 namespace evermap::bench {
 
-// What a round comes to.
+// A figure of one round.
 enum class Metric : uint8_t {
   kCpuUs,      // server CPU per request; only where its process is known
   kPerSecond,  // correct replies
@@ -32,7 +32,7 @@ enum class Metric : uint8_t {
   kP99Us,
   kP999Us,
   kMaxUs,
-  kAllMs,  // until the last one ended: what counts in a storm
+  kAllMs,  // until the last request ended, which is what counts in a storm
 };
 inline constexpr size_t kMetrics = 7;
 std::string_view MetricName(Metric metric);   // "cpu_us"
@@ -61,8 +61,9 @@ struct Contestant {
   LatencyHistogram latencies;  // of all rounds
 };
 
-// Every second round is made in reverse order, so that none always comes first. Goes on when
-// replies are wrong; the caller looks at `outcomes`. `on_round` is told how many are done.
+// Measures all contestants in each round. Every second round is made in reverse order, so that no
+// contestant always comes first. Wrong replies do not end it: the caller looks at `outcomes`.
+// `on_round` is called with the number of rounds that are done.
 absl::Status RunRounds(absl::Span<Contestant* const> contestants, uint32_t rounds,
                        const std::function<void(uint32_t)>& on_round = nullptr);
 

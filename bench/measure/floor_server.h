@@ -1,9 +1,10 @@
-// The least that a server of this protocol can do: accept, receive, send two bytes ("not
-// registered") and close, so that reply and FIN share one segment. It knows no nodes and looks at
-// nothing. What a request costs here is the kernel's TCP work: no mapper can get below it.
+// The floor: the least that a server of this protocol can do. It accepts, receives, sends two bytes
+// ("not registered") and closes, so that reply and FIN share one segment. It knows no nodes and
+// does not look at the request. A request costs only the kernel's TCP work here, so no mapper can
+// be cheaper.
 //
-// It serves one connection after the other, so that one who connects and says nothing keeps all
-// others waiting.
+// The floor serves one connection after the other: a client that sends nothing keeps all others
+// waiting.
 #ifndef EVERMAP_BENCH_MEASURE_FLOOR_SERVER_H_
 #define EVERMAP_BENCH_MEASURE_FLOOR_SERVER_H_
 
@@ -16,7 +17,8 @@ namespace evermap::bench {
 
 absl::StatusOr<OwnedFd> ListenForFloor(const Endpoint& endpoint);
 
-// Serves until accept(2) fails, as it does when the listener is shut down by another thread.
+// Serves until accept(2) fails, as it does when another thread shuts the listener down. Never
+// returns OK.
 absl::Status ServeFloor(int listener);
 
 }  // namespace evermap::bench

@@ -30,8 +30,8 @@ absl::StatusOr<std::vector<pid_t>> NumbersIn(const std::string& path) {
   return numbers;
 }
 
-// Of /proc/PID/stat, counted from the field after the command name, which may itself contain spaces
-// and brackets.
+// Indices of fields of /proc/PID/stat, counted from the field after the command name, since that
+// name may itself contain spaces and brackets.
 constexpr size_t kParentField = 1;
 
 // 0 when it cannot be read.
@@ -45,7 +45,7 @@ uint64_t StatField(pid_t pid, size_t field) {
   return fields.size() > field && absl::SimpleAtoi(fields[field], &value) ? value : 0;
 }
 
-// A line "KEY:  VALUE ..." of a file of /proc; 0 when there is none.
+// The number in a line "KEY:  VALUE ..." of a file of /proc; 0 when there is no such line.
 uint64_t ValueOf(absl::string_view text, absl::string_view key) {
   for (const absl::string_view line : absl::StrSplit(text, '\n')) {
     if (line.size() <= key.size() || line.substr(0, key.size()) != key || line[key.size()] != ':') {
@@ -59,8 +59,8 @@ uint64_t ValueOf(absl::string_view text, absl::string_view key) {
   return 0;
 }
 
-// Of all its threads, those that have ended too, up to this moment; 0 when there is no such
-// process.
+// CPU time of all threads of a process so far, including those that have ended; 0 when there is no
+// such process.
 uint64_t CpuNsOf(pid_t pid) {
   clockid_t clock{};
   timespec used{};

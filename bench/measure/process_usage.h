@@ -12,8 +12,8 @@
 
 namespace evermap::bench {
 
-// Sums over the processes of a tree that live now. What one used that has ended is not in it, so
-// that differences make sense only between moments with the same processes.
+// Sums over the processes of a tree that live now. What an ended process used is not in the sum, so
+// a difference means something only between two moments with the same processes.
 struct ProcessUsage {
   uint32_t processes = 0;
   uint32_t threads = 0;
@@ -26,8 +26,8 @@ struct ProcessUsage {
   uint64_t descriptors = 0;
 };
 
-// Costs a millisecond or so: it looks through /proc. kNotFound when there is no such process,
-// kPermissionDenied when it is another user's.
+// Looks through all of /proc, which costs about a millisecond. kNotFound when there is no such
+// process, kPermissionDenied when it is another user's.
 absl::StatusOr<ProcessUsage> ReadProcessTree(pid_t root);
 
 // `root` and its descendants, parents before children.

@@ -6,8 +6,9 @@
 
 namespace evermap::bench {
 
-// What can be read of it, which is nothing when it is not there. Not by a stream: reading a file of
-// /proc fails when its process ends meanwhile, and a stream's buffer then throws.
+// The content of the file, as far as it can be read; empty when there is no such file. Does not use
+// a stream, because reading a file of /proc fails when its process ends meanwhile, and the buffer
+// of a stream then throws.
 std::string ReadFile(const std::string& path);
 
 }  // namespace evermap::bench

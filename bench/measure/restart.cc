@@ -18,7 +18,7 @@ namespace {
 
 constexpr int kNotRun = 127;
 constexpr int kSignalled = 128;
-// After the load, until the nodes are looked up one by one.
+// Longest time for each of the lookups that follow the load.
 constexpr absl::Duration kLookupTimeout = absl::Seconds(5);
 
 uint64_t CountLost(const Endpoint& endpoint, const NodeSet& nodes) {
@@ -27,7 +27,7 @@ uint64_t CountLost(const Endpoint& endpoint, const NodeSet& nodes) {
   for (const NodeSet::Node& node : nodes.nodes()) {
     const absl::StatusOr<Client::Node> found = client.Lookup(node.name);
     if (!found.ok() || found->port != node.port) ++lost;
-    // A mapper that is gone need not be asked for all of them.
+    // A mapper that is gone does not answer for the other nodes either, so all count as lost.
     if (absl::IsUnavailable(found.status()) || absl::IsDeadlineExceeded(found.status())) {
       return nodes.nodes().size();
     }
@@ -64,7 +64,7 @@ absl::StatusOr<RestartResult> RunRestart(const Endpoint& endpoint, NodeSet& node
   LoadOptions load = options.load;
   load.on_measuring = [&] {
     actor = std::thread([&] {
-      // A load that ends early needs no act any more.
+      // A load that has ended early measures nothing any more, so the act is left out.
       if (ended.WaitForNotificationWithTimeout(options.act_after)) return;
       act_begin_ns = MonotonicNs();
       result.exit_code = options.act();

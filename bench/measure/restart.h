@@ -1,5 +1,5 @@
-// What nodes and their clients notice of a restart or an upgrade of the mapper: a load of lookups
-// while a command is run.
+// What nodes and their clients notice of a restart or an upgrade of the mapper, measured by a load
+// of lookups while a command does it.
 #ifndef EVERMAP_BENCH_MEASURE_RESTART_H_
 #define EVERMAP_BENCH_MEASURE_RESTART_H_
 
@@ -19,7 +19,8 @@ namespace evermap::bench {
 
 struct RestartOptions {
   LoadOptions load;
-  // Run this long after the measurement began, in a thread of its own; returns an exit code.
+  // Restarts the mapper and returns an exit code. Called `act_after` the measurement began, in a
+  // thread of its own.
   std::function<int()> act;
   absl::Duration act_after = absl::Seconds(1);
   bool nodes_register_again = true;  // see NodeKeeper
@@ -31,9 +32,10 @@ struct RestartResult {
   absl::Duration act_begin;  // since the beginning of the load
   absl::Duration act_end;
   NodeKeeper::Counts nodes;
-  uint64_t registrations_lost = 0;  // not found, or wrong, after the load
+  // Nodes that a lookup after the load did not find, or found with other values.
+  uint64_t registrations_lost = 0;
 
-  // From the last correct reply before the longest time without one to the first after it.
+  // The longest time between two correct replies.
   absl::Duration gap() const { return absl::Nanoseconds(load.gap.length_ns()); }
 };
 

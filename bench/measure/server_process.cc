@@ -24,7 +24,8 @@ namespace {
 
 constexpr absl::Duration kPollPause = absl::Milliseconds(5);
 constexpr size_t kLogTailSize = 1000;
-// Below the kernel's usual range for outgoing connections, so that none of ours takes it meanwhile.
+// Ports for servers lie below the kernel's usual range for outgoing connections, so that no
+// connection of the load takes one meanwhile.
 constexpr int kPortFirst = 20000;
 constexpr int kPortLast = 32000;
 constexpr int kPortAttemptsMax = 100;

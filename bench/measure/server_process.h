@@ -18,13 +18,13 @@ namespace evermap::bench {
 
 inline constexpr int kAnyCore = -1;
 
-// Keeps the calling thread, and processes it starts from now on, to one core.
+// Keeps the calling thread, and the processes that it starts from now on, to one core.
 absl::Status PinToCore(int core);
 
-// A port on 127.0.0.1 that nobody listens on now.
+// A port on 127.0.0.1 on which nothing listens now. Another process may take it before the caller.
 absl::StatusOr<uint16_t> FreePort();
 
-// A child process, ended with its owner, or with the bench when that is killed.
+// A child process that is ended when this object is destroyed, or when the bench is killed.
 class ServerProcess {
  public:
   struct Options {
@@ -33,16 +33,16 @@ class ServerProcess {
     int core = kAnyCore;
   };
 
-  // The child gets neither the caller's ERL_EPMD_... nor passed sockets (LISTEN_...), which would
-  // change what it does.
+  // The child inherits neither the variables ERL_EPMD_... nor sockets that were passed to the
+  // caller (LISTEN_...), because both would change how a mapper serves.
   static absl::StatusOr<ServerProcess> Start(const Options& options);
   ServerProcess(ServerProcess&& other) noexcept
       : pid_(std::exchange(other.pid_, 0)), log_path_(std::move(other.log_path_)) {}
   ServerProcess& operator=(ServerProcess&&) = delete;
   ~ServerProcess();
 
-  // Returns when it accepts connections. kUnavailable, with the end of its log, when it ends before
-  // or does not within kStartTimeout.
+  // Returns when the server accepts connections. kUnavailable, with the end of its log, when it
+  // ends before or does not accept within kStartTimeout.
   absl::Status WaitUntilAnswers(const Endpoint& endpoint);
 
   pid_t pid() const { return pid_; }

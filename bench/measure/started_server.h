@@ -1,11 +1,14 @@
 // A server that the bench has started for itself, with nodes registered.
 //
-//   absl::StatusOr<std::unique_ptr<StartedServer>> server =
-//       StartedServer::Start({.label = "ours", .program = "build/daemon/epmd", .kind = kOurs},
-//       500);
+//   const ServerProgram ours{
+//       .label = "ours", .program = "build/daemon/epmd", .kind = ServerKind::kEvermap};
+//   absl::StatusOr<std::unique_ptr<StartedServer>> server = StartedServer::Start(ours, 500);
+//   if (!server.ok()) return server.status();
+//   Contestant& side = (*server)->Enter({.known = 1}, load);
 #ifndef EVERMAP_BENCH_MEASURE_STARTED_SERVER_H_
 #define EVERMAP_BENCH_MEASURE_STARTED_SERVER_H_
 
+#include <cassert>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -22,14 +25,14 @@
 namespace evermap::bench {
 
 enum class ServerKind : uint8_t {
-  kAnyMapper,  // understands epmd's own options
-  kEvermap,    // gets a registry of its own
-  kFloor,      // this program
+  kAnyMapper,  // takes the options of the stock epmd
+  kEvermap,    // takes those and -registry; gets a registry of its own
+  kFloor,      // the floor (floor_server.h), served by this program
 };
 
 struct ServerProgram {
   std::string label = {};
-  std::string program = {};  // nothing for the floor
+  std::string program = {};  // path; not used for the floor
   ServerKind kind = ServerKind::kAnyMapper;
   std::vector<std::string> arguments = {};  // beside those that the bench gives
   int core = kAnyCore;
@@ -37,7 +40,8 @@ struct ServerProgram {
 
 class StartedServer {
  public:
-  // On a free port of 127.0.0.1, with files in a directory of its own in /tmp that goes with it.
+  // Starts the server on a free port of 127.0.0.1 and registers `nodes` nodes. Its files are in a
+  // directory in /tmp that is removed with this object.
   static absl::StatusOr<std::unique_ptr<StartedServer>> Start(const ServerProgram& program,
                                                               size_t nodes);
   ~StartedServer();
@@ -50,9 +54,14 @@ class StartedServer {
   pid_t pid() const { return process_->pid(); }
   std::string registry_path() const { return directory_ + "/registry"; }  // kEvermap
 
-  // Takes part with `load` and `mix`. REQUIRES: not called again while the contestant is used.
+  // Makes this server a contestant under `load` with `mix`. The contestant is part of this object
+  // and is replaced by the next call. REQUIRES: mix.known is 0 if no nodes were registered.
   Contestant& Enter(const Mix& mix, const LoadOptions& load);
-  const Traffic& traffic() const { return *traffic_; }  // after Enter()
+  // REQUIRES: Enter() was called.
+  const Traffic& traffic() const {
+    assert(traffic_ != nullptr);
+    return *traffic_;
+  }
 
  private:
   StartedServer(std::string label, Endpoint endpoint, std::string directory)

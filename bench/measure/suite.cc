@@ -22,12 +22,12 @@ constexpr uint32_t kConnections = 8;
 constexpr Mix kLookups{.known = 1};
 constexpr Mix kNames{.names = 1};
 constexpr Mix kRegistrations{.registrations = 1};
-// The floor knows nobody.
+// The floor knows no nodes, so both sides are asked for names that no node has.
 constexpr Mix kOnlyUnknown{.unknown = 1};
 constexpr uint32_t kQuickRounds = 2;
 constexpr absl::Duration kQuickRound = absl::Milliseconds(40);
 constexpr size_t kQuickDivisor = 10;
-// Settled memory: nobody frees or takes any after it.
+// Time after which no process takes or frees memory any more, so that it can be measured.
 constexpr absl::Duration kSettle = absl::Milliseconds(300);
 constexpr double kRestartRatePerS = 2000;
 constexpr absl::Duration kRestartLoad = absl::Seconds(4);
@@ -107,7 +107,7 @@ class Suite {
                              .p50_us = contestant.rounds.of(Metric::kP50Us)});
   }
 
-  // The same mix on both, with as many nodes.
+  // Compares both under the same mix, with as many nodes.
   absl::Status CompareWithStock(const Mix& mix, const std::string& request, size_t nodes,
                                 uint32_t connections, Metric metric, Budget budget) {
     Tell(budget.what);
@@ -231,7 +231,7 @@ class Suite {
     return absl::OkStatus();
   }
 
-  // With the keeper: what all processes take counts.
+  // The keeper takes part, because the memory of all processes counts.
   absl::Status MemoryPerNode() {
     const size_t nodes = Nodes(10'000);
     Budget budget{.id = "memory_per_node",
@@ -290,7 +290,8 @@ class Suite {
       std::vector<pid_t> after = before;
       const auto result = LookUpWhile(**ours, [&] {
         kill((*ours)->pid(), SIGHUP);
-        // Until another mapper is the only one.
+        // The upgrade has ended when a new mapper has taken the place of the old one, and there are
+        // as many processes as before.
         const absl::Time deadline = absl::Now() + kUpgradePatience;
         do {
           absl::SleepFor(absl::Milliseconds(5));

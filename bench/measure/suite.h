@@ -26,9 +26,10 @@ struct SuiteOptions {
   int load_core = 1;
   uint32_t rounds = 9;
   absl::Duration round = absl::Milliseconds(500);
-  // Shows that all of it works, with a tenth of the nodes and rounds too short to measure anything.
+  // Only shows that everything works: a tenth of the nodes, and rounds too short to measure
+  // anything.
   bool quick = false;
-  // Told what is measured next.
+  // Called with what is measured next, for a progress line.
   std::function<void(const std::string&)> on_step = {};
 };
 
@@ -37,16 +38,16 @@ struct Budget {
   std::string id = {};    // the same in every run: "lookup_cpu_stock_100"
   std::string what = {};  // for people
   double limit = 0;
-  bool is_minimum = false;           // measured must be at least, not at most, the limit
+  bool is_minimum = false;           // the limit is the least, not the most, that is allowed
   std::string unit = {};             // nothing for a ratio
   std::vector<double> samples = {};  // one per round
-  std::string note = {};             // why there is no measurement; such a line is not met
+  std::string note = {};             // why there is no measurement; such a budget is not met
 
   Spread measured() const { return SpreadOf(samples); }
   bool IsMet() const;
 };
 
-// Costs of one server with some number of nodes: what the ratios were made of.
+// Costs of one server with a number of nodes, from which the ratios of the budgets were made.
 struct Cost {
   std::string server = {};   // "stock", "ours", "floor"
   std::string request = {};  // "lookup", "names", "register"

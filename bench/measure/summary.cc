@@ -1,14 +1,18 @@
 #include "bench/measure/summary.h"
 
 #include <algorithm>
+#include <cassert>
 #include <cmath>
 #include <cstddef>
 
 namespace evermap::bench {
 namespace {
 
-// Between the two values that are next to it. REQUIRES: `sorted` is, and is not empty.
+// The quantile at `share`, interpolated between the two values next to it.
+// REQUIRES: `sorted` is sorted and not empty; 0 <= share <= 1.
 double Quantile(const std::vector<double>& sorted, double share) {
+  assert(!sorted.empty() && std::is_sorted(sorted.begin(), sorted.end()));
+  assert(share >= 0 && share <= 1);
   const double place = share * static_cast<double>(sorted.size() - 1);
   const auto below = static_cast<size_t>(std::floor(place));
   const size_t above = std::min(below + 1, sorted.size() - 1);

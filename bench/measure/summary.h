@@ -1,4 +1,4 @@
-// What many rounds of a measurement come to.
+// Statistics over the rounds of a measurement.
 //
 //   Spread cpu = SpreadOf({8.9, 9.1, 12.0});     // median 9.1, quartiles 9.0 and 10.55
 //   Spread ratio = RatioOf(ours, stock);         // of each round, then the median of those
@@ -18,9 +18,9 @@ struct Spread {
 
 Spread SpreadOf(std::vector<double> values);
 
-// `a` and `b` by round; rounds that were measured one after the other share what the machine did
-// meanwhile, so that it falls out of their ratio. Rounds that only one has are left out, and those
-// where `b` is 0.
+// The ratio of `a` to `b` in each round. The two of a round are measured one after the other, so
+// that a disturbance of the machine affects both and cancels out. Rounds that only one of them has,
+// and those where `b` is 0, are left out.
 std::vector<double> Ratios(const std::vector<double>& a, const std::vector<double>& b);
 Spread RatioOf(const std::vector<double>& a, const std::vector<double>& b);
 

@@ -1,4 +1,4 @@
-// What the codec costs by itself.
+// The cost of encoding and decoding alone, without sockets.
 #include <benchmark/benchmark.h>
 
 #include <array>
@@ -44,7 +44,7 @@ void BM_EncodeAlive2Reply(benchmark::State& state) {
 }
 BENCHMARK(BM_EncodeAlive2Reply);
 
-// The longest name there can be.
+// A name of the largest size that the protocol allows.
 void BM_DecodePort2LongName(benchmark::State& state) {
   std::array<std::byte, kFrameSizeMax> frame;
   const std::string name(kLookupNameCodePointsMax, 'x');

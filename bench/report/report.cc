@@ -11,7 +11,7 @@
 namespace evermap::bench {
 namespace {
 
-// report_page.html, at build time.
+// The content of report_page.html, embedded at build time (embed.py).
 constexpr char kPage[] =
 #include "bench/report_page.inc"
     ;
@@ -22,7 +22,7 @@ constexpr std::string_view kPlace = "@DATA@";
 std::string ReportPage(const nlohmann::ordered_json& document) {
   std::string page = kPage;
   const size_t place = page.find(kPlace);
-  // In JSON a '<' is always in a string; as it is it could end the script element.
+  // In JSON a '<' is always inside a string. Left as it is, it could end the script element.
   page.replace(place, kPlace.size(), absl::StrReplaceAll(Dump(document, 1), {{"<", "\\u003c"}}));
   return page;
 }

@@ -1,4 +1,4 @@
-// A document of result_json.h as one HTML page that needs nothing else.
+// A document of result_json.h as one HTML page that loads nothing from elsewhere.
 #ifndef EVERMAP_BENCH_REPORT_REPORT_H_
 #define EVERMAP_BENCH_REPORT_REPORT_H_
 
@@ -11,6 +11,7 @@ namespace evermap::bench {
 
 std::string ReportPage(const nlohmann::ordered_json& document);
 
+// Writes the page to `path`, in place of what was there.
 absl::Status WriteReport(const nlohmann::ordered_json& document, const std::string& path);
 
 }  // namespace evermap::bench

@@ -15,18 +15,18 @@
 
 namespace evermap::bench {
 
-// {"tool", "version", "date", "machine", "command"}: what every document starts with. Nothing in it
-// says whose machine it was.
+// {"tool", "version", "date", "machine", "command"}, with which every document starts. It does not
+// contain a host name, so that results can be published.
 nlohmann::ordered_json NewDocument(const std::string& command);
 
 nlohmann::ordered_json ToJson(const LoadResult& result, const LoadOptions& options);
 nlohmann::ordered_json ToJson(const RestartResult& result, const LoadOptions& options);
 nlohmann::ordered_json ToJson(const Spread& spread);
-// The second against the first: a ratio below 1 says that it has less.
+// Compares the second with the first: a ratio below 1 says that the second has less.
 nlohmann::ordered_json ToJson(const Contestant& first, const Contestant& second);
 nlohmann::ordered_json ToJson(const SuiteResult& result);
 
-// With two blanks for each level; what is no UTF-8 in it is replaced.
+// The document as text, with `indent` blanks for each level. Bytes that are not UTF-8 are replaced.
 std::string Dump(const nlohmann::ordered_json& document, int indent = 2);
 
 }  // namespace evermap::bench

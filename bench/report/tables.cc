@@ -24,7 +24,7 @@ std::string SpreadText(const Spread& spread) {
   return absl::StrFormat("%.3g (%.3g..%.3g)", spread.median, spread.low, spread.high);
 }
 
-// With thousands a %.3g would say 3.21e+04.
+// Three significant digits, but all digits from 1,000 on, where %.3g would print 3.21e+04.
 std::string ValueText(const Spread& spread) {
   if (spread.median < 1000) return SpreadText(spread);
   return absl::StrFormat("%.0f (%.0f..%.0f)", spread.median, spread.low, spread.high);

@@ -13,7 +13,7 @@ namespace evermap::bench {
 
 std::string LoadTable(const LoadResult& result, const LoadOptions& options);
 std::string RestartTable(const RestartResult& result, const LoadOptions& options);
-// The second against the first.
+// Compares the second with the first.
 std::string ComparisonTable(const Contestant& first, const Contestant& second);
 std::string BudgetTable(const SuiteResult& result);
 

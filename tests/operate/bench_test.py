@@ -88,6 +88,15 @@ class WorkloadTest(unittest.TestCase):
             # All that was registered for a measurement has left after it.
             harness.wait_until(lambda: mapper.names() == [], 'all have left')
 
+    def test_what_cannot_be_asked_is_said(self):
+        for arguments, complaint in ((['lookup', '--nodes', '0'], 'no nodes to look up'),
+                                     (['lookup', '--nodes', '0', '--compare', '127.0.0.1:1,127.0.0.1:2'], 'no nodes to look up'),
+                                     (['compare', '--stock', 'a', '--ours', 'b', '--nodes', '0'], 'no nodes to look up'),
+                                     (['mixed', '--known', '0', '--unknown', '0', '--names', '0', '--register', '0'], 'share'),
+                                     (['mixed', '--names', '-1'], 'share')):
+            with self.subTest(arguments):
+                self.assertIn(complaint, run(BENCH, *arguments, exit_code=1).stderr)
+
     def test_open_loop_makes_the_requests_it_is_told_to(self):
         with Mapper() as mapper:
             load = self.check(measure('lookup', '--port', mapper.port, '--rate', 500, '--seconds', '0.4', '--poisson'))

@@ -450,9 +450,10 @@ class PrometheusTest(unittest.TestCase):
             self.assertEqual(done.returncode, 0, done)
 
     def test_rules_and_dashboard_name_what_there_is(self):
-        source = os.path.join(PACKAGING, '..', '..', 'tools', 'exporter', 'metrics.cc')
-        with open(source) as file:
-            known = set(re.findall(r'"(evermap_\w+)"', file.read()))
+        known = set()
+        for source in ('tools/exporter/metrics.cc', 'registry/counters.h'):
+            with open(os.path.join(PACKAGING, '..', '..', source)) as file:
+                known |= set(re.findall(r'"(evermap_\w+)"', file.read()))
         for name in ('evermap-alerts.yml', 'evermap-alerts-test.yml', 'grafana-dashboard.json'):
             with open(os.path.join(PACKAGING, name)) as file:
                 # A histogram is made of several.
