@@ -1,5 +1,5 @@
-// Which part this process plays. One program is all of them: who starts it says by the options, and
-// by what it passes on, which it is to be.
+// Which part this process plays. One program is all of them; the options and what is passed to the
+// process say which one it is to be.
 #ifndef EVERMAP_DAEMON_ROLE_H_
 #define EVERMAP_DAEMON_ROLE_H_
 

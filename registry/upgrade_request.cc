@@ -24,7 +24,7 @@ bool IsOfUs(const struct stat& file) {
          (file.st_mode & (S_IWGRP | S_IWOTH)) == 0;
 }
 
-// Gives the open file to the owner of the registry, who is another user when root asks for the
+// Gives the open file to the owner of the registry, which is another user when root asks for the
 // upgrade.
 bool GiveToOwner(int fd, const std::string& registry_path) {
   struct stat registry;

@@ -1,5 +1,5 @@
-// The conversation between a mapper and its store, where one of them does not listen, is gone, or
-// says what nobody expects.
+// Messages between a mapper and its store, also where one of them does not read, is gone, or says
+// what the other does not expect.
 #include "daemon/custody/notify.h"
 
 #include <fcntl.h>

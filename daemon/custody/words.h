@@ -1,6 +1,6 @@
 // The conversation between our processes, and with systemd: every word and every variable of it.
 //
-// Who takes part: the *mapper*; its *store*, which holds duplicates of its sockets for the next
+// Those who speak: the *mapper*; its *store*, which holds duplicates of its sockets for the next
 // mapper, and is either systemd or our *keeper*; and in an upgrade the *predecessor*, which is the
 // mapper that is replaced, and the *successor*, which is the mapper that it starts for that.
 //
@@ -16,7 +16,7 @@
 //   kReady        successor    predecessor     the commit: the nodes are mine from here on
 //   kMainPid      mapper       store           the process of this id is the mapper from now on
 //   kProgram      mapper       keeper          the file that the mapper was started from
-//   kStopping     mapper       store           I end because somebody wants that: start no other
+//   kStopping     mapper       store           I end because I was told to: start no other
 //   kTooLate      keeper       mapper          another mapper is about to be started: end
 //   kPrepared     successor    predecessor     I have checked myself and could take over
 //   kYours        predecessor  successor       the registry is at rest and is yours

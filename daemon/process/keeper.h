@@ -11,7 +11,7 @@
 //   kReady      connections are accepted
 //   kMainPid    another process, which the mapper has started, is the mapper from now on
 //               (predecessor.h); it has the other end of the same link
-//   kStopping   the mapper is about to end because somebody asked for that; the keeper ends as well
+//   kStopping   the mapper is about to end because it was told to; the keeper ends as well
 //
 // SIGTERM and SIGINT are passed on to the mapper, and SIGHUP as soon as there is one that serves.
 // mapper_watch.h says when a mapper is started again, and when the keeper ends.

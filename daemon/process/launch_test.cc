@@ -31,7 +31,7 @@ struct Pipe {
     read_end = OwnedFd(ends[0]);
     write_end = OwnedFd(ends[1]);
   }
-  // All until nobody has the other end any more.
+  // All that is written until every process has closed the other end.
   std::string ReadAll() {
     write_end = OwnedFd();
     std::string text;
@@ -60,7 +60,7 @@ int StatusOf(pid_t pid) {
   return status;
 }
 
-// Of a function that a child of this process runs, in which descriptors may be moved about.
+// The exit code of `run` in a child of this process, where descriptors may be moved about.
 template <typename Run>
 int CodeInChild(Run run) {
   const pid_t pid = fork();
@@ -99,20 +99,19 @@ TEST(LaunchTest, DescriptorsInEachOthersPlaces) {
               static_cast<ssize_t>(line.size()));
   }
   constexpr int kFar = 100;
-  // Where the three are before; they are to be 3, 4 and 5.
+  // The numbers that the three sources have before; they are to get 3, 4 and 5.
   for (const std::array<int, 3>& before : std::initializer_list<std::array<int, 3>>{
            {3, 4, 5}, {4, 3, 5}, {5, 4, 3}, {4, 5, 3}, {5, 3, 4}, {kFar, 3, 4}, {4, 5, kFar}}) {
     Pipe pipe;
     EXPECT_EQ(CodeInChild([&] {
-                // From above, so that none is overwritten.
+                // Copied to numbers above all others first, so that no source is overwritten.
                 std::array<int, 4> moved = {};
                 for (size_t i = 0; i < sources.size(); ++i) {
                   moved[i] = fcntl(sources[i].read_end.get(), F_DUPFD_CLOEXEC, kFar + 10);
                 }
                 moved[3] = fcntl(pipe.write_end.get(), F_DUPFD_CLOEXEC, kFar + 10);
                 for (size_t i = 0; i < before.size(); ++i) dup2(moved[i], before[i]);
-                // The shell reads a byte at a time, so nothing is lost; it writes back what it
-                // read.
+                // The shell reads a byte at a time, so nothing that follows a line is lost.
                 Launch launch = Shell("read a <&3; read b <&4; read c <&5; echo $a $b $c >&6");
                 launch.descriptors = {before[0], before[1], before[2], moved[3]};
                 const auto pid = Start(launch);
@@ -140,7 +139,7 @@ TEST(LaunchTest, WhatCannotBeExecuted) {
   ASSERT_EQ(AwaitNotification(ends->first.get(), message, kPatience), Received::kMessage);
   EXPECT_EQ(message.Get(words::kNotExecuted), "002");
   EXPECT_EQ(WEXITSTATUS(StatusOf(*pid)), kExitNotExecuted);
-  // Nobody to tell.
+  // Without a link only the exit code tells it.
   launch.links.clear();
   const auto second = Start(launch);
   ASSERT_TRUE(second.ok());

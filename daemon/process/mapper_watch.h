@@ -12,7 +12,7 @@
 //   kServing     yes             it accepts connections
 //   kPausing     no              one has served before; another is to be started at wake_ms()
 //   kRestarting  yes             it has not served yet, but one has before
-//   kStopping    yes             somebody wants an end, so no other is started after it
+//   kStopping    yes             it was told to end, so no other is started after it
 //   kEnded       no              the keeper is to exit with exit_code()
 //
 // A first mapper that exits has found something wrong with its options or its host, so that another
@@ -49,8 +49,8 @@ class MapperWatch {
     kStarted,     // the keeper has started a mapper
     kNotStarted,  // the keeper could not start one
     kReady,       // the mapper says that it accepts connections
-    kLeaves,      // the mapper says that it ends because somebody wants that
-    kStopAsked,   // somebody wants the keeper to end
+    kLeaves,      // the mapper says that it ends because it was told to
+    kStopAsked,   // the keeper was told to end
     kExited,      // the mapper has ended by exit(3), or in a way that is not known
     kKilled,      // the mapper was ended by a signal
   };

@@ -24,7 +24,7 @@ void RecordUpgradeFailed(Registry& registry, std::string_view reason);
 // This mapper has taken over. Logs it as well.
 void RecordUpgradeSucceeded(Registry& registry);
 // This mapper was not started by an upgrade. If the record says that one runs, a mapper died in the
-// middle of it and cannot say so, while somebody may wait for the outcome.
+// middle of it and cannot say so, while epmdctl may wait for the outcome.
 void RecordUpgradeInterrupted(Registry& registry);
 
 }  // namespace evermap

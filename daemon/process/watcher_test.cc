@@ -52,7 +52,6 @@ TEST(WatcherTest, AProcessThatIsNoWatcherIsLeftAlone) {
   for (const pid_t pid : {0, 1, getpid()}) EndWatcher(pid);
 }
 
-// A child of this process, which the watcher's child is until it ends its watcher.
 TEST(WatcherTest, TheProgramKnowsItsWatcherAndEndsIt) {
   auto ends = NotifyPair();
   ASSERT_TRUE(ends.ok());
