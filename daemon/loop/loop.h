@@ -13,9 +13,8 @@
 // Rules for the caller:
 //   1  At most one operation (Receive or AwaitWritable) is pending per connection.
 //   2  A connection's descriptor is closed, and its number used again, only while nothing is
-//   pending
-//      on it and after Forget(). To end a connection early, shutdown(2) it: the pending operation
-//      then completes.
+//      pending on it and after Forget(). To end a connection early, shutdown(2) it: the pending
+//      operation then completes.
 #ifndef EVERMAP_DAEMON_LOOP_LOOP_H_
 #define EVERMAP_DAEMON_LOOP_LOOP_H_
 
