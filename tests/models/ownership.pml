@@ -33,6 +33,8 @@
  *      superseded and there is no other (BUG_REFUSED). Of several it takes one that is not marked, and
  *      marks the others before it writes: one of them may be a copy that a mapper died over, which
  *      gets old (BUG_LEFTOVER).
+ *      It also takes a migration back before it writes, as OLD does: else, if all die soon, what is at
+ *      the path is old (BUG_LOOKS_LATER).
  *   5  Before anything is registered in a copy the store has it (BUG_COPY_NOT_KEPT), and the old file
  *      is marked, and then taken from the store (BUG_COPY_UNMARKED: neither).
  *   6  A name is taken only from a file whose header names one's own lock (BUG_OVERWRITE).
@@ -408,6 +410,18 @@ inheriting:
     }
   };
 #endif
+#ifndef BUG_LOOKS_LATER
+  /* What NEW has put at the path. */
+  atomic {
+    MAY_DIE(me);
+    if
+    :: path != 0 && path != file && names_lock[path] == names_lock[file] ->
+       is_superseded[path] = 1;
+       if :: previous == file -> path = file; previous = 0 :: else fi
+    :: else
+    fi
+  };
+#endif
 
 take:
   atomic {
@@ -418,7 +432,9 @@ take:
     /* INV-12 */
     assert(connections[me] == 0 || (connections[me] & ~live[file]) == 0);
     assert(me != NEXT || handed == 0 || (registered & ~(live[file] | orphans[file])) == 0);
+    /* Of the files with this lock it has the one that was written last, if that has a name. */
     assert(me != LATE || path == file || fresh == file ||
+           names_lock[newest_before] != names_lock[file] ||
            ((live[newest_before] | orphans[newest_before]) & ~(live[file] | orphans[file])) == 0);
     fresh = 0; newest_before = 0;
     assert(me != LATE || erases_left < ERASES || (registered & ~(live[file] | orphans[file])) == 0)
