@@ -27,28 +27,36 @@
  *   2  All of it is done under the opening lock: else a stranger that only looks makes the right
  *      one believe that somebody has the registry (BUG_PEEK).
  *   3  The store gets the lock, then the registry, then connections (BUG_LOCK_NOT_KEPT,
- *      BUG_CONNECTIONS_FIRST), and has the registry before anything is registered (BUG_UNSECURED). The former is also what a keeper of layout 2 does.
+ *      BUG_CONNECTIONS_FIRST), and has the registry before anything is registered (BUG_UNSECURED).
+ *      The first of these is also what a keeper of layout 2 does, which is given no lock.
  *   4  Who is handed a registry uses it, whatever is at the path (BUG_PATH), also when it is marked
- *      superseded (BUG_REFUSED): of several, the oldest that is not, as a newer one is used only
- *      after the older one is marked (BUG_NEWEST). It marks the others before it writes: one of them may be a copy that a
- *      mapper died over, and gets old (BUG_LEFTOVER).
- *   5  A copy is in the store before the old file is marked, and that is marked before anything is
- *      registered in the copy (BUG_COPY_NOT_KEPT, BUG_COPY_UNMARKED).
+ *      superseded and there is no other (BUG_REFUSED). Of several it takes one that is not marked, and
+ *      marks the others before it writes: one of them may be a copy that a mapper died over, which
+ *      gets old (BUG_LEFTOVER).
+ *      It also takes a migration back before it writes, as OLD does: else, if all die soon, what is at
+ *      the path is old (BUG_LOOKS_LATER).
+ *   5  Before anything is registered in a copy the store has it (BUG_COPY_NOT_KEPT), and the old file
+ *      is marked, and then taken from the store (BUG_COPY_UNMARKED: neither).
  *   6  A name is taken only from a file whose header names one's own lock (BUG_OVERWRITE).
  *   7  NEXT waits for the opening lock, which NEW has while it migrates, having seen that OLD lives
  *      (BUG_UNOPENED, BUG_UNSEEN); it is that of the lock file that was handed over, not of the
  *      one at PATH.lock (BUG_OPENING_BY_PATH). A file is not copied while NEW has it.
  *   8  With MEND a mapper whose lock file has vanished makes another and locks it, and its header
- *      names that one after the store has it (BUG_MEND_NOT_KEPT).
+ *      names that one after the store has it (BUG_MEND_NOT_KEPT). Who has locked a file that is no
+ *      longer at PATH.lock, and finds that the header names another, begins anew (BUG_ONCE).
  *
  * Checked, as assertions:
  *   INV-11  one mapper writes to a registry at a time, one of its namespace; none makes an orphan
  *           of a registration whose connection another process holds
  *   INV-12  who is handed a registry has all registrations; what is free and has its names is had
  *           by the next mapper of its namespace; no living registry loses its name to another; in
- *           the end all that live are named, and what was left is marked as superseded
+ *           the end all that live are named, and somebody serves if the keeper lives
  *
- * Sizes: DEATHS, ERASES (of names), B, LATE, UPGRADE, MEND.
+ * Left out: a death of the kernel (other boots); what OLD and NEW say to each other and to the
+ * keeper (upgrade.pml); registrations that end; where a registry of one's own is made.
+ *
+ * Sizes: DEATHS, ERASES (of names), NODES, FILES (that can be made); WITH_B, WITH_LATE, UPGRADE and
+ * MEND say whether there is one.
  */
 #ifndef DEATHS
 #define DEATHS 2
@@ -118,7 +126,8 @@ byte yours;               /* the file that OLD has handed to NEW */
 
 /* What is true, for the checks only. */
 byte registered;          /* nodes that have been told that they are */
-byte newest;              /* where the house has written last */
+byte newest, newest_before; /* where the house has written last */
+bool keeper_has_died;
 
 inline Die(who) {
   d_step {
@@ -132,7 +141,7 @@ inline Die(who) {
        dying++
     od;
     dying = 0;
-    if :: who == KEEPER -> kept = 0 :: else fi
+    if :: who == KEEPER -> kept = 0; keeper_has_died = 1 :: else fi
   }
 }
 /* At the beginning of each step, which is atomic: it may be the last one, or somebody has killed it.
@@ -186,7 +195,8 @@ inline Copy() {
     orphans[fresh] = orphans[file]
   }
 }
-/* Takes the path, or another one. Replacing is one step: RENAME_EXCHANGE, and back if it was not one's own. */
+/* Takes the path, or another one. Looking and replacing are one step, as with RENAME_EXCHANGE and
+   back again if the file that was there is another's. */
 inline Name(new) {
   d_step {
     if
@@ -217,17 +227,28 @@ inline Name(new) {
 #else
 #define HAS_REGISTRY_KEPT ((kept & BIT(file)) != 0)
 #endif
+#ifdef BUG_COPY_NOT_KEPT
+#define IS_IN_STORE(file) (kept != 0)
+#else
+#define IS_IN_STORE(file) ((kept & BIT(file)) != 0)
+#endif
 /* A keeper that lives has the registry before anything is registered, or handed to a successor. */
 #ifdef BUG_UNSECURED
 #define IS_SECURE true
 #else
-#define IS_SECURE (!alive[KEEPER] || followed != me || (kept & BIT(file)) != 0)
+#define IS_SECURE (!alive[KEEPER] || followed != me || IS_IN_STORE(file))
 #endif
 /* It does not take what is at the path: is that right? */
 inline LeavesIt() {
   assert(me != LATE || alive[OLD] || alive[NEW] || alive[NEXT] || alive[KEEPER] || serves[B] ||
          path == 0 || path != newest || names_lock[path] != lock_path)                 /* INV-12 */
 }
+
+#ifdef BUG_ONCE
+#define IS_LAST_LOOK true
+#else
+#define IS_LAST_LOOK (lock == lock_path)
+#endif
 
 proctype Mapper(byte me) {
   byte file, fresh, lock, i, dying;
@@ -291,8 +312,9 @@ look:
        if
        :: path == 0 && files < FILES ->
           files++; path = files; file = files; names_lock[file] = lock; space[file] = SPACE_OF(me);
-          /* All was lost, if nobody had it. */
-          assert(me != NEXT || handed == 0);                  /* INV-12 */
+          fresh = file;
+          /* All may be lost only when a keeper died, and a mapper before it gave all to another. */
+          assert(me != NEXT || (handed == 0 && (registered == 0 || keeper_has_died)));    /* INV-12 */
           if :: me == NEXT -> registered = 0 :: else fi
        :: path == 0 && files == FILES -> Die(me); goto gone
 #ifdef BUG_STALE
@@ -302,7 +324,12 @@ look:
 #endif
        fi
 #ifndef BUG_NO_IDENTITY
-    :: file != 0 && names_lock[file] != lock -> LeavesIt(); Die(me); goto gone
+#ifndef BUG_ONCE
+    :: file != 0 && names_lock[file] != lock && lock != lock_path ->
+       held[lock] = held[lock] & ~BIT(me); opening[lock] = 0; file = 0;
+       goto starting
+#endif
+    :: file != 0 && names_lock[file] != lock && IS_LAST_LOOK -> LeavesIt(); Die(me); goto gone
 #endif
 #ifndef BUG_NO_NAMESPACE
     :: file != 0 && space[file] != SPACE_OF(me) -> LeavesIt(); Die(me); goto gone
@@ -324,22 +351,13 @@ inheriting:
        if :: held[i] & BIT(me) -> lock = i; has_lock = 1 :: else fi;
        i++
     od;
-    /* The oldest that is not superseded, or the only one. */
-#ifdef BUG_NEWEST
-    i = FILES;
-    do
-    :: i == 0 -> break
-    :: (handed & BIT(i)) && !is_superseded[i] -> file = i; break
-    :: else -> i--
-    od;
-#else
+    /* One that is not superseded, or the only one. */
     i = 1;
     do
     :: i > FILES -> break
     :: i <= FILES && (handed & BIT(i)) && !is_superseded[i] -> file = i; break
     :: else -> i++
     od;
-#endif
 #ifndef BUG_REFUSED
     i = 1;
     do
@@ -392,22 +410,43 @@ inheriting:
     }
   };
 #endif
+#ifndef BUG_LOOKS_LATER
+  /* What NEW has put at the path. */
+  atomic {
+    MAY_DIE(me);
+    if
+    :: path != 0 && path != file && names_lock[path] == names_lock[file] ->
+       is_superseded[path] = 1;
+       if :: previous == file -> path = file; previous = 0 :: else fi
+    :: else
+    fi
+  };
+#endif
 
 take:
   atomic {
     MAY_DIE(me);
+    newest_before = newest;
     Serve(file);
     is_superseded[file] = 0;
     /* INV-12 */
     assert(connections[me] == 0 || (connections[me] & ~live[file]) == 0);
     assert(me != NEXT || handed == 0 || (registered & ~(live[file] | orphans[file])) == 0);
+    /* Of the files with this lock it has the one that was written last, if that has a name. */
+    assert(me != LATE || path == file || fresh == file ||
+           names_lock[newest_before] != names_lock[file] ||
+           ((live[newest_before] | orphans[newest_before]) & ~(live[file] | orphans[file])) == 0);
+    fresh = 0; newest_before = 0;
     assert(me != LATE || erases_left < ERASES || (registered & ~(live[file] | orphans[file])) == 0)
   };
   MakeOrphan(1);
 #if NODES > 1
   MakeOrphan(2);
 #endif
-  atomic { if :: alive[me] && opening[lock] == me + 1 -> opening[lock] = 0 :: else fi; lock = names_lock[file] };
+  atomic {
+    if :: alive[me] && opening[lock] == me + 1 -> opening[lock] = 0 :: else fi;
+    lock = names_lock[file]
+  };
 
 serving:
 end_serving:
@@ -427,7 +466,10 @@ end_serving:
        alive[me] && IS_OF_HOUSE(me) && !alive[KEEPER] -> alive[KEEPER] = 1; followed = me
      }
 #ifndef BUG_LOCK_NOT_KEPT
-  :: d_step { alive[me] && IN_STORE(me) && !(held[lock] & BIT(KEEPER)) -> held[lock] = held[lock] | BIT(KEEPER) }
+  :: d_step {
+       alive[me] && IN_STORE(me) && !(held[lock] & BIT(KEEPER)) ->
+       held[lock] = held[lock] | BIT(KEEPER)
+     }
 #endif
   :: d_step {
        alive[me] && IN_STORE(me) && !(kept & BIT(file)) && HAS_LOCK_KEPT -> kept = kept | BIT(file)
@@ -454,10 +496,10 @@ end_serving:
        fresh = 0;
        Serve(file)
      };
-#ifdef BUG_COPY_UNMARKED
-     atomic { MAY_DIE(me); is_superseded[i] = 1 };
+#ifndef BUG_COPY_UNMARKED
+     atomic { MAY_DIE(me); if :: IN_STORE(me) && (kept & BIT(file)) -> kept = kept & ~BIT(i) :: else fi };
 #endif
-     atomic { MAY_DIE(me); if :: IN_STORE(me) && (kept & BIT(file)) -> kept = kept & ~BIT(i) :: else fi; i = 0 }
+     i = 0
 #if MEND
   /* And at that of the lock. */
   :: atomic {
@@ -490,7 +532,10 @@ handing:
     MAY_DIE(me);
     if
     :: is_ready ->
-       if :: IN_STORE(me) && HAS_LOCK_KEPT && (kept & BIT(file)) -> connections[KEEPER] = connections[me] :: else fi;
+       if
+       :: IN_STORE(me) && HAS_LOCK_KEPT && (kept & BIT(file)) -> connections[KEEPER] = connections[me]
+       :: else
+       fi;
        Die(me); goto gone
     :: !is_ready -> Die(NEW)
     fi
@@ -537,7 +582,10 @@ succeeding:
   atomic { MAY_DIE(me); if :: alive[OLD] -> is_ready = 1 :: !alive[OLD] -> Die(me); goto gone fi };
   /* The store, which may have started another one. */
 #ifndef BUG_COPY_NOT_KEPT
-  atomic { MAY_DIE(me); if :: alive[KEEPER] && followed == OLD && HAS_LOCK_KEPT -> kept = kept | BIT(file) :: else fi };
+  atomic {
+    MAY_DIE(me);
+    if :: alive[KEEPER] && followed == OLD && HAS_LOCK_KEPT -> kept = kept | BIT(file) :: else fi
+  };
 #endif
   atomic {
     MAY_DIE(me);
@@ -548,7 +596,11 @@ succeeding:
     fi
   };
   atomic { MAY_DIE(me); Serve(file); is_superseded[yours] = (yours != file) };
-  atomic { MAY_DIE(me); if :: IN_STORE(me) && (kept & BIT(file)) && yours != file -> kept = kept & ~BIT(yours) :: else fi; previous = 0 };
+  atomic {
+    MAY_DIE(me);
+    if :: IN_STORE(me) && (kept & BIT(file)) && yours != file -> kept = kept & ~BIT(yours) :: else fi;
+    previous = 0
+  };
   goto serving;
 
 gone:
@@ -593,7 +645,7 @@ end:
 proctype End() {
   timeout;
   assert(IS_FINE(OLD) && IS_FINE(NEW) && IS_FINE(NEXT) && IS_FINE(B) && IS_FINE(LATE));  /* INV-12 */
-  /* Who waits for nobody: a mapper of the house serves as long as the keeper lives, unless a stranger has the rest. */
+  /* As long as the keeper lives, a mapper of the house serves. */
   assert(!alive[KEEPER] || serves[OLD] || serves[NEW] || serves[NEXT])
 }
 
