@@ -28,20 +28,20 @@ namespace evermap {
 
 // Listening sockets a loop can accept from.
 inline constexpr uint32_t kListenersMax = 64;
-// Bytes that one OnReceived() brings at most; more than the longest request, so that bytes in
-// excess of a request come with it.
+// Most bytes that one OnReceived() brings. They are more than the longest request has, so that
+// bytes in excess of a request come together with it.
 inline constexpr size_t kReceiveSizeMax = 4096;
 
-// What a loop tells its worker; called within Run().
+// What a loop reports to its worker. All members are called within Run(), and nowhere else.
 class LoopHandler {
  public:
-  // A connection on a listener. The handler owns `fd`.
+  // A listener has a new connection. The handler owns `fd`.
   virtual void OnAccepted(int fd) = 0;
   // accept(2) failed with errno `error`. Nothing is accepted from this listener until Accept() is
-  // called again. Errors of a single connection are not reported, the loop goes on.
+  // called again. Errors of a single connection are not reported: the loop goes on to the next.
   virtual void OnAcceptFailed(uint32_t listener, int error) = 0;
-  // The Receive() on `connection` is complete. No bytes: its end, or an error. The bytes are valid
-  // during the call.
+  // The Receive() on `connection` is complete. No bytes means its end, or an error. The bytes are
+  // valid during the call.
   virtual void OnReceived(uint32_t connection, absl::Span<const std::byte> bytes) = 0;
   // The AwaitWritable() is complete: a send makes progress, or fails.
   virtual void OnWritable(uint32_t connection) = 0;
@@ -54,30 +54,32 @@ class Loop {
  public:
   struct Options {
     uint32_t connections_max = 0;
-    // Other loops accept from the same listeners.
+    // Whether other loops accept from the same listeners, so that this one must not take all.
     bool shares_listeners = true;
   };
 
   virtual ~Loop() = default;
 
-  // Accepts connections until OnAcceptFailed(). The descriptor stays the caller's. It may be shared
-  // with other loops and processes; each connection goes to one of them.
+  // Accepts connections from `fd` until OnAcceptFailed(). The descriptor stays the caller's. It may
+  // be shared with other loops and processes; each connection goes to one of them.
   // REQUIRES: listener < kListenersMax.
   virtual void Accept(uint32_t listener, int fd) = 0;
   // Looks at the listeners that are accepted from as if Accept() had just been called. The kernel
-  // wakes one of those who wait for a connection, and it may have chosen one that is dying.
+  // wakes one of the processes that wait for a connection, and may have chosen one that is dying.
   virtual void AcceptAnew() = 0;
-  // Ends the accepting. Connections that were accepted before are still reported; when
-  // IsAccepting() is false, all have been. Accept() starts it again.
+  // Stops accepting. Connections that were accepted earlier are still reported: all have been when
+  // IsAccepting() is false. Accept() starts it again.
   virtual void StopAccepting() = 0;
   virtual bool IsAccepting() const = 0;
+  // Reads once from connection `fd` when something arrives or it ends: OnReceived().
   virtual void Receive(uint32_t connection, int fd) = 0;
+  // Waits until connection `fd` takes bytes again: OnWritable().
   virtual void AwaitWritable(uint32_t connection, int fd) = 0;
-  // See rule 2.
+  // Forgets the descriptor, which the caller is about to close (rule 2).
   virtual void Forget(uint32_t connection, int fd) = 0;
 
   // Waits until something is complete, but at most `timeout_ms` (< 0: without end), and reports all
-  // that is. False: nothing was.
+  // that is. Returns whether anything was.
   virtual bool Run(int timeout_ms, LoopHandler& handler) = 0;
 
   // Gives up all that is pending, so that sockets are free as soon as their descriptors are closed.
@@ -88,8 +90,9 @@ class Loop {
   virtual void Wake() = 0;
 };
 
-// What has arrived on a connection, in `buffer`. No bytes: its end, or an error. Nothing: none have
-// arrived, or the kernel has no memory for them just now.
+// Takes what has arrived on a connection into `buffer`, without waiting. An empty span means the
+// end of the connection, or an error. nullopt means that nothing has arrived, or that the kernel
+// has no memory for it at this moment.
 std::optional<absl::Span<const std::byte>> ReceiveNow(int fd, absl::Span<std::byte> buffer);
 
 }  // namespace evermap

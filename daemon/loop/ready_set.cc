@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cassert>
 #include <cerrno>
 #include <utility>
 
@@ -19,7 +20,7 @@ namespace evermap {
 
 ReadySet::ReadySet(uint32_t connections_max)
     : registered_(connections_max, false), waiting_(connections_max, Waiting::kNothing) {
-  // More is taken only where more wait at a time than ever before.
+  // The vector grows only when more connections wait at a time than ever before.
   fds_.reserve(kEventsMax);
 }
 
@@ -40,28 +41,29 @@ absl::Status ReadySet::Init() {
 }
 
 void ReadySet::Forget(uint32_t connection, int fd) {
-  waiting_[connection] = Waiting::kNothing;
+  // Rule 2 of loop.h.
+  assert(waiting_[connection] == Waiting::kNothing);
   if (!registered_[connection]) return;
-  // Closing would not be enough: others may hold the same socket.
+  // close(2) would not take the socket out of the set, since others may hold it as well.
   epoll_ctl(epoll_fd_.get(), EPOLL_CTL_DEL, fd, nullptr);
   registered_[connection] = false;
 }
 
 void ReadySet::Wake() {
   const uint64_t one = 1;
-  // Fails only when the counter is full: then a wake-up is on its way.
+  // write(2) fails only when the counter is full, and then a wake-up is on its way.
   [[maybe_unused]] const ssize_t written = write(wake_fd_.get(), &one, sizeof(one));
 }
 
 int ReadySet::AddListener(uint32_t listener, int fd) {
-  // Exclusive: one connection wakes one of those that wait for it.
+  // EPOLLEXCLUSIVE: a connection wakes one of the loops that wait for it, and not all.
   const int error =
       Control(EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLEXCLUSIVE, Token(Source::kListener, listener));
   return error == EEXIST ? 0 : error;
 }
 
 void ReadySet::RemoveListener(int fd) {
-  // Fails only when the kernel has closed it.
+  // epoll_ctl(2) fails only when the listener was closed, and so is out of the set already.
   epoll_ctl(epoll_fd_.get(), EPOLL_CTL_DEL, fd, nullptr);
 }
 
@@ -102,6 +104,8 @@ int ReadySet::Control(int operation, int fd, uint32_t events, uint64_t token) co
 }
 
 void ReadySet::Await(uint32_t connection, int fd, Waiting waiting) {
+  // Rule 1 of loop.h.
+  assert(connection < waiting_.size() && waiting_[connection] == Waiting::kNothing);
   waiting_[connection] = waiting;
   fds_.resize(std::max<size_t>(fds_.size(), connection + size_t{1}), -1);
   fds_[connection] = fd;
@@ -120,7 +124,7 @@ void ReadySet::TryRefused(LoopHandler& handler) {
   const int64_t now_ms = MonotonicCoarseMs();
   if (now_ms < try_ms_) return;
   try_ms_ = now_ms + kRetryMs;
-  // One that has nothing to report is among them again after it.
+  // A connection that has nothing to report enters refused_ again, through Await().
   for (const uint32_t connection : std::exchange(refused_, {})) {
     ReportConnection(connection, handler);
   }

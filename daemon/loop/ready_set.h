@@ -1,10 +1,10 @@
-// What connections wait for, in an epoll set; each loop has one.
+// The ready set: an epoll set that watches the connections of one loop, of either kind.
 //
-// The ring has none of it: a node's connection waits for days, and an operation of a ring waits
-// with its process. When an upgrade hands 10,000 nodes over, to ask the kernel for 10,000 reads and
-// to take as many back held up requests for 130 ms, and for 760 ms on a single core; the same in
-// epoll for 18 and for 25 ms (Linux 6.18, `epmd-bench restart`). A request does not wait as a rule:
-// it comes with its connection.
+// Connections are not watched by the ring, because a node's connection waits for days, and an
+// operation of a ring belongs to its process. When an upgrade handed 10,000 nodes over, asking the
+// kernel for 10,000 reads and taking as many back held up requests for 130 ms, and for 760 ms on a
+// single core; the same in epoll took 18 and 25 ms (Linux 6.18, `epmd-bench restart`). A request
+// seldom waits: it comes with its connection.
 //
 // Thread safety: all but Wake() belong to the thread of the loop.
 #ifndef EVERMAP_DAEMON_LOOP_READY_SET_H_
@@ -24,14 +24,14 @@ namespace evermap {
 
 class ReadySet {
  public:
-  // Events that one Report() takes from the kernel.
+  // Most events that one Report() takes from the kernel.
   static constexpr int kEventsMax = 32;
 
   explicit ReadySet(uint32_t connections_max);
   // kUnavailable when there are no descriptors for it.
   absl::Status Init();
 
-  // Readable when Report() has something to report. Stays this set's.
+  // The descriptor that is readable when Report() has something to report. The set owns it.
   int fd() const { return epoll_fd_.get(); }
 
   // As the members of Loop.
@@ -41,21 +41,21 @@ class ReadySet {
   // Makes a Report() that waits, or else the next one, return. From any thread.
   void Wake();
 
-  // Reports when a listener has a connection, until it has none; one of the sets that wait for it
-  // is woken. Returns an errno.
+  // Makes Report() report when a listener has a connection, until it has none. Of several sets that
+  // wait for one listener the kernel wakes one. Returns an errno; 0: done.
   int AddListener(uint32_t listener, int fd);
   void RemoveListener(int fd);
 
-  // How long Report() may be waited for: `timeout_ms`, or less where the kernel refused to watch a
-  // connection.
+  // How long a caller may wait for fd() before it calls Report(): `timeout_ms`, or less while there
+  // are connections that epoll refuses to watch. -1: without end.
   int WaitMaxMs(int timeout_ms) const;
   // Waits until something is ready, but at most `timeout_ms` (< 0: without end), and reports it.
-  // Returns how much; kEventsMax: there may be more.
+  // Returns the number of events; after kEventsMax there may be more.
   int Report(int timeout_ms, LoopHandler& handler,
              absl::FunctionRef<void(uint32_t listener)> on_listener);
 
  private:
-  // How often what the kernel refuses to watch is tried.
+  // How often the connections that epoll refuses to watch are tried.
   static constexpr int kRetryMs = 10;
 
   enum class Source : uint32_t { kListener, kConnection, kWake };
@@ -65,22 +65,22 @@ class ReadySet {
     return (uint64_t{static_cast<uint32_t>(source)} << 32) | number;
   }
 
-  // Returns an errno.
+  // epoll_ctl(2); returns an errno.
   int Control(int operation, int fd, uint32_t events, uint64_t token) const;
   void Await(uint32_t connection, int fd, Waiting waiting);
-  // Tries what refused connections wait for, without waiting: for lack of memory, or of what one
-  // user may watch (fs.epoll.max_user_watches), nobody's connection or registration is to end, and
-  // nobody's to stay for ever.
+  // Polls every kRetryMs the connections that epoll refuses to watch, for lack of memory or because
+  // of the limit of its user (ENOMEM, ENOSPC; fs.epoll.max_user_watches). Such a connection must
+  // neither be closed nor be forgotten.
   void TryRefused(LoopHandler& handler);
   void ReportConnection(uint32_t connection, LoopHandler& handler);
 
   OwnedFd epoll_fd_;
   OwnedFd wake_fd_;
-  std::vector<bool> registered_;   // by connection: known to epoll
-  std::vector<Waiting> waiting_;   // by connection: what for
-  std::vector<int> fds_;           // by connection, of those that wait
-  std::vector<uint32_t> refused_;  // connections that wait for what epoll does not know
-  int64_t try_ms_ = 0;             // when those are tried, MonotonicCoarseMs()
+  std::vector<bool> registered_;   // by connection: whether epoll knows it
+  std::vector<Waiting> waiting_;   // by connection: what it waits for
+  std::vector<int> fds_;           // by connection: its descriptor, while it waits
+  std::vector<uint32_t> refused_;  // connections that wait, and that epoll refuses to watch
+  int64_t try_ms_ = 0;             // when those are tried next, MonotonicCoarseMs()
   std::array<std::byte, kReceiveSizeMax> buffer_;
 };
 

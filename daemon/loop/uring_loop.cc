@@ -1,20 +1,20 @@
-// The loop on io_uring, which accepts; a ReadySet watches the connections, and the ring watches
-// that.
+// The loop on io_uring. The ring accepts; a ReadySet watches the connections, and the ring watches
+// the ReadySet.
 //
 // Accepting is multishot, in turns. A multishot accept keeps its place in the listening socket's
-// wait queue, and the kernel wakes who waits there first: without turns one ring gets every
-// connection. So after kAcceptsPerTurn of them a ring cancels its accept and arms it anew, which
-// puts it at the end of the queue. Measured side by side on two cores (Linux 6.18, `epmd-bench
-// lookup` with 8 lookups at a time and 100 nodes, medians of 7 alternating runs), server CPU per
-// lookup, and share of the connections that the first of two workers got:
+// wait queue, and the kernel wakes the first waiter in that queue, so without turns one ring would
+// get every connection. After kAcceptsPerTurn connections a ring therefore cancels its accept and
+// arms it anew, which puts it at the end of the queue. Measured side by side on two cores (Linux
+// 6.18, `epmd-bench lookup` with 8 lookups at a time and 100 nodes, medians of 7 alternating runs),
+// server CPU per lookup, and share of the connections that the first of two workers got:
 //
 //                                   1 worker    2 workers    share
 //   one-shot                         21.4 us      21.7 us     0.50
 //   multishot                        17.7 us      18.0 us     0 or 1
 //   multishot, turns of 16           19.0 us      18.7 us     0.50
 //
-// (When requests were still received through the ring.) Turns of 64 are not better by more than
-// the noise. Where there is one worker it takes none.
+// (At that time requests were still received through the ring.) Turns of 64 are not better by more
+// than the noise. A single worker takes no turns.
 #include <fcntl.h>
 #include <liburing.h>
 #include <poll.h>
@@ -24,6 +24,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cassert>
 #include <cerrno>
 #include <cstdlib>
 #include <memory>
@@ -42,12 +43,13 @@
 namespace evermap {
 namespace {
 
-// What a turn asks at most: of each listener an accept, the end of one, and the end of its turn.
+// Most operations that are asked for in one Run(): for each listener an accept, a cancellation and
+// an end of turn, and two of the ring's own.
 constexpr unsigned kSubmissionEntries = 256;
 static_assert(kSubmissionEntries >= 3 * kListenersMax + 2);
-// Beyond this the kernel keeps completions in a list of its own.
+// Completions beyond these are kept by the kernel in a list of its own, so none is lost.
 constexpr unsigned kCompletionEntries = 4096;
-// Completions may come in that many portions while all is cancelled.
+// Most portions in which completions may come after Stop() has cancelled everything.
 constexpr int kStopTurnsMax = 1000;
 
 // Connections that a ring accepts before those of other workers get their turn.
@@ -56,13 +58,14 @@ constexpr uint32_t kAcceptsPerTurn = 16;
 enum class Operation : uint32_t {
   kAccept,
   kListenerReadable,
-  kCancelAccept,  // or kListenerReadable
+  kCancelAccept,  // cancels kAccept or kListenerReadable
   kEndTurn,
   kReady,
   kStop
 };
 
-// What is asked of the kernel; travels in user_data.
+// An operation that is asked of the kernel. It travels in user_data and comes back with the
+// completion.
 struct Asked {
   Operation operation;
   uint32_t listener = 0;
@@ -74,7 +77,7 @@ constexpr Asked Unpack(uint64_t user_data) {
   return {static_cast<Operation>(user_data >> 32), static_cast<uint32_t>(user_data)};
 }
 
-// Why io_uring_setup(2) failed, in the operator's words.
+// Says why io_uring_setup(2) failed with errno `error`, and where an operator can allow it.
 std::string SetupProblem(int error) {
   switch (error) {
     case ENOSYS:
@@ -114,9 +117,11 @@ class UringLoop final : public Loop {
   }
 
   void Accept(uint32_t listener, int fd) override {
+    assert(listener < kListenersMax);
     is_stopping_accepts_ = false;
     listeners_[listener].fd = fd;
-    // A ring takes O_NONBLOCK for "do not wait for the next connection".
+    // The listener must block: on one with O_NONBLOCK an accept of a ring does not wait for the
+    // next connection, but fails.
     fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
     ArmAccept(listener);
   }
@@ -155,18 +160,21 @@ class UringLoop final : public Loop {
       timeout.tv_nsec = (timeout_ms % 1000) * 1'000'000LL;
       io_uring_submit_and_wait_timeout(&ring_, &first, 1, &timeout, nullptr);
     }
-    // An error of the two (ETIME, EINTR, EBUSY, EAGAIN) says nothing that the queues do not say.
+    // The errors of both calls (ETIME, EINTR, EBUSY, EAGAIN) say nothing that the queues do not
+    // say.
     unsigned head;
     unsigned seen = 0;
     bool is_ready = ready_.WaitMaxMs(-1) >= 0;
-    // No more than are there now: answering brings more, and others wait, too.
+    // Only the completions that are there now are taken: answering brings more, and the connections
+    // in the ready set wait, too.
     const unsigned count = io_uring_cq_ready(&ring_);
     io_uring_for_each_cqe(&ring_, head, first) {
       if (seen == count) break;
       const Asked asked = Unpack(first->user_data);
       if (asked.operation == Operation::kReady) {
         is_ready = true;
-        // Looks again at once: what is not reported this time is then.
+        // The ring watches the set again from now on. If something in it is not reported this time,
+        // the new operation completes immediately.
         Ask(asked);
       } else {
         OnListener(asked, *first, handler);
@@ -174,13 +182,13 @@ class UringLoop final : public Loop {
       ++seen;
     }
     io_uring_cq_advance(&ring_, seen);
-    // No listener is in it.
+    // No listener is in the set: the ring accepts.
     if (is_ready) ready_.Report(0, handler, [](uint32_t) {});
     return seen > 0;
   }
 
-  // The kernel would do the same after the process has ended, but some time after: its port would
-  // be taken until then.
+  // Cancels everything that is pending. The kernel would do so after the process has ended, but
+  // some time later, and until then the mapper's port would be taken.
   void Stop() override {
     Ask({Operation::kStop});
     bool stopped = !enabled_;
@@ -205,13 +213,13 @@ class UringLoop final : public Loop {
   struct Listener {
     int fd = -1;
     bool is_armed = false;  // kAccept or kListenerReadable is pending
-    uint32_t accepted = 0;  // in this turn
+    uint32_t accepted = 0;  // connections in this turn
   };
 
-  // Returns an errno.
+  // Sets the ring up; returns an errno.
   int InitRing() {
-    // Best first; older kernels refuse what they do not know with EINVAL. Linux 5.19, which knows
-    // the last ones, is the first with multishot accept.
+    // The best flags come first; an older kernel refuses flags that it does not know with EINVAL.
+    // Linux 5.19, which knows the last ones, is the first with multishot accept.
     constexpr unsigned kCommon = IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP | IORING_SETUP_R_DISABLED;
     constexpr std::array<unsigned, 2> kFlags = {
         kCommon | IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN,
@@ -225,8 +233,8 @@ class UringLoop final : public Loop {
       error = -io_uring_queue_init_params(kSubmissionEntries, &ring_, &params);
       if (error == 0) {
         ring_ready_ = true;
-        // Without these a timeout would take an operation of its own, and a flood of completions
-        // would be lost.
+        // Without EXT_ARG each timeout would need an operation of its own. Without NODROP a flood
+        // of completions would be lost.
         constexpr unsigned kNeeded = IORING_FEAT_EXT_ARG | IORING_FEAT_NODROP;
         return (params.features & kNeeded) == kNeeded ? TryCalls() : EINVAL;
       }
@@ -235,10 +243,11 @@ class UringLoop final : public Loop {
     return error;
   }
 
-  // Whether io_uring_enter(2), and io_uring_register(2), which Enable() needs, are permitted, too.
-  // Returns an errno.
+  // Finds out whether io_uring_enter(2) is permitted as well, and io_uring_register(2), which
+  // Enable() needs. Returns an errno.
   int TryCalls() {
-    // Nothing is asked for; and a ring that is not enabled says EBADFD.
+    // The call asks for nothing. A kernel that permits it fails with EBADFD, since the ring is not
+    // enabled yet.
     if (syscall(__NR_io_uring_enter, ring_.ring_fd, 0, 0, 0, nullptr, 0) < 0 && errno != EBADFD) {
       return errno;
     }
@@ -250,13 +259,14 @@ class UringLoop final : public Loop {
                                     kOperations);
   }
 
-  // Ties the ring to this thread. liburing 2.3 has a function for it, but its shared library does
-  // not export it.
+  // Enables the ring, which ties it to this thread. liburing 2.3 has a function for that, but its
+  // shared library does not export it.
   void Enable() {
     if (enabled_) return;
     if (syscall(__NR_io_uring_register, ring_.ring_fd, IORING_REGISTER_ENABLE_RINGS, nullptr, 0) !=
         0) {
-      // Forbidden since TryCalls(): another mapper finds that out, and takes epoll.
+      // A filter was installed after TryCalls(). The mapper that is started next will find that out
+      // and use epoll, so this one ends.
       Log(Severity::kError, "the ring cannot be enabled: %s", ErrorText(errno));
       std::abort();
     }
@@ -270,7 +280,8 @@ class UringLoop final : public Loop {
 
   void Ask(const Asked& asked) {
     io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
-    // Has room for a turn, unless the kernel has had no memory to take what was in it.
+    // The queue has room for all of one Run(), unless the kernel had no memory to take the entries
+    // of the last one.
     for (; sqe == nullptr; sqe = io_uring_get_sqe(&ring_)) io_uring_submit(&ring_);
     const int fd = listeners_[asked.listener].fd;
     switch (asked.operation) {
@@ -281,7 +292,7 @@ class UringLoop final : public Loop {
         io_uring_prep_poll_add(sqe, fd, POLLIN);
         break;
       case Operation::kCancelAccept:
-        // All that is pending on a listener is its accept.
+        // Nothing else is pending on a listener than its accept.
         io_uring_prep_cancel_fd(sqe, fd, IORING_ASYNC_CANCEL_ALL);
         break;
       case Operation::kEndTurn:
@@ -310,8 +321,8 @@ class UringLoop final : public Loop {
         return;
       case Operation::kCancelAccept:
       case Operation::kEndTurn:
-        // Only failures are reported: the accept was at work, or had just ended by itself. The turn
-        // begins anew.
+        // Only failures are reported: the accept was at work, or had just ended by itself. In both
+        // cases the turn begins anew.
         listener.accepted = 0;
         return;
       case Operation::kReady:
@@ -329,7 +340,7 @@ class UringLoop final : public Loop {
     }
     if (cqe.res >= 0) {
       if (is_stopping_accepts_) {
-        // This one still counts.
+        // The connection was accepted before the cancellation took effect: it is still reported.
       } else if (!goes_on) {
         ArmAccept(number);
       } else if (takes_turns_ && ++listener.accepted == kAcceptsPerTurn) {
@@ -337,13 +348,13 @@ class UringLoop final : public Loop {
       }
       handler.OnAccepted(cqe.res);
     } else if (is_stopping_accepts_) {
-      // As asked for.
+      // The accept was cancelled, as StopAccepting() asked for.
     } else if (cqe.res == -EAGAIN) {
-      // The listener is shared with an epoll loop, which needs it non-blocking.
+      // The listener is shared with an epoll loop of another process, which has set O_NONBLOCK.
       listener.is_armed = true;
       Ask({Operation::kListenerReadable, number});
     } else if (cqe.res == -ECANCELED || IsErrorOfOneConnection(-cqe.res)) {
-      // Cancelled: the turn has ended. Goes to the end of the queue.
+      // ECANCELED: the turn has ended, and the new accept goes to the end of the queue.
       ArmAccept(number);
     } else {
       handler.OnAcceptFailed(number, -cqe.res);

@@ -18,8 +18,8 @@
 // whole.
 //
 // Invariants:
-//   1  A connection has a deadline only while it is kReading or kWriting. Then either an operation of
-//      the loop is pending on it, or its request is being answered.
+//   1  A connection has a deadline only while it is kReading or kWriting. Then either an operation
+//      of the loop is pending on it, or its request is being answered.
 //   2  A connection is counted at its source (source_limit.h) from its first deadline on until it
 //      is closed or becomes a node's.
 //   3  A connection's descriptor is closed by Close(), and nowhere else.

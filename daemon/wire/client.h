@@ -1,4 +1,5 @@
-// Asks a mapper, over TCP and blocking: for the command line, the tools and the benchmarks.
+// A client that asks a mapper, over TCP and blocking: for the command line, the tools and the
+// benchmarks.
 //
 //   Client client("127.0.0.1", 4369, {.timeout = absl::Seconds(5)});
 //   absl::StatusOr<Client::Node> node = client.Lookup("rabbit");
@@ -6,16 +7,18 @@
 //   absl::StatusOr<RegisteredNode> me = client.Register({.port = 5000, .name = "me"});
 //   ... registered with me->creation() until `me` is destroyed
 //
-// A request goes over a connection of its own, as the protocol wants it. Its timeout covers the
-// whole exchange: connecting, sending and receiving. Works with any mapper, the stock one included.
+// Each request has a connection of its own, as the protocol wants it. Its timeout covers the whole
+// exchange: connecting, sending and receiving. The client works with any mapper, the stock one
+// included.
 //
-// Errors of all requests, each message with the mapper's address and a way out:
+// Errors of all requests. Each message has the mapper's address and a way out:
 //   kUnavailable       nobody listens there, or the connection was reset
 //   kDeadlineExceeded  no whole reply in time
 //   kDataLoss          the mapper closed the connection without a whole reply, which is also how it
 //                      turns down what it does not answer
-//   kInvalidArgument   the host is none, a name does not fit the protocol, or the reply makes no
-//   sense kResourceExhausted out of file descriptors, or the reply is larger than kReplySizeMax
+//   kInvalidArgument   the host has no address, a name does not fit the protocol, or the reply
+//                      makes no sense
+//   kResourceExhausted  out of file descriptors, or the reply has kReplySizeMax bytes or more
 //
 // Thread safety: a Client is immutable; its requests may be made by any number of threads.
 #ifndef EVERMAP_DAEMON_WIRE_CLIENT_H_
@@ -44,7 +47,8 @@ class RegisteredNode {
       : connection_(std::move(connection)), creation_(creation) {}
 
   uint32_t creation() const { return creation_; }
-  // Non-blocking; readable when the mapper has closed it, which is the end of the registration.
+  // The connection, non-blocking. It becomes readable when the mapper closes it, which is the end
+  // of the registration.
   int fd() const { return connection_.fd(); }
 
  private:
@@ -54,14 +58,14 @@ class RegisteredNode {
 
 class Client {
  public:
-  // More than the NAMES of a registry of default size with the longest names.
+  // Longest reply, bytes: more than NAMES of a registry of default size with the longest names.
   static constexpr size_t kReplySizeMax = size_t{256} << 20;
 
   struct Options {
     absl::Duration timeout = absl::Seconds(60);
   };
 
-  // protocol::NodeDescription with texts of its own.
+  // A protocol::NodeDescription that owns its texts.
   struct Node {
     uint16_t port = 0;
     uint8_t node_type = 0;
@@ -80,8 +84,8 @@ class Client {
     std::string text;  // as sent: lines of NAMES, or of DUMP, each of which ends with "\n\0"
   };
 
-  // `host` is an IPv4 or IPv6 address, or a name, whose addresses are tried one after the other. To
-  // look a name up may take longer than the timeout: the resolver has its own.
+  // `host` is an IPv4 or IPv6 address, or a name, whose addresses are tried one after the other.
+  // Finding the address of a name may take longer than the timeout: the resolver has its own.
   Client(std::string_view host, uint16_t port, const Options& options);
   Client(std::string_view host, uint16_t port) : Client(host, port, Options()) {}
 
@@ -90,8 +94,7 @@ class Client {
   absl::StatusOr<std::vector<NamedPort>> Names() const;
   absl::StatusOr<TextReply> NamesText() const;
   absl::StatusOr<TextReply> Dump() const;
-  // Ends the mapper. kFailedPrecondition when it does not let itself be ended: nodes are
-  // registered.
+  // Ends the mapper. kFailedPrecondition when it refuses because nodes are registered.
   absl::Status Kill() const;
   // Unregisters a node by force. kNotFound when the mapper knows no such node.
   absl::Status Stop(std::string_view name) const;
@@ -99,7 +102,7 @@ class Client {
   absl::StatusOr<RegisteredNode> Register(const protocol::NodeDescription& node) const;
 
   // Sends `frame` and returns what comes back until the mapper closes the connection or
-  // `reply_size_max` bytes are there. No kDataLoss: no bytes are a result too.
+  // `reply_size_max` bytes are there. An empty reply is no error here, and neither is half of one.
   absl::StatusOr<std::string> Exchange(absl::Span<const std::byte> frame,
                                        size_t reply_size_max) const;
 
@@ -107,9 +110,9 @@ class Client {
   uint16_t port() const { return port_; }
 
  private:
-  // The reply to NAMES or DUMP: kPortHeaderSize bytes or more.
+  // Returns the reply to NAMES or DUMP, which has kPortHeaderSize bytes or more.
   absl::StatusOr<std::string> AskForText(absl::Span<const std::byte> frame) const;
-  // "mapper on 127.0.0.1 port 4369": what messages start with.
+  // The mapper's name in messages: "mapper on 127.0.0.1 port 4369".
   std::string Who() const;
   absl::Status ClosedEarly(std::string_view likely_cause) const;
 

@@ -12,7 +12,7 @@
 namespace evermap::protocol {
 namespace {
 
-// The first byte of requests and replies.
+// The codes: the first bytes of requests and replies.
 constexpr uint8_t kAlive2 = 'x';
 constexpr uint8_t kAlive2ReplyLong = 'v';
 constexpr uint8_t kAlive2ReplyShort = 'y';
@@ -31,9 +31,10 @@ constexpr size_t kAlive2ReplyShortSize = 1 + 1 + 2;
 static_assert(kAlive2ReplyLongSize == kAlive2ReplySizeMax);
 constexpr size_t kPort2UnknownSize = 1 + 1;
 
-// Port, node type, protocol, highest and lowest version, size of the name, size of extra.
+// Size of a description with an empty name and extra: port, node type, protocol, highest and lowest
+// version, size of the name, size of extra.
 constexpr size_t kDescriptionSizeMin = 2 + 1 + 1 + 2 + 2 + 2 + 2;
-// The stock epmd takes no ALIVE2 this short, though an empty name and extra would make one.
+// Size of a body of ALIVE2 with an empty name and extra, which the stock epmd does not accept.
 constexpr size_t kAlive2TooShort = 1 + kDescriptionSizeMin;
 static_assert(1 + kDescriptionSizeMin + kNameSizeMax + kExtraSizeMax <= kBodySizeMax);
 static_assert(2 + kDescriptionSizeMin + kNameSizeMax + kExtraSizeMax == kPort2ReplySizeMax);
@@ -42,8 +43,8 @@ std::string_view AsText(absl::Span<const std::byte> bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
-// Writes big-endian numbers and text one after the other. Room is the caller's promise (REQUIRES
-// in the header), checked here once more.
+// A writer of big-endian numbers and text, one after the other. The caller has promised that there
+// is room (REQUIRES in the header); the writer asserts it.
 class Writer {
  public:
   explicit Writer(absl::Span<std::byte> out) : out_(out) {}
@@ -76,7 +77,7 @@ class Writer {
   size_t size_ = 0;
 };
 
-// Reads what Writer writes. Reading past the end returns zeros and makes ok() false for good.
+// A reader of what Writer writes. Reading past the end returns zeros and makes ok() false for good.
 class Reader {
  public:
   explicit Reader(absl::Span<const std::byte> in) : in_(in) {}
@@ -132,7 +133,7 @@ void WriteDescription(const NodeDescription& node, Writer& writer) {
 }
 
 NodeDescription ReadDescription(Reader& reader) {
-  // One statement a field: the order is that on the wire.
+  // The fields are in the order of the wire, so each is a statement of its own.
   NodeDescription node;
   node.port = reader.U16();
   node.node_type = reader.U8();
@@ -147,8 +148,8 @@ NodeDescription ReadDescription(Reader& reader) {
 constexpr uint8_t kContinuationMin = 0x80;
 constexpr uint8_t kContinuationMax = 0xBF;
 
-// Size in bytes of the well-formed code point at the front of `text`; 0 when there is none.
-// Well-formed is what table 3-7 of the Unicode standard says: no overlong form, no surrogate,
+// Returns the size in bytes of the well-formed code point at the front of `text`; 0 when there is
+// none. Table 3-7 of the Unicode standard says what is well-formed: no overlong form, no surrogate,
 // nothing above U+10FFFF. Only the second byte has a range that depends on the first.
 size_t CodePointSize(std::string_view text) {
   const auto byte_at = [text](size_t i) { return static_cast<uint8_t>(text[i]); };
@@ -196,7 +197,8 @@ std::optional<Request> DecodeAlive2(absl::Span<const std::byte> body) {
   Alive2Request request;
   request.node = ReadDescription(reader);
   const std::string_view name = request.node.name;
-  // The stock epmd closes on NUL before it looks at anything that it refuses with a reply.
+  // A NUL is looked for first: for it the stock epmd closes the connection, even where something
+  // else in the request would get a refusal.
   if (!reader.ok() || HasNul(name)) return std::nullopt;
   request.acceptable = name.size() <= kNameSizeMax && request.node.extra.size() <= kExtraSizeMax &&
                        IsUtf8WithinLimit(name, kNameCodePointsMax);
@@ -248,7 +250,7 @@ void AppendNumber(int number, std::string& out) {
   out.append(digits.data(), result.ptr);
 }
 
-// Size of "PORT\n" at the front of `text`, with `port` set; 0 when there is no such thing.
+// Returns the size of "PORT\n" at the front of `text`, with `port` set; 0 when there is none.
 size_t ParsePortLine(std::string_view text, uint16_t& port) {
   const char* const end = text.data() + text.size();
   const std::from_chars_result result = std::from_chars(text.data(), end, port);
@@ -439,7 +441,7 @@ absl::StatusOr<NamesReply> DecodeNamesReply(absl::Span<const std::byte> reply) {
           absl::StrFormat("NAMES reply has no line \"name NAME at port N\" at byte %d", offset));
     };
     if (!text.starts_with(kBefore)) return error();
-    // A name may have newlines and kBetween in it: its end is the first place where a whole port
+    // A name may have newlines and kBetween in it, so it ends at the first place where a whole port
     // and the end of a line follow.
     NamesReply::Entry entry;
     size_t line_size = 0;

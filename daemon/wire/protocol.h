@@ -1,9 +1,9 @@
-// The EPMD wire protocol: pure functions over byte spans, for the server's side and the client's.
+// The EPMD wire protocol as pure functions over byte spans, for the server's side and the client's.
 //
-// A request on the wire is a frame: a 2-byte big-endian length, then a body of that many bytes, the
-// first of which says what is asked. A reply has no length; it ends with the connection (ALIVE2's
-// does not: its connection stays open for as long as the node wants to be registered). All numbers
-// are big-endian.
+// A request on the wire is a frame: a 2-byte length, then a body of that many bytes, the first of
+// which says what is asked. A reply has no length: it ends with the connection. Only the connection
+// of an ALIVE2 stays open after the reply, for as long as the node wants to be registered. All
+// numbers are big-endian.
 //
 //   std::array<std::byte, protocol::kFrameSizeMax> frame;
 //   size_t size = protocol::EncodePort2Request({.name = "rabbit"}, absl::MakeSpan(frame));
@@ -11,8 +11,10 @@
 //   absl::StatusOr<protocol::Port2Reply> reply = protocol::DecodePort2Reply(bytes);
 //
 // Nothing in here does I/O, allocates on the server's path, or keeps state. Decoded values are
-// views into the bytes they were decoded from and live as long as those do. Layouts: "Distribution
-// Protocol" in the ERTS User's Guide.
+// views into the bytes that they were decoded from, and are valid as long as those. The layouts are
+// those of "Distribution Protocol" in the ERTS User's Guide.
+//
+// Thread safety: functions without state.
 #ifndef EVERMAP_DAEMON_WIRE_PROTOCOL_H_
 #define EVERMAP_DAEMON_WIRE_PROTOCOL_H_
 
@@ -31,17 +33,17 @@ namespace evermap::protocol {
 
 inline constexpr uint16_t kDefaultPort = 4369;
 inline constexpr size_t kLengthSize = 2;
-// Largest body a server accepts, in bytes; the length the stock epmd 13.1 was seen to accept at
-// most.
+// Longest body that a server accepts, in bytes: the longest one that the stock epmd 13.1 was seen
+// to accept.
 inline constexpr size_t kBodySizeMax = 3057;
 inline constexpr size_t kFrameSizeMax = kLengthSize + kBodySizeMax;
 inline constexpr size_t kNameSizeMax = 1020;       // bytes of UTF-8
 inline constexpr size_t kNameCodePointsMax = 255;  // Unicode code points
-// PORT2 takes one less: the stock epmd was seen to register a name of 255 code points and to close
-// without a reply when asked for it.
+// PORT2 takes one code point less: the stock epmd was seen to register a name of 255 code points,
+// and to close the connection without a reply when it was asked for that name.
 inline constexpr size_t kLookupNameCodePointsMax = 254;
 inline constexpr size_t kExtraSizeMax = 1020;  // bytes
-// Largest reply of fixed shape (PORT2 with the longest name and extra).
+// Longest reply of fixed shape, bytes: PORT2 with the longest name and extra.
 inline constexpr size_t kPort2ReplySizeMax =
     2 + 2 + 1 + 1 + 2 + 2 + 2 + kNameSizeMax + 2 + kExtraSizeMax;
 inline constexpr size_t kAlive2ReplySizeMax = 6;
@@ -53,7 +55,7 @@ inline constexpr uint16_t kVersionWithLongCreation = 6;
 // The creation in the reply to a refused ALIVE2.
 inline constexpr uint32_t kRefusedCreation = 99;
 
-// A node of an older version gets one of these many short creations, 1 and up ('y').
+// A node of an older version gets a short creation, from 1 to this number ('y').
 inline constexpr uint32_t kShortCreations = 3;
 
 // What a node says about itself (ALIVE2) and others get to know (PORT2).
@@ -69,10 +71,9 @@ struct NodeDescription {
 
 struct Alive2Request {
   NodeDescription node;
-  // False where the layout is right but the content is such that the node gets a refusal, not a
-  // closed connection: bad UTF-8, too many code points, too many bytes of name or extra.
-  // The name may be empty, as long as the body has more than the 13 bytes of an empty name and
-  // extra.
+  // False where the layout is right, but the content is such that the node gets a refusal instead
+  // of a closed connection: malformed UTF-8, too many code points, too many bytes of name or extra.
+  // The name may be empty, as long as the body is longer than one with an empty name and extra.
   bool acceptable = true;
 };
 struct Port2Request {
@@ -93,15 +94,16 @@ enum class FrameState {
   kMalformed,   // length 0 or over kBodySizeMax, or more bytes than announced
 };
 
-// Server side. Looks at all bytes received so far on a connection.
+// Server side. Says what `received`, all bytes that have come on a connection so far, are.
 FrameState InspectFrame(absl::Span<const std::byte> received);
-// Server side. Size of the frame, with its length, that `received` begins. The stock epmd looks at
-// no byte beyond it that comes later than the length. REQUIRES: received.size() >= kLengthSize.
+// Server side. Returns the size, with its length, of the frame that begins `received`. The stock
+// epmd ignores bytes beyond the frame that come later than its length.
+// REQUIRES: received.size() >= kLengthSize.
 size_t AnnouncedFrameSize(absl::Span<const std::byte> received);
 
-// Server side. `body` is a whole body, without its length. Returns nothing where the connection is
-// to be closed without a reply: an unknown request, lengths that do not fit, NUL in a name, ...
-// Bytes after what a request needs are no error, as long as they are in its frame.
+// Server side. Decodes a whole body, without its length. Returns nothing where the connection is to
+// be closed without a reply: an unknown request, lengths that do not fit, NUL in a name, ... Bytes
+// after what a request needs are no error, as long as they are in its frame.
 std::optional<Request> DecodeRequest(absl::Span<const std::byte> body);
 
 // Server side: encoders write to the front of `out` and return the bytes written. Which of the two
@@ -118,7 +120,7 @@ void EncodePortHeader(uint16_t mapper_port, absl::Span<std::byte> out);
 // Append one line of a NAMES reply, and of a DUMP reply (with its final NUL).
 void AppendNamesLine(std::string_view name, uint16_t port, std::string& out);
 void AppendDumpLineActive(std::string_view name, uint16_t port, int fd, std::string& out);
-// A node that lost its connection; the stock epmd has none.
+// The line of a node that lost its connection. The stock epmd has no such line.
 void AppendDumpLineOrphaned(std::string_view name, uint16_t port, std::string& out);
 void AppendDumpLineOld(std::string_view name, uint16_t port, int fd, std::string& out);
 inline constexpr std::string_view kKillReplyOk = "OK";
@@ -152,10 +154,11 @@ struct NamesReply {
   std::vector<Entry> entries;
 };
 
-// Client side. Size of a whole ALIVE2 reply that starts with `first` ('v' or 'y'), or nothing for
-// another byte: its end is not the end of the connection, so a client must know it.
+// Client side. Returns the size of a whole ALIVE2 reply that begins with `first` ('v' or 'y'), or
+// nothing for another byte. A client must know the size, since this reply does not end with its
+// connection.
 std::optional<size_t> Alive2ReplySize(std::byte first);
-// Client side: decoders take a whole reply. kInvalidArgument says what does not fit.
+// Client side: decoders take a whole reply. The message of kInvalidArgument says what does not fit.
 absl::StatusOr<Alive2Reply> DecodeAlive2Reply(absl::Span<const std::byte> reply);
 absl::StatusOr<Port2Reply> DecodePort2Reply(absl::Span<const std::byte> reply);
 absl::StatusOr<NamesReply> DecodeNamesReply(absl::Span<const std::byte> reply);

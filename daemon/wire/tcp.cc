@@ -21,7 +21,7 @@ namespace evermap {
 namespace {
 
 constexpr size_t kReceiveSize = 65536;
-// The payload of a status that has an errno.
+// The name of the payload that carries the errno in a status.
 constexpr char kErrnoPayload[] = "errno";
 
 absl::Status WithErrno(absl::Status status, int error) {
@@ -45,8 +45,8 @@ absl::Status ErrorFromErrno(const std::string& who, std::string_view what, int e
   }
 }
 
-// A connect to a port that nobody listens on succeeds, rarely, when the kernel picks that very port
-// for our end.
+// Whether the two ends of the connection are one. A connect to a port on which nobody listens
+// succeeds, rarely, when the kernel picks that very port for this end.
 bool IsConnectedToItself(int fd) {
   sockaddr_storage own{};
   sockaddr_storage peer{};
@@ -73,7 +73,8 @@ Waiter::Waiter(std::string who, absl::Duration timeout)
 
 absl::Status Waiter::Wait(int fd, short events, std::string_view what) const {
   for (;;) {
-    // Rounded up, so that the last wait is not followed by a busy one.
+    // The time is rounded up: rounded down it would be 0 in the last millisecond, and poll(2) would
+    // be called over and over.
     const int64_t left_ms = absl::ToInt64Milliseconds(deadline_ - absl::Now()) + 1;
     if (left_ms <= 0 || absl::Now() >= deadline_) {
       return absl::DeadlineExceededError(
@@ -95,7 +96,7 @@ absl::StatusOr<TcpConnection> ConnectTo(const addrinfo& address, const Waiter& w
   if (connection.fd() < 0) return ErrorFromErrno(waiter.who(), "cannot open a socket", errno);
   constexpr std::string_view kConnect = "cannot connect";
   if (connect(connection.fd(), address.ai_addr, address.ai_addrlen) != 0) {
-    // After EINTR the connection goes on being made, as after EINPROGRESS.
+    // After EINTR the kernel goes on connecting, as after EINPROGRESS.
     if (errno != EINPROGRESS && errno != EINTR) {
       return ErrorFromErrno(waiter.who(), kConnect, errno);
     }
@@ -150,7 +151,7 @@ absl::Status SendAll(int fd, absl::Span<const std::byte> bytes, const Waiter& wa
         return status;
       }
     } else if (errno == EPIPE || errno == ECONNRESET) {
-      // Closed before all was sent. What was replied may still be there.
+      // The other side has closed before all was sent. What it replied may still be there.
       return absl::OkStatus();
     } else if (errno != EINTR) {
       return ErrorFromErrno(waiter.who(), "cannot send", errno);
