@@ -1,5 +1,5 @@
-// What the tests of the registry have in common, and what they share with the program that plays a
-// mapper of an older layout (layout1_writer.cc).
+// What the tests of the registry have in common, and what they share with the program that has a
+// registry in a process of its own (registry_writer.cc).
 #ifndef EVERMAP_REGISTRY_REGISTRY_TESTING_H_
 #define EVERMAP_REGISTRY_REGISTRY_TESTING_H_
 
