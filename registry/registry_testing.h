@@ -1,24 +1,27 @@
-// What the tests of the registry have in common, and what they share with the program that plays a
-// mapper of an older layout (layout1_writer.cc).
+// The fixture of the registry's tests: a directory of its own for each test, and a registry in it.
 #ifndef EVERMAP_REGISTRY_REGISTRY_TESTING_H_
 #define EVERMAP_REGISTRY_REGISTRY_TESTING_H_
 
+#include <gtest/gtest.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
-#include <atomic>
 #include <cstdint>
 #include <cstdlib>
-#include <random>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <memory>
+#include <set>
 #include <string>
-#include <string_view>
 
-#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "registry/reader.h"
 #include "registry/registration.h"
 #include "registry/registry.h"
+#include "registry/victim_testing.h"
 
 namespace evermap {
 
@@ -28,94 +31,83 @@ inline int Scaled(int rounds) {
   return percent == nullptr ? rounds : std::max(1, rounds * atoi(percent) / 100);
 }
 
-// What a node of this name with this number says: every part of it follows from the number, so that
-// a mixture of two is seen.
-inline std::string ExtraOf(uint64_t number) {
-  return std::string(number % 7 == 0 ? 900 : number % 50, static_cast<char>('a' + number % 26));
+inline std::string ReadFile(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
 }
-inline NodeRecord NodeOf(const std::string& name, uint16_t number, const std::string& extra) {
-  return {.name = name,
-          .extra = extra,
-          .port = number,
-          .highest_version = number,
-          .lowest_version = number,
-          .connection_cookie = number,
-          .owner_pid = number};
-}
-inline bool IsWhole(const Registration& found, const std::string& name) {
-  const uint16_t number = found.port;
-  return found.name() == name && found.highest_version == number &&
-         found.lowest_version == number && found.connection_cookie == number &&
-         found.owner_pid == number && found.extra() == ExtraOf(number);
+inline void WriteFile(const std::string& path, const std::string& content) {
+  std::ofstream(path, std::ios::binary | std::ios::trunc) << content;
+  chmod(path.c_str(), 0644);
 }
 
-// All that is known of a registration, in one line.
-inline std::string Describe(const Registration& node) {
-  return absl::StrCat("slot ", node.slot, " id ", node.id, " state ", static_cast<int>(node.state),
-                      " creation ", node.creation, " port ", node.port, " type ", node.node_type,
-                      "/", node.protocol, " versions ", node.lowest_version, "-",
-                      node.highest_version, " cookies ", node.connection_cookie, " ",
-                      node.listener_cookie, " owner ", node.owner_uid, " ", node.owner_pid,
-                      " since ", node.since_unix_ns, " left ", node.left_unix_ns, " departure ",
-                      node.departure, " name ", absl::CHexEscape(std::string(node.name())),
-                      " extra ", absl::CHexEscape(std::string(node.extra())));
+// Memory shared with child processes.
+template <typename T>
+T* SharedWithChildren() {
+  void* memory =
+      mmap(nullptr, sizeof(T), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  EXPECT_NE(memory, MAP_FAILED);
+  return new (memory) T();
 }
 
-// What a writer that will be killed has done. It notes what it is about to do, does it, and notes
-// that it is done.
-inline constexpr size_t kVictimNames = 24;
-struct VictimLog {
-  std::array<std::atomic<uint64_t>, kVictimNames> id;  // acknowledged, 0: none
-  std::array<std::atomic<uint32_t>, kVictimNames> slot;
-  std::array<std::atomic<uint32_t>, kVictimNames> creation;
-  std::array<std::atomic<uint32_t>, kVictimNames> creation_last;  // of any registration
-  std::atomic<uint32_t> pending;  // name under way, kVictimNames: none
-  std::atomic<bool> keeps;        // whether what is under way leaves it registered
-  std::atomic<uint64_t> operations;
-};
-inline std::string VictimName(size_t n) {
-  return absl::StrCat("victim", n, n % 5 == 0 ? std::string(300, 'v') : "");
-}
-
-[[noreturn]] inline void RunVictim(const std::string& path, VictimLog& log, unsigned seed) {
-  auto registry = Registry::Open({.path = path});
-  if (!registry.ok()) _exit(1);
-  std::mt19937 random(seed);
+// Uses whatever is at `path` in every way.
+inline void UseEverything(const std::string& path) {
+  std::string error;
+  const std::unique_ptr<Reader> reader = Reader::Open(path, error);
   Registration found;
-  while (true) {
-    const size_t n = random() % kVictimNames;
-    const uint64_t id = log.id[n].load();
-    const bool keeps = id != 0 && random() % 2 == 0;
-    log.keeps.store(keeps);
-    log.pending.store(static_cast<uint32_t>(n));
-    const uint32_t slot = log.slot[n].load();
-    if (keeps) {
-      if (!(*registry)->ReadSlot(slot, found) || found.id != id) _exit(5);
-      // Values that do not make it less whole.
-      const Amendment what{.listener_cookie = random(), .owner_pid = found.port};
-      if (!(*registry)->Amend(slot, id, what)) _exit(6);
-      (*registry)->Orphan(slot, id);
-      if (!(*registry)->Amend(slot, id, what)) _exit(7);
-      if (random() % 2 == 0 && !(*registry)->Adopt(slot, id, found.port)) _exit(8);
-    } else if (id != 0) {
-      if (!(*registry)->Unregister(slot, id)) _exit(2);
-      log.id[n].store(0);
-    } else {
-      const uint16_t number = static_cast<uint16_t>(random() % 60000);
-      const std::string extra = ExtraOf(number);
-      const std::string name = VictimName(n);
-      const RegisterResult node = (*registry)->Register(NodeOf(name, number, extra));
-      if (node.outcome != RegisterResult::Outcome::kRegistered) _exit(3);
-      if (node.creation <= log.creation_last[n].load()) _exit(4);
-      log.creation_last[n].store(node.creation);
-      log.slot[n].store(node.slot);
-      log.creation[n].store(node.creation);
-      log.id[n].store(node.id);
-    }
-    log.pending.store(kVictimNames);
-    log.operations.fetch_add(1);
+  if (reader != nullptr) {
+    for (int i = 0; i < 40; ++i) reader->view().Lookup(absl::StrCat("node", i), found);
+    for (uint32_t slot = 0; slot < 70; ++slot) reader->view().ReadSlot(slot, found);
+    reader->view().CountLive();
+    reader->view().mapper_status();
+    reader->view().upgrade_status();
   }
+  auto registry = Registry::Open({.path = path});
+  if (!registry.ok()) return;
+  for (int i = 0; i < 40; ++i) {
+    const RegisterResult node = (*registry)->Register({.name = absl::StrCat("node", i * 2)});
+    if (node.outcome == RegisterResult::Outcome::kTaken) (*registry)->Orphan(node.slot, node.id);
+    (*registry)->Amend(node.slot, node.id, {.listener_cookie = 1});
+    (*registry)->Adopt(node.slot, node.id, 1);
+    (*registry)->Unregister(node.slot, node.id);
+  }
+  (*registry)->ForEach([](const Registration&) {});
+  (*registry)->live_count();
 }
+
+class RegistryDirectoryTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    ASSERT_NE(mkdtemp(directory_), nullptr);
+    path_ = absl::StrCat(directory_, "/registry");
+  }
+  void TearDown() override {
+    for (const std::string& name : Names()) unlink(absl::StrCat(directory_, "/", name).c_str());
+    EXPECT_EQ(rmdir(directory_), 0);
+  }
+
+  // Names of the files in the directory.
+  std::set<std::string> Names() const {
+    std::set<std::string> names;
+    for (const auto& entry : std::filesystem::directory_iterator(directory_)) {
+      names.insert(entry.path().filename());
+    }
+    return names;
+  }
+  std::unique_ptr<Registry> Open(uint32_t capacity = 4096) {
+    auto registry = Registry::Open({.path = path_, .capacity = capacity});
+    EXPECT_TRUE(registry.ok()) << registry.status();
+    return registry.ok() ? *std::move(registry) : nullptr;
+  }
+  // Opens a registry that is refused; says why.
+  std::string Refusal() {
+    const auto registry = Registry::Open({.path = path_});
+    EXPECT_EQ(registry.status().code(), absl::StatusCode::kFailedPrecondition);
+    return std::string(registry.status().message());
+  }
+
+  char directory_[32] = "/dev/shm/registry-test-XXXXXX";
+  std::string path_;
+};
 
 }  // namespace evermap
 

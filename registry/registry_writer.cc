@@ -23,8 +23,8 @@
 #include "registry/reader.h"
 #include "registry/recovery.h"
 #include "registry/registry.h"
-#include "registry/registry_testing.h"
 #include "registry/segment.h"
+#include "registry/victim_testing.h"
 
 namespace evermap {
 namespace {

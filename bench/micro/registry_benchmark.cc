@@ -12,6 +12,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "daemon/wire/protocol.h"
+#include "registry/location.h"
 #include "registry/registry.h"
 
 namespace evermap {
@@ -29,7 +30,7 @@ class Filled {
       registry_->Register({.name = names_.back(), .port = 5000});
     }
     unlink(path.c_str());
-    unlink((path + ".lock").c_str());
+    unlink(LockPath(path).c_str());
     rmdir(directory_);
   }
 

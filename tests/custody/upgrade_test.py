@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 import unittest
+import unittest.mock
 
 import harness
 from harness import EPMDCTL, EPMD_FAULTS, Mapper, load
@@ -15,7 +16,10 @@ from harness.epmdctl import creations, epmdctl, status
 from harness.process import state_of
 
 UPGRADES = harness.scaled('UPGRADES', 100)
-EPMD_LAYOUT1 = os.environ.get('EPMD_LAYOUT1_BINARY') or harness.EPMD + '_layout1'
+# The mapper, with fault points, and its tool with the throw-away layout of tests/next_layout. The tool also reads the
+# layout of today.
+EPMD_NEXT_LAYOUT = os.environ.get('EPMD_NEXT_LAYOUT_BINARY') or harness.EPMD + '_next_layout'
+EPMDCTL_NEXT_LAYOUT = os.environ.get('EPMDCTL_NEXT_LAYOUT') or EPMDCTL + '_next_layout'
 
 
 class UpgradeTest(CustodyCase):
@@ -273,11 +277,16 @@ class UpgradeTest(CustodyCase):
             self.assertEqual(upgrade.wait(harness.PATIENCE_S), 0)
 
 
-@unittest.skipUnless(os.path.exists(EPMD_LAYOUT1), 'no variant with the layout before in this build')
+@unittest.skipUnless(os.path.exists(EPMD_NEXT_LAYOUT), 'no variant with another layout in this build')
 class MigrationTest(CustodyCase):
 
+    def setUp(self):
+        reads_both = unittest.mock.patch('custody.EPMDCTL', EPMDCTL_NEXT_LAYOUT)
+        reads_both.start()
+        self.addCleanup(reads_both.stop)
+
     def test_upgrade_to_another_layout(self):
-        mapper = self.kept(binary=EPMD_LAYOUT1)
+        mapper = self.kept()
         nodes = self.register(mapper, 200)
         long_name = 'ü'.encode() * 250  # of 255 there is no lookup, as with the stock epmd
         connection, _ = mapper.register(long_name, port=77, extra=b'e' * 1000)
@@ -289,7 +298,7 @@ class MigrationTest(CustodyCase):
         with load.Load(mapper.port, nodes) as running:
             os.kill(mapper.pid, signal.SIGHUP)  # the same program and layout
             harness.wait_until(lambda: 'runs' in mapper.log(), 'the first upgrade')
-            mapper.ask_for(harness.EPMD)
+            mapper.ask_for(EPMD_NEXT_LAYOUT)
             harness.wait_until(lambda: mapper.log().count(' runs ') == 2, lambda: f'the migration: {mapper.log()}')
         self.assertEqual(running.failures, [])
         for number in range(load.THREADS):
@@ -303,24 +312,24 @@ class MigrationTest(CustodyCase):
         before = creations(mapper)
         harness.wait_until(lambda: not os.path.exists(mapper.registry + '.previous'), 'the old file is removed')
         # And back is refused, and harms nothing.
-        done = mapper.upgraded(EPMD_LAYOUT1)
+        done = mapper.upgraded(harness.EPMD)
         self.assertEqual(done.returncode, 1, done)
         self.assertIn('newer version', done.stdout + done.stderr)
         mapper.wait_gone(b'gone')
         before.pop(b'gone', None)
         self.check_kept(mapper, before)
-        self.assertEqual(mapper.upgraded().returncode, 0, mapper.log())
+        self.assertEqual(mapper.upgraded().returncode, 0, mapper.log())  # to itself
         self.check_kept(mapper, before)
 
     def test_failed_migrations_are_rolled_back(self):
         for point in ('successor:prepared', 'successor:yours', 'successor:commit'):
             with self.subTest(point=point):
-                mapper = self.kept(binary=EPMD_LAYOUT1)
+                mapper = self.kept()
                 nodes = self.register(mapper, 50)
                 before = dict(mapper.names())
                 pids = mapper.family()
                 faulty = self.copy_of(mapper.directory,
-                                      f'#!/bin/sh\nEPMD_FAULTS={point}=kill exec "{EPMD_FAULTS}" "$@"\n')
+                                      f'#!/bin/sh\nEPMD_FAULTS={point}=kill exec "{EPMD_NEXT_LAYOUT}" "$@"\n')
                 with load.Load(mapper.port, nodes) as running:
                     mapper.ask_for(faulty)
                     harness.wait_until(lambda: 'upgrade failed' in mapper.log(), lambda: f'it fails: {mapper.log()}')
@@ -333,25 +342,24 @@ class MigrationTest(CustodyCase):
                 before[b'late'] = 5
                 self.assertEqual(dict(mapper.names()), before)
                 # The registry is the old one again, also for a mapper that starts from it.
-                mapper.ask_for(harness.EPMD)
+                mapper.ask_for(EPMD_NEXT_LAYOUT)
                 harness.wait_until(lambda: ' runs ' in mapper.log(), lambda: f'it succeeds: {mapper.log()}')
                 self.assertEqual(dict(mapper.names()), before)
                 late.close()
                 mapper.close()
 
-    @unittest.skipUnless(os.path.exists(EPMD_FAULTS), 'no variant with fault points in this build')
     def test_who_is_killed_in_a_migration(self):
         """Predecessor, successor or both at each step: the keeper's next mapper, of whatever program, has everything."""
         for point in ('successor:yours', 'successor:migrated', 'successor:commit', 'successor:committed', 'successor:told',
                       'successor:serving'):
             for victims in ('old', 'new', 'both'):
                 with self.subTest(point=point, victims=victims):
-                    mapper = self.kept(binary=EPMD_LAYOUT1)
+                    mapper = self.kept()
                     self.register(mapper, 50)
                     before = dict(mapper.names())
                     old = mapper.mapper_pid()
                     faulty = self.copy_of(mapper.directory,
-                                          f'#!/bin/sh\nEPMD_FAULTS={point}=stop exec "{EPMD_FAULTS}" "$@"\n')
+                                          f'#!/bin/sh\nEPMD_FAULTS={point}=stop exec "{EPMD_NEXT_LAYOUT}" "$@"\n')
                     mapper.ask_for(faulty)
                     new = harness.wait_until(lambda m=mapper: [pid for pid in m.family() if state_of(pid) == 'T'],
                                              lambda m=mapper: f'it stops: {m.log()}')[0]
@@ -372,7 +380,8 @@ class MigrationTest(CustodyCase):
                         return False
                     harness.wait_until(is_well, lambda m=mapper: f'{m.family()} {status(m)} {m.log()}', 60)
                     # Nothing is left of what was begun, also for the one after.
-                    self.assertEqual(mapper.upgraded(harness.EPMD).returncode, 0, mapper.log())
+                    sound = self.copy_of(mapper.directory, f'#!/bin/sh\nunset EPMD_FAULTS\nexec "{EPMD_NEXT_LAYOUT}" "$@"\n')
+                    self.assertEqual(mapper.upgraded(sound).returncode, 0, mapper.log())
                     self.assertEqual(dict(mapper.names()), before)
                     harness.wait_until(lambda m=mapper: not os.path.exists(m.registry + '.previous'), 'the old file is removed')
                     mapper.close()

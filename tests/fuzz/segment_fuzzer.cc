@@ -1,5 +1,6 @@
-// A hostile registry file (INV-6): a valid one with words of it changed, or any bytes. Readers and
-// writers give answers or errors, and neither crash nor hang.
+// A hostile registry file (INV-6): a valid one with words of it changed, in the newest layout or in
+// version 1, or any bytes. Readers, migration and writers give answers or errors, and neither crash nor
+// hang.
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -11,9 +12,11 @@
 #include <memory>
 #include <string>
 
-#include "absl/strings/str_cat.h"
 #include "registry/base/owned_fd.h"
 #include "registry/layout.h"
+#include "registry/layout_v1.h"
+#include "registry/layout_v1_testing.h"
+#include "registry/location.h"
 #include "registry/reader.h"
 #include "registry/registry.h"
 #include "tests/fuzz/input.h"
@@ -46,8 +49,9 @@ class Place {
   Place(const Place&) = delete;
   Place& operator=(const Place&) = delete;
   ~Place() {
-    for (const char* suffix : {"", ".lock", ".previous", ".migrating"}) {
-      unlink(absl::StrCat(path(), suffix).c_str());
+    for (const std::string& file :
+         {path(), LockPath(path()), PreviousPath(path()), MigratingPath(path())}) {
+      unlink(file.c_str());
     }
     rmdir(directory_.c_str());
   }
@@ -65,9 +69,9 @@ void Write(const std::string& path, std::string_view content) {
   Require(write(fd.get(), content.data(), content.size()) == static_cast<ssize_t>(content.size()));
 }
 
-// Where a word is that matters: in the header, a bucket, a record or an overflow block.
-uint64_t OffsetOf(uint8_t area, uint16_t at) {
-  const layout::Geometry g = layout::GeometryFor(kCapacity);
+// Where a word is that matters: in the header, a bucket, a record or an overflow block. Version 1 has
+// these areas in the same order.
+uint64_t OffsetOf(const layout::Geometry& g, uint8_t area, uint16_t at) {
   const uint64_t words = uint64_t{at} * 8;
   switch (area % 4) {
     case 0:
@@ -75,9 +79,9 @@ uint64_t OffsetOf(uint8_t area, uint16_t at) {
     case 1:
       return g.buckets_offset + words % (g.buckets * 8);
     case 2:
-      return g.records_offset + words % (kCapacity * layout::kRecordSize);
+      return g.records_offset + words % (g.overflow_offset - g.records_offset);
     default:
-      return g.overflow_offset + words % (kCapacity * layout::kOverflowSize);
+      return g.overflow_offset + words % (g.file_size - g.overflow_offset);
   }
 }
 
@@ -116,13 +120,19 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   static const evermap::Place place;
   evermap::Input input(data, size);
   std::string content;
-  if (input.Take<uint8_t>() % 16 == 15) {
+  const uint8_t choice = input.Take<uint8_t>() % 16;
+  if (choice == 15) {
     content = std::string(input.TakeRest());
   } else {
-    content = place.valid();
+    const bool is_newest = choice < 10;
+    static const std::string version_1 = evermap::LayoutV1Content();
+    const evermap::layout::Geometry geometry =
+        is_newest ? evermap::layout::GeometryFor(evermap::kCapacity)
+                  : evermap::layout_v1::GeometryFor(evermap::kLayoutV1Capacity);
+    content = is_newest ? place.valid() : version_1;
     for (size_t i = 0; i < evermap::kChangesMax && !input.empty(); ++i) {
       const auto area = input.Take<uint8_t>();
-      const uint64_t offset = evermap::OffsetOf(area, input.Take<uint16_t>());
+      const uint64_t offset = evermap::OffsetOf(geometry, area, input.Take<uint16_t>());
       // Small numbers and whole words.
       const uint64_t value = area >= 128 ? input.Take<uint64_t>() : input.Take<uint8_t>();
       const unsigned shift = (area >> 2) % 8 * 8;

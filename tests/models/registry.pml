@@ -6,12 +6,12 @@
  * since buckets share nothing but the slab. The clock stands still, as that is worst for creations.
  *
  *   here             there
- *   Search           ChainWalk<Segment>, Registry::Impl::Find       chain.h, registry.cc
- *   Register         Registry::Impl::Register, Fill, MakeLive       registry.cc
- *   Claim            ClaimRecord, FindCandidates, ClaimFree, Retire registry.cc
+ *   Search           ChainWalk<Segment>, Writer::Find               chain.h, writer.cc
+ *   Register         Writer::Register, Prepare, Fill, MakeLive      writer.cc
+ *   Claim            Slab: Claim, FindCandidates, ClaimFree, Retire slab.cc
  *   TakeOff, OnChain TakeOffChain, FindOnChain                      chain.cc
- *   End              Unregister                                     registry.cc
- *   Orphan, Adopt    the same, with TakeUp and EndAmendment         registry.cc, recovery.cc
+ *   End              Depart                                         writer.cc
+ *   Orphan, Adopt    the same, with ClaimForAmendment, EndAmendment writer.cc, recovery.cc
  *   Settle           Settle, PutBack                                recovery.cc
  *   Reader           ChainWalk<const Segment>, Lookup, CopyRecord   reader.cc
  *   Opener           Registry::Open, SettleAll                      registry.cc, recovery.cc

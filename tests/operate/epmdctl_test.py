@@ -1,7 +1,8 @@
 """epmdctl against real mappers, real nodes and a real terminal.
 
-    EPMDCTL               the program under test
-    EPMD_LAYOUT1_BINARY   a mapper of the layout before, to be upgraded from (epmd_layout1)
+    EPMDCTL                   the program under test
+    EPMD_NEXT_LAYOUT_BINARY   a mapper with another layout of the registry, to be upgraded to (epmd_next_layout)
+    EPMDCTL_NEXT_LAYOUT       epmdctl that reads that layout, too
 """
 
 import contextlib
@@ -20,12 +21,14 @@ import termios
 import threading
 import time
 import unittest
+import unittest.mock
 
 import harness
 from harness import Mapper
 from harness.epmdctl import FAILED, NO_REGISTRY, arguments, environment, epmdctl
 
-LAYOUT1 = os.environ.get('EPMD_LAYOUT1_BINARY')
+EPMD_NEXT_LAYOUT = os.environ.get('EPMD_NEXT_LAYOUT_BINARY')
+EPMDCTL_NEXT_LAYOUT = os.environ.get('EPMDCTL_NEXT_LAYOUT')
 HOSTNAME = socket.gethostname().split('.')[0]
 
 ENTER_ALTERNATE, LEAVE_ALTERNATE = b'\x1b[?1049h', b'\x1b[?1049l'
@@ -212,16 +215,15 @@ class WatchTest(Case):
             self.assertEqual(watch.event('adopted', name='fox')['creation'], again)
         self.assertEqual(watch.end(signal.SIGTERM), (0, b''))
 
-    @unittest.skipUnless(LAYOUT1, 'EPMD_LAYOUT1_BINARY says where it is')
+    @unittest.skipUnless(EPMD_NEXT_LAYOUT, 'EPMD_NEXT_LAYOUT_BINARY says where it is')
+    @unittest.mock.patch(f'{__name__}.EPMDCTL', EPMDCTL_NEXT_LAYOUT)
     def test_upgrade_to_another_layout(self):
-        mapper = self.mapper(start=False, keeper=True)
-        ours, mapper.binary = mapper.binary, LAYOUT1
-        mapper.start()
+        mapper = self.mapper(keeper=True)
         watch = Watch(self, mapper, '--json')
         before = watch.event('watching')['pid']
         self.register(mapper, b'hare', port=4711)
         watch.event('registered', name='hare')
-        done = epmdctl(mapper, 'upgrade', ours)
+        done = epmdctl(mapper, 'upgrade', EPMD_NEXT_LAYOUT)
         self.assertEqual(done.returncode, 0, done)
         seen = [json.loads(watch.next_line()) for _ in range(3)]
         while not (any(event['event'] == 'mapper_started' for event in seen) and

@@ -1,0 +1,96 @@
+// Tests of where registries lie.
+#include "registry/location.h"
+
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <memory>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "registry/base/path.h"
+#include "registry/registry_testing.h"
+#include "registry/status.h"
+
+namespace evermap {
+namespace {
+
+class LocationTest : public RegistryDirectoryTest {};
+
+// By default, by port, in a directory of the user's that nobody else may write to.
+TEST_F(LocationTest, WhereARegistryIs) {
+  const auto in_child = [](auto check) {
+    const pid_t child = fork();
+    if (child == 0) _exit(check() ? 0 : 1);
+    int status = -1;
+    EXPECT_EQ(waitpid(child, &status, 0), child);
+    return status == 0;
+  };
+  EXPECT_TRUE(in_child([] {
+    setenv("RUNTIME_DIRECTORY", "/run/one:/run/two", 1);
+    return DefaultRegistryPath(4369) == "/run/one/registry.4369";
+  }));
+  if (geteuid() == 0) {
+    EXPECT_TRUE(in_child([] {
+      setenv("RUNTIME_DIRECTORY", "", 1);
+      return DefaultRegistryPath(4369) == "/run/epmd/registry.4369";
+    }));
+    ASSERT_EQ(chown(directory_, 64101, 64101), 0);
+    EXPECT_TRUE(in_child([&] {
+      unsetenv("RUNTIME_DIRECTORY");
+      if (setuid(64101) != 0) return false;
+      setenv("XDG_RUNTIME_DIR", directory_, 1);
+      if (DefaultRegistryPath(1) != absl::StrCat(directory_, "/epmd/registry.1")) return false;
+      // Not one that is somebody else's, or relative.
+      for (const char* other : {"/run", "relative", ""}) {
+        setenv("XDG_RUNTIME_DIR", other, 1);
+        if (DefaultRegistryPath(1) != "/dev/shm/epmd-64101/registry.1") return false;
+      }
+      unsetenv("XDG_RUNTIME_DIR");
+      return DefaultRegistryPath(1) == "/dev/shm/epmd-64101/registry.1";
+    }));
+    ASSERT_EQ(chown(directory_, 0, 0), 0);
+  }
+  const std::string directory = absl::StrCat(directory_, "/new");
+  const mode_t before = umask(077);
+  EXPECT_TRUE(MakeRegistryDirectory(directory + "/registry").ok());
+  umask(before);
+  struct stat made;
+  ASSERT_EQ(stat(directory.c_str(), &made), 0);
+  EXPECT_EQ(made.st_mode & 0777, 0755u);
+  EXPECT_TRUE(MakeRegistryDirectory(directory + "/registry").ok());
+  const auto refused = [](const std::string& path, const std::string& reason) {
+    const absl::Status status = MakeRegistryDirectory(path);
+    EXPECT_TRUE(absl::IsFailedPrecondition(status)) << status;
+    EXPECT_NE(std::string(status.message()).find(reason), std::string::npos) << status;
+  };
+  ASSERT_EQ(chmod(directory.c_str(), 0777), 0);
+  refused(directory + "/registry", "may be written by other users");
+  if (geteuid() == 0) {
+    ASSERT_EQ(chmod(directory.c_str(), 0755), 0);
+    ASSERT_EQ(chown(directory.c_str(), 64101, 64101), 0);
+    refused(directory + "/registry", "belongs to user 64101");
+  }
+  rmdir(directory.c_str());
+  ASSERT_EQ(symlink("/tmp", directory.c_str()), 0);
+  refused(directory + "/registry", "is a symbolic link");
+  unlink(directory.c_str());
+  Open(16);
+  refused(path_ + "/registry", "is not a directory");
+  refused("/nonexistent/directory/registry", "cannot be made");
+  EXPECT_NE(DirectoryComplaint("/nonexistent", 0).find("cannot be examined"), std::string::npos);
+}
+
+TEST(PathTest, Parts) {
+  EXPECT_EQ(DirectoryOf("/a/b/c"), "/a/b");
+  EXPECT_EQ(DirectoryOf("/a"), "/");
+  EXPECT_EQ(DirectoryOf("a"), ".");
+  EXPECT_EQ(BaseNameOf("/a/b/c"), "c");
+  EXPECT_EQ(BaseNameOf("a"), "a");
+}
+
+}  // namespace
+}  // namespace evermap
