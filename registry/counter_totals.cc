@@ -8,17 +8,26 @@ namespace {
 
 uint64_t Load(const Counter& counter) { return counter.load(std::memory_order_relaxed); }
 
+// Whether a counter lies within the first `size` bytes of a worker's block. In a file of a former
+// layout the block is shorter: a counter after its end would be one of the next worker.
+bool IsWithin(const WorkerStatistics& block, const Counter& counter, size_t size) {
+  const auto offset = reinterpret_cast<uintptr_t>(&counter) - reinterpret_cast<uintptr_t>(&block);
+  return offset + sizeof(Counter) <= size;
+}
+
 uint64_t GrowthOf(uint64_t before, uint64_t now) { return now < before ? now : now - before; }
 
 }  // namespace
 
 CounterTotals ReadCounterTotals(const RegistryView& view) {
   CounterTotals totals;
+  const size_t size = view.statistics_size();
   int64_t connections_now = 0;
   for (uint32_t worker = 0; worker < kStatisticsWorkersMax; ++worker) {
     const WorkerStatistics& statistics = view.statistics(worker);
     for (size_t i = 0; i < totals.values.size(); ++i) {
-      totals.values[i] += Load(statistics.*kCounters[i].counter);
+      const Counter& counter = statistics.*kCounters[i].counter;
+      if (IsWithin(statistics, counter, size)) totals.values[i] += Load(counter);
     }
     for (size_t i = 0; i < kLatencyBuckets; ++i) {
       totals.latency[i] += Load(statistics.latency_buckets[i]);

@@ -1,4 +1,4 @@
-// How a worker counts. Each worker has counters of its own (registry/statistics.h), so that a
+// How a worker counts. Each worker has counters of its own (registry/counters.h), so that a
 // relaxed addition is enough.
 #ifndef EVERMAP_DAEMON_SERVE_COUNTING_H_
 #define EVERMAP_DAEMON_SERVE_COUNTING_H_

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "absl/time/time.h"
+#include "registry/location.h"
 #include "tools/epmdctl/current_registry.h"
 #include "tools/epmdctl/doctor/doctor_command.h"
 #include "tools/epmdctl/list_command.h"
@@ -14,7 +15,6 @@
 #include "tools/epmdctl/top_command.h"
 #include "tools/epmdctl/upgrade_command.h"
 #include "tools/epmdctl/watch_command.h"
-#include "tools/usual_registry.h"
 
 namespace evermap {
 namespace {

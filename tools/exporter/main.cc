@@ -21,11 +21,11 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "registry/base/clock.h"
+#include "registry/location.h"
 #include "tools/exporter/http_server.h"
 #include "tools/exporter/metrics.h"
 #include "tools/exporter/pages.h"
 #include "tools/exporter/snapshot.h"
-#include "tools/usual_registry.h"
 
 namespace evermap::exporter {
 namespace {
