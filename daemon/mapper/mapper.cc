@@ -24,6 +24,7 @@
 #include "daemon/host/wake_fd.h"
 #include "daemon/process/fault_point.h"
 #include "daemon/process/keeper_start.h"
+#include "daemon/serve/descriptor_budget.h"
 #include "daemon/serve/worker.h"
 #include "registry/base/clock.h"
 #include "registry/base/owned_fd.h"

@@ -29,6 +29,7 @@
 #include "daemon/process/fault_point.h"
 #include "daemon/process/upgrade_record.h"
 #include "daemon/process/watcher.h"
+#include "daemon/serve/descriptor_budget.h"
 #include "registry/status.h"
 
 namespace evermap {
