@@ -267,7 +267,7 @@ class RegistryCrashTest : public testing::Test {
     }
   }
 
-  // Whoever comes next can do everything: end and register each name, with creations that it did
+  // The next writer can do everything: end and register each name, with creations that it did
   // not have before, and use all of the capacity.
   void CheckUsable(Registry& registry, Creations creations) const {
     Registration found;

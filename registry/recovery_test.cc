@@ -207,8 +207,8 @@ TEST_F(RecoveryTest, Inv3NobodyWaitsForADeadAdopter) {
   EXPECT_EQ(registry->Register({.name = "hare"}).outcome, Outcome::kRegistered);
 }
 
-// Whoever opens the registry gets the first free place, which is that of the dead adopter. Its
-// claims must not become the new holder's, whoever else changes the records meanwhile.
+// A writer that opens the registry gets the first free place, which is that of the dead adopter. Its
+// claims must not become those of the new holder, whatever else other writers change meanwhile.
 TEST_F(RecoveryTest, Inv3ClaimsAreSettledBeforeTheirPlaceIsGivenAway) {
   auto registry = Open();
   constexpr uint32_t kFirstFree = 1;

@@ -59,7 +59,7 @@ class Actor {
     }
     Registration found;
     if (!Lookup(name, found) || choice < 6) return;
-    // Whoever made it, and even if its process is dead.
+    // Registrations of all actors are changed, also of those whose process is dead.
     if (choice == 6 || Random(4) == 0) {
       Change(Kind::kUnregister, name, found);
     } else {

@@ -259,7 +259,7 @@ TEST_F(RegistryTest, Inv1LookupsNeverMixTwoRegistrations) {
   EXPECT_GT(found_count.load(), 0u);
 }
 
-// Contends for names: whoever registers one marks it as its own, and finds no other mark there.
+// Contends for names: the winner of one marks it as its own, and finds no other mark there.
 constexpr int kContendedNames = 3;
 struct Contention {
   std::array<std::atomic<uint32_t>, kContendedNames> holder;

@@ -132,7 +132,7 @@ TEST_F(MigrationTest, Inv7TakingBackMayBeKilledAtEachStep) {
     fresh.reset();
     EXPECT_EQ(VersionOfFile(ReadFile(path_)), step <= 2 ? kNewVersion : kOldVersion);
     EXPECT_EQ(DumpOf(path_), before) << step;
-    // Whoever is next comes through.
+    // The next process that opens the registry comes through.
     fresh = Open();
     ASSERT_NE(fresh, nullptr);
     fresh->FinishMigration();

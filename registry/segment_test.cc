@@ -102,7 +102,7 @@ TEST_F(SegmentTest, Inv6AndInv7RefusedSegmentsAreLeftAlone) {
   EXPECT_NE(Open(), nullptr);
 }
 
-// The checksum keeps accidents out; whoever writes a file with a right one is not trusted either.
+// The checksum keeps accidents out; a file with a right one is not trusted either.
 TEST_F(SegmentTest, Inv6SizesThatDoNotFitAreRefused) {
   Open(16);
   const std::string intact = ReadFile(path_);

@@ -15,13 +15,19 @@
 
 namespace evermap {
 
-// Words of the name of record `index`. REQUIRES: name_size <= kRegistryNameSizeMax.
+// The overflow block of record `index`. REQUIRES: index < capacity.
+inline const layout::OverflowBlock& OverflowOf(const Segment& segment, uint32_t index) {
+  return *segment.at<layout::OverflowBlock>(layout::OverflowOffset(segment.geometry(), index));
+}
+
+// Words of the name of record `index`. REQUIRES: index < capacity; name_size is at most
+// kRegistryNameSizeMax.
 inline const layout::Word* NameWords(const Segment& segment, uint32_t index, size_t name_size) {
   assert(name_size <= kRegistryNameSizeMax);
-  return layout::NameIsInline(name_size)
-             ? segment.record(index).text
-             : segment.at<layout::OverflowBlock>(layout::OverflowOffset(segment.geometry(), index))
-                   ->name;
+  // A name is nearly always in its record: the other place is not computed beforehand (INV-1).
+  if (layout::NameIsInline(name_size)) [[likely]]
+    return segment.record(index).text;
+  return OverflowOf(segment, index).name;
 }
 inline layout::Word* NameWords(Segment& segment, uint32_t index, size_t name_size) {
   return const_cast<layout::Word*>(
@@ -32,10 +38,10 @@ inline layout::Word* NameWords(Segment& segment, uint32_t index, size_t name_siz
 inline const layout::Word* ExtraWords(const Segment& segment, uint32_t index, size_t name_size,
                                       size_t extra_size) {
   assert(name_size <= kRegistryNameSizeMax && extra_size <= kRegistryExtraSizeMax);
-  return layout::ExtraIsInline(name_size, extra_size)
-             ? segment.record(index).text + layout::TextWords(name_size)
-             : segment.at<layout::OverflowBlock>(layout::OverflowOffset(segment.geometry(), index))
-                   ->extra;
+  if (layout::ExtraIsInline(name_size, extra_size)) [[likely]] {
+    return segment.record(index).text + layout::TextWords(name_size);
+  }
+  return OverflowOf(segment, index).extra;
 }
 inline layout::Word* ExtraWords(Segment& segment, uint32_t index, size_t name_size,
                                 size_t extra_size) {

@@ -188,21 +188,24 @@ uint32_t Writer::FirstCreation() const {
   return std::max({now_s, floor, kCreationMin});
 }
 
-bool Writer::Depart(uint32_t slot, uint64_t id, bool (*is_meant)(Kind), Kind target, Kind told) {
+bool Writer::Depart(uint32_t slot, uint64_t id, Departure departure) {
   if (slot >= segment_.high_water()) return false;
+  const bool ends = departure == Departure::kUnregistered;
   Record& record = segment_.record(slot);
   for (uint32_t i = 0; i < layout::kRestartsMax; ++i) {
     const uint64_t state = Load(record.state);
     const Kind kind = layout::KindOf(state);
-    if (!is_meant(kind)) return false;
+    if (!layout::IsFoundLive(kind) && !(ends && layout::IsFoundOrphaned(kind))) return false;
     const uint64_t held = Load(record.id);
     if (Load(record.state) != state) continue;
     if (held != id) return false;
     if (!StoreDeparture(segment_, slot, state)) continue;
     // A claimant still writes to the record, and does the rest (L-11).
-    const uint64_t departed = layout::HasClaimant(kind)
-                                  ? layout::NextState(state, told, layout::ClaimantOf(state))
-                                  : layout::NextState(state, target);
+    const uint64_t departed =
+        layout::HasClaimant(kind)
+            ? layout::NextState(state, ends ? Kind::kClaimed : Kind::kAdopting,
+                                layout::ClaimantOf(state))
+            : layout::NextState(state, ends ? Kind::kRemembered : Kind::kOrphaned);
     if (!Replace(record.state, state, departed)) continue;
     AnnounceChange(segment_);
     return true;
@@ -211,12 +214,10 @@ bool Writer::Depart(uint32_t slot, uint64_t id, bool (*is_meant)(Kind), Kind tar
 }
 
 bool Writer::Unregister(uint32_t slot, uint64_t id) {
-  return Depart(slot, id, layout::IsFound, Kind::kRemembered, Kind::kClaimed);
+  return Depart(slot, id, Departure::kUnregistered);
 }
 
-bool Writer::Orphan(uint32_t slot, uint64_t id) {
-  return Depart(slot, id, layout::IsFoundLive, Kind::kOrphaned, Kind::kAdopting);
-}
+bool Writer::Orphan(uint32_t slot, uint64_t id) { return Depart(slot, id, Departure::kOrphaned); }
 
 std::optional<uint64_t> Writer::ClaimForAmendment(uint32_t slot, uint64_t id, bool only_orphaned) {
   if (slot >= segment_.high_water()) return std::nullopt;

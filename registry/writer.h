@@ -53,10 +53,10 @@ class Writer {
   RegisterResult Fill(uint32_t index, const NodeRecord& node, uint32_t creation);
   // Makes record `index` found by lookups. REQUIRES: the caller has claimed it, and it is linked.
   void MakeLive(uint32_t index);
-  // Moves registration `id`, of which `is_meant` holds, on to `target`, or tells its claimant to do
-  // so by moving it on to `told` (L-11); false when it has ended or `is_meant` does not hold.
-  bool Depart(uint32_t slot, uint64_t id, bool (*is_meant)(layout::Kind), layout::Kind target,
-              layout::Kind told);
+  enum class Departure : uint8_t { kUnregistered, kOrphaned };
+  // Ends or orphans registration `id`: moves its record on, or, when the record has a claimant, tells
+  // that one to do so (L-11). False when it has ended or, to orphan it, when it is not live.
+  bool Depart(uint32_t slot, uint64_t id, Departure departure);
   // Claims registration `id` to amend it (L-11), if it is orphaned or, unless `only_orphaned`, live;
   // the claimed state, or nothing.
   std::optional<uint64_t> ClaimForAmendment(uint32_t slot, uint64_t id, bool only_orphaned);

@@ -1,0 +1,18 @@
+#include "registry/former_reader.h"
+
+#include "registry/former_segment.h"
+#include "registry/read_segment.h"
+
+namespace evermap {
+
+bool LookupInFormer(const Segment& segment, std::string_view name, Registration& found) {
+  return LookupIn(FormerSegment(segment), name, found);
+}
+
+bool ReadSlotInFormer(const Segment& segment, uint32_t slot, Registration& found) {
+  return ReadSlotIn(FormerSegment(segment), slot, found);
+}
+
+uint32_t CountLiveInFormer(const Segment& segment) { return CountLiveIn(FormerSegment(segment)); }
+
+}  // namespace evermap
