@@ -6,7 +6,7 @@
 namespace evermap {
 namespace {
 
-uint64_t Load(const Counter& counter) { return counter.load(std::memory_order_relaxed); }
+uint64_t ValueOf(const Counter& counter) { return counter.load(std::memory_order_relaxed); }
 
 // Whether a counter lies within the first `size` bytes of a worker's block. In a file of a former
 // layout the block is shorter: a counter after its end would be one of the next worker.
@@ -27,12 +27,12 @@ CounterTotals ReadCounterTotals(const RegistryView& view) {
     const WorkerStatistics& statistics = view.statistics(worker);
     for (size_t i = 0; i < totals.values.size(); ++i) {
       const Counter& counter = statistics.*kCounters[i].counter;
-      if (IsWithin(statistics, counter, size)) totals.values[i] += Load(counter);
+      if (IsWithin(statistics, counter, size)) totals.values[i] += ValueOf(counter);
     }
     for (size_t i = 0; i < kLatencyBuckets; ++i) {
-      totals.latency[i] += Load(statistics.latency_buckets[i]);
+      totals.latency[i] += ValueOf(statistics.latency_buckets[i]);
     }
-    connections_now += static_cast<int64_t>(Load(statistics.connections_now));
+    connections_now += static_cast<int64_t>(ValueOf(statistics.connections_now));
   }
   // One worker may count a connection that another one counts off again when it closes. A reader in
   // between can see only the second, so the sum may be below zero for a moment.

@@ -41,7 +41,7 @@ uint64_t Fingerprint(const LayoutDescription& description, const void* header) {
   return SipHash<2, 4>(kFingerprintKey, bytes);
 }
 
-Problem Unacceptable(const std::string& path, const std::string& what) {
+Problem BadHeader(const std::string& path, const std::string& what) {
   return {Problem::Kind::kUnacceptable,
           path + ": " + what + "; remove it or name another with -registry"};
 }
@@ -92,7 +92,7 @@ Problem CheckHeader(const std::string& path, const void* header, size_t size, ui
                     SegmentShape& shape) {
   assert(size >= layout::kHeaderSizeMin && size <= file_size);
   if (Load(At(header, layout::kMagicAt)) != layout::kMagic) {
-    return Unacceptable(path, "is not a registry (wrong magic)");
+    return BadHeader(path, "is not a registry (wrong magic)");
   }
   const uint32_t version = layout::LowHalf(Load(At(header, layout::kVersionAt)));
   if (version > layout::kLayoutVersion) {
@@ -104,26 +104,26 @@ Problem CheckHeader(const std::string& path, const void* header, size_t size, ui
   }
   const LayoutDescription* description = DescriptionOf(version);
   if (description == nullptr) {
-    return Unacceptable(path, "has unknown layout version " + std::to_string(version));
+    return BadHeader(path, "has unknown layout version " + std::to_string(version));
   }
   if (description->header_size > size) {
-    return Unacceptable(path, "is truncated (" + std::to_string(file_size) + " bytes)");
+    return BadHeader(path, "is truncated (" + std::to_string(file_size) + " bytes)");
   }
   if (Load(At(header, description->header.fingerprint)) != Fingerprint(*description, header)) {
-    return Unacceptable(path, "is damaged (its header does not match its checksum)");
+    return BadHeader(path, "is damaged (its header does not match its checksum)");
   }
   const uint32_t capacity = layout::LowHalf(Load(At(header, description->header.capacity)));
   if (capacity == 0 || capacity > kRegistryCapacityMax) {
-    return Unacceptable(path, "is damaged (impossible capacity)");
+    return BadHeader(path, "is damaged (impossible capacity)");
   }
   const layout::Geometry geometry = description->geometry(capacity);
   for (const HeaderWord& word : description->header_words(geometry)) {
     if (Load(At(header, word.offset)) != word.value) {
-      return Unacceptable(path, "is damaged (sizes in its header do not fit together)");
+      return BadHeader(path, "is damaged (sizes in its header do not fit together)");
     }
   }
   if (file_size != geometry.file_size) {
-    return Unacceptable(path, "is truncated or has grown (" + std::to_string(file_size) +
+    return BadHeader(path, "is truncated or has grown (" + std::to_string(file_size) +
                                   " bytes instead of " + std::to_string(geometry.file_size) + ")");
   }
   const uint32_t key = description->header.hash_key;

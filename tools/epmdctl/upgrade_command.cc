@@ -71,7 +71,7 @@ std::string SendHangup(const MapperStatus& mapper) {
   return "";
 }
 
-int Report(const UpgradeStatus& upgrade, bool json) {
+int TellOutcome(const UpgradeStatus& upgrade, bool json) {
   if (json) {
     PrintJson(ToJson(upgrade));
   } else if (upgrade.outcome == Outcome::kSucceeded) {
@@ -160,7 +160,7 @@ int Upgrade(CurrentRegistry& registry, const std::string& binary, int timeout_s,
   Told last;
   error = SendHangup(before.mapper);
   if (error.empty()) error = AwaitOutcome(registry, before, timeout_s, last);
-  if (error.empty()) return Report(last.upgrade, json);
+  if (error.empty()) return TellOutcome(last.upgrade, json);
   // A request that no mapper has taken must not surprise the next upgrade.
   if (!binary.empty()) RemoveUpgradeRequest(registry.path());
   return Fail(error);
