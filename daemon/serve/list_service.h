@@ -28,7 +28,7 @@ namespace evermap {
 // Longest time that requests for NAMES or DUMP wait while shorter requests are served first.
 inline constexpr int64_t kListWaitMs = 4;
 // Lists, and bytes of lists, sent in one turn before other connections are served again (30 to 50
-// us together with a step of making one, under all attacks of tests/hostile.py).
+// us together with a step of making one, under all attacks of tests/trust/hostile.py).
 inline constexpr size_t kListsPerTurn = 8;
 inline constexpr size_t kListBytesPerTurn = size_t{64} << 10;
 

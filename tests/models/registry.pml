@@ -95,7 +95,7 @@ byte conn[RECORDS];
 byte next_id;
 byte creation_floor = 1;
 
-/* Writers' places (writer_slot.h): the kernel's knowledge of who lives. */
+/* Writers' places (registry/writer_place.h): the kernel's knowledge of who lives. */
 #define PLACES (WRITERS + 2)
 bool dead[PLACES];
 byte writers_done;

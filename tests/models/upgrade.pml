@@ -5,9 +5,9 @@
  * and a mapper that loses its keeper starts another.
  *
  *   here      there
- *   Old       Predecessor::Begin, Continue, HandOver, Cancel; Mapper::Serve, Leave, StoreNew
- *   New       Successor; Mapper::Start; Store::TakeOver
- *   Keeper    Keeper::ReadLink, OnMessage, OnMapperEnd, StartMapper; Mapper::OnStoreLink, ReplaceKeeper
+ *   Old       Predecessor::Begin, Continue, HandOver, Cancel; Mapper::Serve, Leave, TakeNew
+ *   New       Successor; Mapper::Start; Store::AnnounceMapper
+ *   Keeper    Keeper::ReadLink, OnMessage, OnMapperEnd, StartMapper; Mapper::PlanKeeper, ReplaceKeeper
  *   messages  custody/words.h; READY to OLD is the commit, MAINPID the one to the keeper
  *
  * A message is not lost, but nothing can be sent to who is dead. Who waits learns that the other
@@ -217,7 +217,7 @@ proctype New() {
   SEND(NEW, OLD, to_old, READY, goto ends);
   OR_HANG();
   STEP(NEW);
-  /* Store::TakeOver. */
+  /* Store::AnnounceMapper. */
   if
   :: atomic { alive[NEW] && keeper_reads -> to_keeper ! MAINPID }
 #ifdef BUG_NOT_TOLD
