@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "registry/crash_testing.h"
 #include "registry/layout.h"
+#include "registry/reader.h"
 #include "registry/registry.h"
 #include "registry/status.h"
 
@@ -147,7 +148,7 @@ TEST_F(RegistryChangeCrashTest, Inv3SetStatus) {
     SCOPED_TRACE(absl::StrCat("after ", before));
     AtEachPoint(
         Save(), 4,
-        {From::kAct, [] {},
+        {Victim::From::kAct, [] {},
          [&](Registry& own) {
            own.SetMapperStatus({.pid = 50, .loop = text_of(50)});
            own.SetUpgradeStatus({.number = 50, .text = text_of(50)});
@@ -155,8 +156,8 @@ TEST_F(RegistryChangeCrashTest, Inv3SetStatus) {
         [] {},
         [&](bool is_complete) {
           registry = Open();
-          const MapperStatus mapper = registry->mapper_status();
-          const UpgradeStatus upgrade = registry->upgrade_status();
+          const MapperStatus mapper = registry->view().mapper_status();
+          const UpgradeStatus upgrade = registry->view().upgrade_status();
           EXPECT_TRUE(mapper.pid == 50 ||
                       (!is_complete && mapper.pid == static_cast<uint32_t>(before)));
           EXPECT_EQ(mapper.loop, text_of(static_cast<int>(mapper.pid)));
@@ -164,7 +165,7 @@ TEST_F(RegistryChangeCrashTest, Inv3SetStatus) {
                       (!is_complete && upgrade.number == static_cast<uint64_t>(before)));
           EXPECT_EQ(upgrade.text, text_of(static_cast<int>(upgrade.number)));
           registry->SetMapperStatus({.pid = 51});
-          EXPECT_EQ(registry->mapper_status().pid, 51u);
+          EXPECT_EQ(registry->view().mapper_status().pid, 51u);
           registry = nullptr;
         });
   }

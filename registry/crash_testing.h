@@ -46,6 +46,14 @@ inline std::string DescribeStable(Registration node) {
 
 using Facts = std::map<std::string, Registration>;  // by name
 
+// Highest creation that anybody can have seen of each name.
+using Creations = std::map<std::string, uint32_t>;
+inline void Note(const Facts& facts, Creations& creations) {
+  for (const auto& [name, node] : facts) {
+    creations[name] = std::max(creations[name], node.creation);
+  }
+}
+
 struct Scenario {
   std::string name;
   uint32_t capacity = 4;
@@ -64,6 +72,22 @@ struct Scenario {
   // Remembered names of which one may be forgotten.
   std::set<std::string> victims = {};
 };
+
+// A writer that is to die, and from when on its crash points count.
+struct Victim {
+  enum class From { kAct, kOpen };
+  From from = From::kOpen;
+  std::function<void()> leave = [] {};
+  std::function<void(Registry&)> act = [](Registry&) {};
+};
+// REQUIRES: `scenario` outlives the victim.
+inline Victim VictimOf(const Scenario& scenario) {
+  return {Victim::From::kAct,
+          [&scenario] {
+            if (scenario.leave) scenario.leave(scenario);
+          },
+          [&scenario](Registry& registry) { scenario.act(registry, scenario); }};
+}
 
 class RegistryCrashTest : public testing::Test {
  protected:
@@ -259,14 +283,6 @@ class RegistryCrashTest : public testing::Test {
         << "\nis:  " << (is == now.end() ? "-" : Describe(is->second));
   }
 
-  // Highest creation that anybody can have seen of each name.
-  using Creations = std::map<std::string, uint32_t>;
-  static void Note(const Facts& facts, Creations& creations) {
-    for (const auto& [name, node] : facts) {
-      creations[name] = std::max(creations[name], node.creation);
-    }
-  }
-
   // The next writer can do everything: end and register each name, with creations that it did
   // not have before, and use all of the capacity.
   void CheckUsable(Registry& registry, Creations creations) const {
@@ -305,20 +321,6 @@ class RegistryCrashTest : public testing::Test {
     for (const std::string& name : names) register_name(name);
   }
 
-  enum class From { kAct, kOpen };
-  struct Victim {
-    From from = From::kOpen;
-    std::function<void()> leave = [] {};
-    std::function<void(Registry&)> act = [](Registry&) {};
-  };
-  static Victim VictimOf(const Scenario& scenario) {
-    return {From::kAct,
-            [&scenario] {
-              if (scenario.leave) scenario.leave(scenario);
-            },
-            [&scenario](Registry& registry) { scenario.act(registry, scenario); }};
-  }
-
   // Lets a child do it and die at point `dies_at`; whether it was through before. From kOpen: its
   // opening of the registry counts as well.
   bool RunUntil(uint64_t dies_at, uint32_t capacity, const Victim& victim) {
@@ -347,11 +349,11 @@ class RegistryCrashTest : public testing::Test {
     const pid_t pid = fork();
     if (pid == 0) {
       g_is_guarded = is_guarded;
-      if (victim.from == From::kOpen) Arm(dies_at);
+      if (victim.from == Victim::From::kOpen) Arm(dies_at);
       auto registry = Registry::Open({.path = path_, .capacity = capacity});
       if (!registry.ok()) _exit(3);
       victim.leave();
-      if (victim.from == From::kAct) Arm(dies_at);
+      if (victim.from == Victim::From::kAct) Arm(dies_at);
       victim.act(**registry);
       g_is_armed = false;
       _exit(0);

@@ -115,7 +115,7 @@ TEST_F(LayoutTest, Inv3Inv7Version1IsMigrated) {
   EXPECT_EQ(after, before);
   EXPECT_EQ(registry.capacity(), kLayoutV1Capacity);
   EXPECT_EQ(registry.statistics(255).stored.load(), 255'003u);
-  EXPECT_EQ(registry.upgrade_status().text, "because");
+  EXPECT_EQ(registry.view().upgrade_status().text, "because");
   registry.FinishMigration();
   EXPECT_FALSE(Names().contains("registry.previous"));
   for (const char* name : {"unregistered", "reregistering", "retiring", "unlinked"}) {

@@ -190,8 +190,8 @@ Problem Build(const std::string& path, const std::string& new_path, const Former
   if (problem) return problem;
   Reach(4);
   // The name must not reach a disk before the content. In memory this does nothing.
-  const int error = fresh->Synchronize();
-  return error == 0 ? Problem{} : Failed(path, "the new file cannot be kept", error);
+  if (fsync(fresh->fd()) != 0) return Failed(path, "the new file cannot be kept", errno);
+  return {};
 }
 
 // Marks the registry at `path`, of whatever layout, as superseded (L-13).
@@ -250,8 +250,8 @@ Problem Migrate(const std::string& path, const Segment& old) {
 
 Problem RollBackMigration(const std::string& path, Segment& own) {
   const std::string previous_path = PreviousPath(path);
-  if (!own.IsNamed(path)) {
-    if (!own.IsNamed(previous_path)) {
+  if (!IsNamed(own, path)) {
+    if (!IsNamed(own, previous_path)) {
       return {Problem::Kind::kUnacceptable,
               path + ": is not the registry in use, and " + previous_path +
                   " is not it either, so it cannot be put back; restart the mapper"};
@@ -276,7 +276,7 @@ Problem RollBackMigration(const std::string& path, Segment& own) {
       unlink(new_path.c_str());
     }
     Reach(5);
-  } else if (own.IsNamed(previous_path)) {
+  } else if (IsNamed(own, previous_path)) {
     // The migration was cut short before it took the name.
     unlink(previous_path.c_str());
   }
@@ -293,8 +293,8 @@ bool RollBackUnfinishedMigration(const std::string& path) {
 
 void FinishMigration(const std::string& path, const Segment& own) {
   const std::string previous_path = PreviousPath(path);
-  if (!own.IsNamed(previous_path)) MarkSuperseded(previous_path);
-  if (!own.IsNamed(previous_path) || own.IsNamed(path)) unlink(previous_path.c_str());
+  if (!IsNamed(own, previous_path)) MarkSuperseded(previous_path);
+  if (!IsNamed(own, previous_path) || IsNamed(own, path)) unlink(previous_path.c_str());
 }
 
 void RemoveLeftovers(const std::string& path, Segment& own) {

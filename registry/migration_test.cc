@@ -70,15 +70,15 @@ TEST_F(MigrationTest, Inv7NothingIsLost) {
       ASSERT_EQ(statistics->latency_buckets[kLatencyBuckets - 1].load(), worker * 1000 + 4);
     }
   }
-  EXPECT_EQ(registry->mapper_status().version, "old");
-  EXPECT_EQ(registry->upgrade_status().number, 41u);
-  EXPECT_EQ(registry->upgrade_status().text, "because");
+  EXPECT_EQ(registry->view().mapper_status().version, "old");
+  EXPECT_EQ(registry->view().upgrade_status().number, 41u);
+  EXPECT_EQ(registry->view().upgrade_status().text, "because");
   EXPECT_GT(registry->generation(), old_reader->view().generation());
 
   // The old file says where to look, and is as it was otherwise; its name goes when nobody wants it
   // back.
   EXPECT_TRUE(old_reader->view().superseded());
-  EXPECT_FALSE(registry->superseded());
+  EXPECT_FALSE(registry->view().superseded());
   EXPECT_EQ(Unmarked(ReadFile(absl::StrCat(path_, ".kept"))), content);
   EXPECT_TRUE(Names().contains("registry.previous"));
   registry->FinishMigration();

@@ -71,6 +71,6 @@ std::unique_ptr<Reader> Reader::Open(const std::string& path, std::string& error
   return std::unique_ptr<Reader>(new Reader(std::move(segment)));
 }
 
-bool Reader::IsNamed(const std::string& path) const { return segment_->IsNamed(path); }
+bool Reader::IsNamed(const std::string& path) const { return evermap::IsNamed(*segment_, path); }
 
 }  // namespace evermap

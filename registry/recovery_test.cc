@@ -88,6 +88,59 @@ TEST_F(RecoveryTest, AStoppedAmenderIsNotWaitedForLong) {
   EXPECT_TRUE(registry->Amend(node.slot, node.id, {.listener_cookie = 7}));
 }
 
+// Runs a victim until it has done some work, and kills it at any instruction. `survivor` writes, too.
+void KillAVictim(const std::string& path, Registry& survivor, VictimLog& log,
+                 std::mt19937& random) {
+  const uint64_t before = log.operations.load();
+  const pid_t child = fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) RunVictim(path, log, static_cast<unsigned>(random()));
+  // Some work first, then any instruction.
+  while (log.operations.load() < before + random() % 20) {
+    int status = 0;
+    ASSERT_EQ(waitpid(child, &status, WNOHANG), 0) << "victim ended with " << status;
+    // The survivor's names push others out meanwhile.
+    const std::string name = absl::StrCat("s", random() % 20);
+    const RegisterResult node = survivor.Register({.name = name});
+    if (node.outcome == Outcome::kRegistered) survivor.Unregister(node.slot, node.id);
+  }
+  for (volatile unsigned spin = static_cast<unsigned>(random() % 3000); spin > 0;) spin = spin - 1;
+  kill(child, SIGKILL);
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  ASSERT_TRUE(WIFSIGNALED(status)) << "victim ended by itself with " << status;
+}
+
+// Checks that a name is as the dead victim has noted it. One that it was changing is ended, and can be
+// registered by others.
+void CheckVictimsName(Registry& survivor, VictimLog& log, size_t n) {
+  Registration found;
+  const std::string name = VictimName(n);
+  const bool is_found = survivor.Lookup(name, found);
+  ASSERT_TRUE(!is_found || IsWhole(found, name)) << "torn: " << name;
+  const uint64_t id = log.id[n].load();
+  if (log.pending.load() != n || log.keeps.load()) {
+    ASSERT_EQ(is_found, id != 0) << name;
+    if (is_found) {
+      ASSERT_EQ(found.id, id);
+      ASSERT_EQ(found.creation, log.creation[n].load());
+    }
+    return;
+  }
+  // Either it is done or not; then it goes on from what there is.
+  if (is_found) {
+    ASSERT_TRUE(survivor.Unregister(found.slot, found.id));
+    log.creation_last[n].store(std::max(log.creation_last[n].load(), found.creation));
+  }
+  log.id[n].store(0);
+  // Nobody waits for the dead.
+  const std::string extra = ExtraOf(1);
+  const RegisterResult node = survivor.Register(NodeOf(name, 1, extra));
+  ASSERT_EQ(node.outcome, Outcome::kRegistered) << name;
+  ASSERT_TRUE(survivor.Unregister(node.slot, node.id));
+  log.creation_last[n].store(std::max(log.creation_last[n].load(), node.creation));
+}
+
 TEST_F(RecoveryTest, Inv3WritersMayBeKilledAnywhere) {
   // Hardly more records than names, so that recycling is interrupted too.
   auto survivor = Open(kVictimNames + 8);
@@ -96,55 +149,12 @@ TEST_F(RecoveryTest, Inv3WritersMayBeKilledAnywhere) {
   std::mt19937 random(7);
   const int kills = Scaled(5000);
   for (int i = 0; i < kills; ++i) {
-    const uint64_t before = log->operations.load();
-    const pid_t child = fork();
-    ASSERT_GE(child, 0);
-    if (child == 0) RunVictim(path_, *log, static_cast<unsigned>(random()));
-    // Some work first, then any instruction.
-    while (log->operations.load() < before + random() % 20) {
-      int status = 0;
-      ASSERT_EQ(waitpid(child, &status, WNOHANG), 0) << "victim ended with " << status;
-      // The survivor's names push others out meanwhile.
-      const std::string name = absl::StrCat("s", random() % 20);
-      const RegisterResult node = survivor->Register({.name = name});
-      if (node.outcome == Outcome::kRegistered) survivor->Unregister(node.slot, node.id);
-    }
-    for (volatile unsigned spin = static_cast<unsigned>(random() % 3000); spin > 0;)
-      spin = spin - 1;
-    kill(child, SIGKILL);
-    int status = 0;
-    ASSERT_EQ(waitpid(child, &status, 0), child);
-    ASSERT_TRUE(WIFSIGNALED(status)) << "victim ended by itself with " << status;
-
+    ASSERT_NO_FATAL_FAILURE(KillAVictim(path_, *survivor, *log, random));
     // Every second time a restart, else the survivor has to cope.
     if (i % 2 == 0) survivor = Open();
     ASSERT_NE(survivor, nullptr);
-    Registration found;
     for (size_t n = 0; n < kVictimNames; ++n) {
-      const std::string name = VictimName(n);
-      const bool is_found = survivor->Lookup(name, found);
-      ASSERT_TRUE(!is_found || IsWhole(found, name)) << "torn: " << name;
-      const uint64_t id = log->id[n].load();
-      if (log->pending.load() != n || log->keeps.load()) {
-        ASSERT_EQ(is_found, id != 0) << name;
-        if (is_found) {
-          ASSERT_EQ(found.id, id);
-          ASSERT_EQ(found.creation, log->creation[n].load());
-        }
-        continue;
-      }
-      // Either it is done or not; then it goes on from what there is.
-      if (is_found) {
-        ASSERT_TRUE(survivor->Unregister(found.slot, found.id));
-        log->creation_last[n].store(std::max(log->creation_last[n].load(), found.creation));
-      }
-      log->id[n].store(0);
-      // Nobody waits for the dead.
-      const std::string extra = ExtraOf(1);
-      const RegisterResult node = survivor->Register(NodeOf(name, 1, extra));
-      ASSERT_EQ(node.outcome, Outcome::kRegistered) << name;
-      ASSERT_TRUE(survivor->Unregister(node.slot, node.id));
-      log->creation_last[n].store(std::max(log->creation_last[n].load(), node.creation));
+      ASSERT_NO_FATAL_FAILURE(CheckVictimsName(*survivor, *log, n));
     }
     log->pending.store(kVictimNames);
   }

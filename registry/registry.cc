@@ -6,12 +6,12 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "registry/counters.h"
 #include "registry/layout.h"
 #include "registry/migration.h"
 #include "registry/reader.h"
 #include "registry/recovery.h"
 #include "registry/segment.h"
-#include "registry/counters.h"
 #include "registry/writer.h"
 #include "registry/writer_place.h"
 
@@ -126,13 +126,12 @@ absl::Status Registry::RollBackSuccessorsMigration() {
 absl::Status Registry::RollBackOwnMigration() {
   const Problem problem = place_->StartOpening(path_);
   if (problem) return ToStatus(problem);
-  if (segment_->IsNamed(path_)) RollBackUnfinishedMigration(path_);
+  if (IsNamed(*segment_, path_)) RollBackUnfinishedMigration(path_);
   place_->FinishOpening();
   return absl::OkStatus();
 }
 
 void Registry::FinishMigration() { evermap::FinishMigration(path_, *segment_); }
-bool Registry::superseded() const { return view_->superseded(); }
 
 RegisterResult Registry::Register(const NodeRecord& node) { return writer_->Register(node); }
 bool Registry::AwaitClaimant(uint32_t slot) { return writer_->AwaitClaimant(slot); }
@@ -169,6 +168,7 @@ bool Registry::ForEachOf(uint32_t first, uint32_t count,
 uint64_t Registry::generation() const { return view_->generation(); }
 uint32_t Registry::capacity() const { return view_->capacity(); }
 const std::string& Registry::path() const { return path_; }
+const RegistryView& Registry::view() const { return *view_; }
 
 uint32_t Registry::live_count() const {
   const uint32_t generation = layout::LowHalf(view_->generation());
@@ -188,8 +188,6 @@ void Registry::SetMapperStatus(const MapperStatus& status) {
 void Registry::SetUpgradeStatus(const UpgradeStatus& status) {
   WriteUpgradeStatus(status, segment_->header().upgrade);
 }
-MapperStatus Registry::mapper_status() const { return view_->mapper_status(); }
-UpgradeStatus Registry::upgrade_status() const { return view_->upgrade_status(); }
 
 WorkerStatistics& Registry::statistics(uint32_t worker) {
   return segment_->statistics(std::min(worker, kStatisticsWorkersMax - 1));

@@ -136,13 +136,14 @@ class Registry {
   // records), so that no death of a writer can make it wrong; between changes it costs one load.
   uint32_t live_count() const;
   const std::string& path() const;
+  // What readers see of the file that this object writes to (reader.h), also that another file has
+  // taken its place. Valid as long as this object.
+  const RegistryView& view() const;
 
-  // What tools are told about the mapper and its upgrades (status.h). Each replaces the one before
-  // as a whole.
+  // What tools are told about the mapper and its upgrades (status.h); view() tells it back. Each
+  // replaces the one before as a whole.
   void SetMapperStatus(const MapperStatus& status);
   void SetUpgradeStatus(const UpgradeStatus& status);
-  MapperStatus mapper_status() const;
-  UpgradeStatus upgrade_status() const;
 
   // For the predecessor in an upgrade: rolls back a migration by another process, which has ended or
   // will write no more, so that the file that this object writes to is at path() again. What was
@@ -155,8 +156,6 @@ class Registry {
   // Makes a migration final, if there was one; it has to be before anything new is acknowledged.
   // REQUIRES: a writer of the old file, if there is one, writes no more whatever happens.
   void FinishMigration();
-  // Whether another file has taken the place of the one that this object writes to.
-  bool superseded() const;
 
   // Counters of worker `worker` (0 .. kStatisticsWorkersMax - 1), shared with all processes that map
   // the segment.

@@ -136,7 +136,7 @@ int Main(int argc, char** argv) {
     } else if (command == "register") {
       answer = absl::StrCat(registry.Register({.name = argument, .port = 9}).creation);
     } else if (command == "superseded") {
-      answer = registry.superseded() ? "yes" : "no";
+      answer = registry.view().superseded() ? "yes" : "no";
     } else if (command == "restore") {
       answer = registry.RollBackSuccessorsMigration().ToString();
     } else if (command == "crash") {

@@ -40,7 +40,7 @@ TEST_F(MigrationTest, Inv7TheOldMapperTakesItBack) {
   EXPECT_EQ(Inode(path_), inode);
   EXPECT_EQ(ReadFile(path_), content);
   EXPECT_EQ(old->Tell("superseded"), "no");
-  EXPECT_TRUE(fresh->superseded());
+  EXPECT_TRUE(fresh->view().superseded());
   EXPECT_TRUE(reader->view().superseded());
   EXPECT_EQ(Names(), (std::set<std::string>{"registry", "registry.lock"}));
   fresh.reset();
@@ -55,7 +55,7 @@ TEST_F(MigrationTest, Inv7TheOldMapperTakesItBack) {
   old->Kill();
   fresh->FinishMigration();
   EXPECT_EQ(Names(), (std::set<std::string>{"registry", "registry.lock"}));
-  EXPECT_FALSE(fresh->superseded());
+  EXPECT_FALSE(fresh->view().superseded());
   EXPECT_TRUE(fresh->RollBackSuccessorsMigration().ok()) << "nothing to do";
 }
 
@@ -94,7 +94,7 @@ TEST_F(MigrationTest, Inv7ANewMapperThatDoesNotServeGivesItBack) {
   ASSERT_EQ(old->Tell("superseded"), "yes");
   EXPECT_TRUE(fresh->RollBackOwnMigration().ok());
   EXPECT_EQ(old->Tell("superseded"), "no");
-  EXPECT_TRUE(fresh->superseded());
+  EXPECT_TRUE(fresh->view().superseded());
   EXPECT_EQ(Inode(path_), inode);
   EXPECT_TRUE(fresh->RollBackOwnMigration().ok()) << "nothing to do";
   EXPECT_EQ(old->Tell("restore"), "OK") << "nothing to do";
@@ -137,7 +137,7 @@ TEST_F(MigrationTest, Inv7TakingBackMayBeKilledAtEachStep) {
     ASSERT_NE(fresh, nullptr);
     fresh->FinishMigration();
     EXPECT_EQ(DumpOf(path_), before) << step;
-    EXPECT_FALSE(fresh->superseded());
+    EXPECT_FALSE(fresh->view().superseded());
     EXPECT_EQ(Names(), (std::set<std::string>{"registry", "registry.lock"})) << step;
   }
   EXPECT_EQ(crashes, 5);

@@ -78,12 +78,10 @@ bool Segment::Commit(uint64_t offset, uint64_t bytes) const {
   return CommitRange(fd_.get(), offset, bytes);
 }
 
-int Segment::Synchronize() const { return fsync(fd_.get()) == 0 ? 0 : errno; }
-
-bool Segment::IsNamed(const std::string& path) const {
+bool IsNamed(const Segment& segment, const std::string& path) {
   struct stat mapped;
   struct stat named;
-  return fstat(fd_.get(), &mapped) == 0 && lstat(path.c_str(), &named) == 0 &&
+  return fstat(segment.fd(), &mapped) == 0 && lstat(path.c_str(), &named) == 0 &&
          mapped.st_dev == named.st_dev && mapped.st_ino == named.st_ino;
 }
 

@@ -82,11 +82,8 @@ class Segment {
   // file system cannot do it.
   // REQUIRES: mapped with kWrite; the range is inside the file.
   bool Commit(uint64_t offset, uint64_t bytes) const;
-  // Waits until the file system has kept all that was written; 0 or an errno.
-  int Synchronize() const;
-
-  // Whether `path` leads to this very file.
-  bool IsNamed(const std::string& path) const;
+  // The descriptor of the file, which stays the segment's: for questions about the file itself.
+  int fd() const { return fd_.get(); }
 
  private:
   Segment() = default;
@@ -102,6 +99,9 @@ class Segment {
   layout::Word* buckets_ = nullptr;
   layout::Record* records_ = nullptr;
 };
+
+// Whether `path` leads to the very file of `segment`.
+bool IsNamed(const Segment& segment, const std::string& path);
 
 }  // namespace evermap
 

@@ -43,9 +43,9 @@ bool IsWhole(const MapperStatus& status) {
 TEST_F(RegistryStatusTest, StatusIsKeptAndCut) {
   using Upgrade = UpgradeStatus::Outcome;
   auto registry = Open();
-  EXPECT_EQ(registry->mapper_status().pid, 0u);
-  EXPECT_EQ(registry->mapper_status().version, "");
-  EXPECT_EQ(registry->upgrade_status().outcome, Upgrade::kNone);
+  EXPECT_EQ(registry->view().mapper_status().pid, 0u);
+  EXPECT_EQ(registry->view().mapper_status().version, "");
+  EXPECT_EQ(registry->view().upgrade_status().outcome, Upgrade::kNone);
   registry->SetMapperStatus(StatusOf(77));
   registry->SetUpgradeStatus({5, 6, Upgrade::kFailed, "a\nb\033[31m" + std::string(300, 'x')});
   registry.reset();
@@ -79,7 +79,7 @@ TEST_F(RegistryStatusTest, Inv3StatusSurvivesItsWriters) {
         std::chrono::steady_clock::now() + std::chrono::microseconds(1000 + random() % 1000);
     while (std::chrono::steady_clock::now() < deadline) {
       // Never torn, and never back to an earlier one.
-      const MapperStatus status = registry->mapper_status();
+      const MapperStatus status = registry->view().mapper_status();
       ASSERT_TRUE(IsWhole(status));
       ASSERT_GE(status.pid, last);
       last = status.pid;
@@ -88,12 +88,12 @@ TEST_F(RegistryStatusTest, Inv3StatusSurvivesItsWriters) {
     int status = 0;
     ASSERT_EQ(waitpid(child, &status, 0), child);
     ASSERT_TRUE(WIFSIGNALED(status));
-    const MapperStatus left = registry->mapper_status();
+    const MapperStatus left = registry->view().mapper_status();
     ASSERT_TRUE(IsWhole(left));
     ASSERT_GE(left.pid, last);
     last = left.pid;
     registry->SetMapperStatus(StatusOf(++last));
-    ASSERT_EQ(registry->mapper_status().pid, last);
+    ASSERT_EQ(registry->view().mapper_status().pid, last);
   }
 }
 

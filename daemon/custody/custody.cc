@@ -9,16 +9,11 @@
 #include <cassert>
 #include <cerrno>
 
+#include "daemon/host/sock_diag.h"
 #include "daemon/host/wake_fd.h"
 #include "registry/base/owned_fd.h"
 
 namespace evermap {
-
-uint64_t SocketCookie(int fd) {
-  uint64_t cookie = 0;
-  socklen_t size = sizeof(cookie);
-  return getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &size) == 0 ? cookie : 0;
-}
 
 Custody::Custody(uint32_t capacity, uint32_t connections_max, int wake_fd)
     : capacity_(capacity),

@@ -89,9 +89,6 @@ class Custody {
   std::unique_ptr<Slot[]> slots_;
 };
 
-// SO_COOKIE of a socket; 0 with errno when it cannot be had.
-uint64_t SocketCookie(int fd);
-
 }  // namespace evermap
 
 #endif  // EVERMAP_DAEMON_CUSTODY_CUSTODY_H_

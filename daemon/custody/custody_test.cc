@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "daemon/custody/custody_testing.h"
+#include "daemon/host/sock_diag.h"
 #include "daemon/host/wake_fd.h"
 #include "gtest/gtest.h"
 

@@ -15,6 +15,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "daemon/custody/custody.h"
+#include "daemon/host/sock_diag.h"
 #include "daemon/host/wake_fd.h"
 #include "gtest/gtest.h"
 #include "registry/base/owned_fd.h"

@@ -13,6 +13,7 @@
 #include "absl/time/clock.h"
 #include "daemon/custody/custody_testing.h"
 #include "daemon/custody/no_store.h"
+#include "daemon/host/sock_diag.h"
 #include "gtest/gtest.h"
 #include "registry/base/clock.h"
 #include "registry/counters.h"

@@ -139,6 +139,12 @@ bool HasAllUsers() {
 
 }  // namespace
 
+uint64_t SocketCookie(int fd) {
+  uint64_t cookie = 0;
+  socklen_t size = sizeof(cookie);
+  return getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &size) == 0 ? cookie : 0;
+}
+
 void Listeners::Add(uint16_t port, uint64_t cookie, uint32_t inode) {
   inodes_.emplace(cookie, inode);
   const auto [entry, is_first] = by_port_.emplace(port, cookie);

@@ -1,10 +1,10 @@
 // What the kernel knows of other processes' TCP sockets (sock_diag(7)): which ones listen, and
 // whose one is. It knows the user who made a socket, but not the process that has it.
 //
-// A listening socket is known by its cookie, a number that the kernel gives out once (in one boot);
-// the same that SO_COOKIE tells of one's own.
+// A socket is known by its cookie, a number that the kernel gives out once (in one boot);
+// SocketCookie() tells that of one's own.
 //
-// Thread safety: a SocketQuery belongs to one thread; ReadListeners() may be called in any.
+// Thread safety: a SocketQuery belongs to one thread; the functions may be called in any.
 #ifndef EVERMAP_DAEMON_HOST_SOCK_DIAG_H_
 #define EVERMAP_DAEMON_HOST_SOCK_DIAG_H_
 
@@ -17,6 +17,9 @@
 #include "registry/base/owned_fd.h"
 
 namespace evermap {
+
+// SO_COOKIE of a socket; 0 with errno when it cannot be had.
+uint64_t SocketCookie(int fd);
 
 // All sockets that listen in this network namespace.
 class Listeners {

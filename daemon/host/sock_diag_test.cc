@@ -6,7 +6,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "daemon/custody/custody.h"
 #include "gtest/gtest.h"
 #include "registry/base/owned_fd.h"
 #include "registry/base/text.h"

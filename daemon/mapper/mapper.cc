@@ -29,6 +29,7 @@
 #include "registry/base/clock.h"
 #include "registry/base/owned_fd.h"
 #include "registry/base/text.h"
+#include "registry/reader.h"
 
 namespace evermap {
 namespace {
@@ -272,7 +273,7 @@ bool Mapper::Leave() {
   parts_.shared->has_successor.store(has_successor, std::memory_order_release);
   // After a migration this mapper's file is not the registry any more, so nothing must be answered
   // from it.
-  const bool is_superseded = has_successor && parts_.registry->superseded();
+  const bool is_superseded = has_successor && parts_.registry->view().superseded();
   SetPhase(is_superseded ? Phase::kGone : Phase::kLeaving);
   parts_.shared->stopping.Notify();
   const bool is_well = !has_successor || predecessor_->AwaitServing();

@@ -12,6 +12,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "daemon/custody/custody_testing.h"
+#include "daemon/host/sock_diag.h"
 #include "gtest/gtest.h"
 #include "registry/base/clock.h"
 #include "registry/base/owned_fd.h"

@@ -4,6 +4,7 @@
 #include <cassert>
 
 #include "daemon/host/log.h"
+#include "daemon/host/sock_diag.h"
 #include "daemon/names/orphans.h"
 #include "registry/counters.h"
 

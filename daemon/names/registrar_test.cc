@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "daemon/host/sock_diag.h"
 #include "daemon/host/tcp_pair_for_test.h"
 #include "registry/counters.h"
 

@@ -10,6 +10,7 @@
 #include "absl/time/time.h"
 #include "daemon/host/log.h"
 #include "daemon/host/own_program.h"
+#include "registry/reader.h"
 #include "registry/status.h"
 
 namespace evermap {
@@ -32,17 +33,17 @@ std::string ThisMapper() {
 }  // namespace
 
 void RecordUpgradeBegun(Registry& registry) {
-  UpgradeStatus record = registry.upgrade_status();
+  UpgradeStatus record = registry.view().upgrade_status();
   ++record.number;
   Write(registry, std::move(record), Outcome::kRunning, "");
 }
 
 void RecordUpgradeFailed(Registry& registry, std::string_view reason) {
-  Write(registry, registry.upgrade_status(), Outcome::kFailed, std::string(reason));
+  Write(registry, registry.view().upgrade_status(), Outcome::kFailed, std::string(reason));
 }
 
 void RecordUpgradeSucceeded(Registry& registry) {
-  UpgradeStatus record = registry.upgrade_status();
+  UpgradeStatus record = registry.view().upgrade_status();
   const absl::Duration took = absl::Now() - absl::FromUnixNanos(record.unix_ns);
   const std::string text =
       absl::StrCat(ThisMapper(), ", after ", absl::ToInt64Milliseconds(took), " ms");
@@ -51,7 +52,7 @@ void RecordUpgradeSucceeded(Registry& registry) {
 }
 
 void RecordUpgradeInterrupted(Registry& registry) {
-  UpgradeStatus record = registry.upgrade_status();
+  UpgradeStatus record = registry.view().upgrade_status();
   if (record.outcome != Outcome::kRunning) return;
   Write(registry, std::move(record), Outcome::kFailed,
         absl::StrCat("a mapper died in the middle of it; ", ThisMapper(), ", instead"));
