@@ -281,7 +281,7 @@ class UpgradeTest(CustodyCase):
 class MigrationTest(CustodyCase):
 
     def setUp(self):
-        reads_both = unittest.mock.patch('custody.EPMDCTL', EPMDCTL_NEXT_LAYOUT)
+        reads_both = unittest.mock.patch('harness.epmdctl.EPMDCTL', EPMDCTL_NEXT_LAYOUT)
         reads_both.start()
         self.addCleanup(reads_both.stop)
 

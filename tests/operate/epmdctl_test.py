@@ -216,7 +216,7 @@ class WatchTest(Case):
         self.assertEqual(watch.end(signal.SIGTERM), (0, b''))
 
     @unittest.skipUnless(EPMD_NEXT_LAYOUT, 'EPMD_NEXT_LAYOUT_BINARY says where it is')
-    @unittest.mock.patch(f'{__name__}.EPMDCTL', EPMDCTL_NEXT_LAYOUT)
+    @unittest.mock.patch('harness.epmdctl.EPMDCTL', EPMDCTL_NEXT_LAYOUT)
     def test_upgrade_to_another_layout(self):
         mapper = self.mapper(keeper=True)
         watch = Watch(self, mapper, '--json')
