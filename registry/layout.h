@@ -102,10 +102,10 @@
 #include <cstdint>
 #include <vector>
 
+#include "registry/counters.h"
 #include "registry/layout_description.h"
 #include "registry/layout_words.h"
 #include "registry/registration.h"
-#include "registry/counters.h"
 
 namespace evermap::layout {
 

@@ -124,7 +124,7 @@ Problem CheckHeader(const std::string& path, const void* header, size_t size, ui
   }
   if (file_size != geometry.file_size) {
     return BadHeader(path, "is truncated or has grown (" + std::to_string(file_size) +
-                                  " bytes instead of " + std::to_string(geometry.file_size) + ")");
+                               " bytes instead of " + std::to_string(geometry.file_size) + ")");
   }
   const uint32_t key = description->header.hash_key;
   shape = {description, geometry, {Load(At(header, key)), Load(At(header, key + 8))}};

@@ -14,8 +14,8 @@
 
 #include "daemon/serve/shared.h"
 #include "daemon/wire/protocol.h"
-#include "registry/registry.h"
 #include "registry/counters.h"
+#include "registry/registry.h"
 
 namespace evermap {
 

@@ -37,8 +37,8 @@
 #include "daemon/serve/shared.h"
 #include "daemon/wire/protocol.h"
 #include "registry/base/owned_fd.h"
-#include "registry/registration.h"
 #include "registry/counters.h"
+#include "registry/registration.h"
 
 namespace evermap {
 

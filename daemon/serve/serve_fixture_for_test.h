@@ -21,8 +21,8 @@
 #include "daemon/names/reservations.h"
 #include "daemon/serve/shared.h"
 #include "daemon/serve/source_limit.h"
-#include "registry/registry.h"
 #include "registry/counters.h"
+#include "registry/registry.h"
 
 namespace evermap {
 

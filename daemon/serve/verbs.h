@@ -24,8 +24,8 @@
 #include "daemon/serve/list_text.h"
 #include "daemon/serve/shared.h"
 #include "daemon/wire/protocol.h"
-#include "registry/registration.h"
 #include "registry/counters.h"
+#include "registry/registration.h"
 
 namespace evermap {
 

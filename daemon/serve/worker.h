@@ -32,8 +32,8 @@
 #include "daemon/serve/shared.h"
 #include "daemon/serve/verbs.h"
 #include "registry/base/owned_fd.h"
-#include "registry/registration.h"
 #include "registry/counters.h"
+#include "registry/registration.h"
 
 namespace evermap {
 
