@@ -6,8 +6,7 @@
 // of custody/words.h:
 //
 //   kStore      hold the descriptors that come along. A connection that both sides have closed
-//   hangs
-//               up, and is let go of then; so no message takes a descriptor back.
+//               hangs up, and is let go of then; so no message takes a descriptor back.
 //   kReady      connections are accepted
 //   kMainPid    another process, which the mapper has started, is the mapper from now on
 //               (predecessor.h); it has the other end of the same link
