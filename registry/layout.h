@@ -136,7 +136,9 @@ struct Header {
   Word boot_id[2];   // of the boot in which the live registrations are live
   // Not 0: a newer file took this one's name, and readers should open the path anew.
   Word superseded;
-  Word reserved_0[16];
+  // Whose registry it is (owner.h). All zero in files from before that was known.
+  Word owner[4];
+  Word reserved_0[12];
   // Each of the counters has a cache line of its own.
   Word next_id;  // the last id given out
   Word reserved_1[7];
@@ -168,6 +170,7 @@ static_assert(offsetof(Header, created_unix_ns) == 88);
 static_assert(offsetof(Header, fingerprint) == 96);
 static_assert(offsetof(Header, boot_id) == 104);
 static_assert(offsetof(Header, superseded) == kSupersededAt);
+static_assert(offsetof(Header, owner) == 128);
 static_assert(offsetof(Header, next_id) == 256);
 static_assert(offsetof(Header, generation) == 320);
 static_assert(offsetof(Header, high_water) == 384);
