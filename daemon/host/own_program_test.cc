@@ -15,7 +15,7 @@ using ::testing::StartsWith;
 TEST(OwnProgramTest, TheKernelKnowsTheFile) {
   unsetenv(kBinaryVariable);
   EXPECT_THAT(OwnProgram(), StartsWith("/"));
-  EXPECT_THAT(OwnProgram(), EndsWith("/own_program_test"));
+  EXPECT_THAT(OwnProgram(), EndsWith("/unit_host_test"));
 }
 
 TEST(OwnProgramTest, TheVariableCountsWhenItIsAnAbsolutePath) {

@@ -13,7 +13,7 @@
 namespace evermap {
 namespace {
 
-sockaddr_storage Address(const char* text, uint16_t port = 0) {
+sockaddr_storage SocketAddress(const char* text, uint16_t port = 0) {
   sockaddr_storage address = {};
   auto& v4 = reinterpret_cast<sockaddr_in&>(address);
   auto& v6 = reinterpret_cast<sockaddr_in6&>(address);
@@ -31,7 +31,7 @@ sockaddr_storage Address(const char* text, uint16_t port = 0) {
 class Listening {
  public:
   explicit Listening(const char* text, uint16_t port = 0) {
-    const sockaddr_storage address = Address(text, port);
+    const sockaddr_storage address = SocketAddress(text, port);
     OwnedFd fd(socket(address.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
     const int on = 1;
     setsockopt(fd.get(), SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on));
@@ -57,7 +57,7 @@ class Listening {
 };
 
 OwnedFd ConnectedTo(const char* text, uint16_t port) {
-  const sockaddr_storage address = Address(text, port);
+  const sockaddr_storage address = SocketAddress(text, port);
   OwnedFd fd(socket(address.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
   EXPECT_EQ(connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)), 0)
       << ErrorText(errno);
@@ -102,15 +102,15 @@ TEST(SocketQueryTest, WhereAConnectionWouldGo) {
   const Listening one("127.0.0.1");
   const Listening any("0.0.0.0");
   ASSERT_TRUE(one.valid() && any.valid());
-  EXPECT_EQ(query.ListenerCookie(Address("127.0.0.1"), one.port()), one.cookie());
-  EXPECT_EQ(query.ListenerCookie(Address("::ffff:127.0.0.1"), one.port()), one.cookie());
-  EXPECT_EQ(query.ListenerCookie(Address("127.0.0.2"), one.port()), 0u);
-  EXPECT_EQ(query.ListenerCookie(Address("127.0.0.2"), any.port()), any.cookie());
+  EXPECT_EQ(query.ListenerCookie(SocketAddress("127.0.0.1"), one.port()), one.cookie());
+  EXPECT_EQ(query.ListenerCookie(SocketAddress("::ffff:127.0.0.1"), one.port()), one.cookie());
+  EXPECT_EQ(query.ListenerCookie(SocketAddress("127.0.0.2"), one.port()), 0u);
+  EXPECT_EQ(query.ListenerCookie(SocketAddress("127.0.0.2"), any.port()), any.cookie());
   const sockaddr_storage no_address = {};
   EXPECT_EQ(query.ListenerCookie(no_address, one.port()), 0u);
   const Listening v6("::1");
   if (!v6.valid()) GTEST_SKIP() << "no IPv6 here";
-  EXPECT_EQ(query.ListenerCookie(Address("::1"), v6.port()), v6.cookie());
+  EXPECT_EQ(query.ListenerCookie(SocketAddress("::1"), v6.port()), v6.cookie());
 }
 
 TEST(SocketQueryTest, WhoseAConnectionIs) {

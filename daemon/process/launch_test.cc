@@ -16,13 +16,12 @@
 #include "absl/strings/str_split.h"
 #include "daemon/custody/notify.h"
 #include "daemon/custody/words.h"
+#include "daemon/process/launch_testing.h"
 #include "gtest/gtest.h"
 #include "registry/base/owned_fd.h"
 
 namespace evermap {
 namespace {
-
-constexpr absl::Duration kPatience = absl::Seconds(60);
 
 struct Pipe {
   Pipe() {
@@ -45,20 +44,6 @@ struct Pipe {
   OwnedFd read_end;
   OwnedFd write_end;
 };
-
-Launch Shell(const std::string& command) {
-  return {.program = "/bin/sh",
-          .arguments = {"sh", "-c", command},
-          .environment = {},
-          .descriptors = {},
-          .links = {}};
-}
-
-int StatusOf(pid_t pid) {
-  int status = -1;
-  EXPECT_EQ(waitpid(pid, &status, 0), pid);
-  return status;
-}
 
 // The exit code of `run` in a child of this process, where descriptors may be moved about.
 template <typename Run>

@@ -10,26 +10,11 @@
 #include "absl/strings/str_cat.h"
 #include "daemon/custody/notify.h"
 #include "daemon/custody/words.h"
+#include "daemon/process/launch_testing.h"
 #include "gtest/gtest.h"
 
 namespace evermap {
 namespace {
-
-constexpr absl::Duration kPatience = absl::Seconds(60);
-
-Launch Shell(const std::string& command) {
-  return {.program = "/bin/sh",
-          .arguments = {"sh", "-c", command},
-          .environment = {},
-          .descriptors = {},
-          .links = {}};
-}
-
-int StatusOf(pid_t pid) {
-  int status = -1;
-  EXPECT_EQ(waitpid(pid, &status, 0), pid);
-  return status;
-}
 
 TEST(WatcherTest, ItEndsAsTheProgramDid) {
   auto started = StartWatched(Shell("exit 7"));
