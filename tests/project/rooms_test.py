@@ -63,6 +63,8 @@ class RoomsTest(unittest.TestCase):
                              ('registry/chain.cc', 'daemon/host/log.h'),
                              ('registry/base/text.cc', 'registry/registration.h'),
                              ('daemon/serve/list_text.cc', 'daemon/mapper/mapper.h'),
+                             ('daemon/names/orphans.cc', 'registry/segment.h'),
+                             ('tools/epmdctl/names_command.cc', 'registry/layout.h'),
                              ('tools/epmdctl/view/output.cc', 'daemon/custody/custody.h')):
             with self.subTest(path=path):
                 found = self.planted(path, lambda text, upward=upward: f'#include "{upward}"\n' + text)
