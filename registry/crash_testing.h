@@ -288,7 +288,7 @@ class RegistryCrashTest : public testing::Test {
   void CheckUsable(Registry& registry, Creations creations) const {
     Registration found;
     const auto end_all = [&] {
-      for (uint32_t slot = 0; slot < registry.capacity(); ++slot) {
+      for (uint32_t slot = 0; slot < registry.view().capacity(); ++slot) {
         if (!registry.ReadSlot(slot, found) || found.state == RegistrationState::kRemembered) {
           continue;
         }
@@ -315,7 +315,7 @@ class RegistryCrashTest : public testing::Test {
            RegisterResult::Outcome::kRegistered) {
       ++registered;
     }
-    EXPECT_EQ(registered, registry.capacity()) << "a record is lost for good";
+    EXPECT_EQ(registered, registry.view().capacity()) << "a record is lost for good";
     EXPECT_EQ(registry.live_count(), registered);
     end_all();
     for (const std::string& name : names) register_name(name);

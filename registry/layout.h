@@ -170,7 +170,7 @@ static_assert(offsetof(Header, created_unix_ns) == 88);
 static_assert(offsetof(Header, fingerprint) == 96);
 static_assert(offsetof(Header, boot_id) == 104);
 static_assert(offsetof(Header, superseded) == kSupersededAt);
-static_assert(offsetof(Header, owner) == 128);
+static_assert(offsetof(Header, owner) == kOwnerAt);
 static_assert(offsetof(Header, next_id) == 256);
 static_assert(offsetof(Header, generation) == 320);
 static_assert(offsetof(Header, high_water) == 384);

@@ -113,7 +113,7 @@ TEST_F(LayoutTest, Inv3Inv7Version1IsMigrated) {
     EXPECT_EQ(after.erase(name), 1u) << name;
   }
   EXPECT_EQ(after, before);
-  EXPECT_EQ(registry.capacity(), kLayoutV1Capacity);
+  EXPECT_EQ(registry.view().capacity(), kLayoutV1Capacity);
   EXPECT_EQ(registry.statistics(255).stored.load(), 255'003u);
   EXPECT_EQ(registry.view().upgrade_status().text, "because");
   registry.FinishMigration();

@@ -43,6 +43,8 @@ inline constexpr size_t kPageSize = 4096;
 inline constexpr size_t kMagicAt = 0;
 inline constexpr size_t kVersionAt = 8;       // low half: layout version; high half: header's bytes
 inline constexpr size_t kSupersededAt = 120;  // not 0: a newer file has taken this one's name
+// Four words that say whose registry it is (owner.h); 0 in files from before that was known.
+inline constexpr size_t kOwnerAt = 128;
 // Every header has at least this size, in bytes.
 inline constexpr size_t kHeaderSizeMin = kPageSize;
 

@@ -21,6 +21,7 @@
 #include "registry/former_segment.h"
 #include "registry/layout.h"
 #include "registry/location.h"
+#include "registry/owner.h"
 #include "registry/record_text.h"
 #include "registry/recovery.h"
 #include "registry/text_place.h"
@@ -174,8 +175,9 @@ Problem CopyAll(const std::string& path, const FormerSegment& from, Segment& to)
   return {};
 }
 
-// Builds the new file at `new_path`.
-Problem Build(const std::string& path, const std::string& new_path, const FormerSegment& old) {
+// Builds the new file at `new_path`; `owner`: whose it is, if that is known.
+Problem Build(const std::string& path, const std::string& new_path, const FormerSegment& old,
+              const RegistryOwner& owner) {
   const SegmentOrigin origin{
       old.capacity(),
       old.hash_key(),
@@ -188,6 +190,7 @@ Problem Build(const std::string& path, const std::string& new_path, const Former
   Reach(2);
   problem = CopyAll(path, old, *fresh);
   if (problem) return problem;
+  if (owner.is_known()) WriteOwner(owner, *fresh);
   Reach(4);
   // The name must not reach a disk before the content. In memory this does nothing.
   if (fsync(fresh->fd()) != 0) return Failed(path, "the new file cannot be kept", errno);
@@ -222,7 +225,7 @@ Problem Migrate(const std::string& path, const Segment& old) {
   const std::string previous_path = PreviousPath(path);
   unlink(new_path.c_str());
   Reach(1);
-  Problem problem = Build(path, new_path, FormerSegment(old));
+  Problem problem = Build(path, new_path, FormerSegment(old), ReadOwner(old));
   if (!problem) {
     Reach(5);
     unlink(previous_path.c_str());
@@ -246,6 +249,57 @@ Problem Migrate(const std::string& path, const Segment& old) {
   MarkSuperseded(previous_path);
   Reach(9);
   return {};
+}
+
+namespace {
+
+// Whether the file at `path` may lose it to a registry that belongs to `owner`: it is none of another
+// living mapper's.
+bool MayReplace(const std::string& path, const RegistryOwner& owner, const Segment& old) {
+  Problem problem;
+  const std::unique_ptr<Segment> there = Segment::Map(path, SegmentAccess::kWrite, problem);
+  if (there == nullptr) return false;
+  const RegistryOwner its = ReadOwner(*there);
+  return !its.is_known() || its.lock == owner.lock || its.lock == ReadOwner(old).lock;
+}
+
+// Names the file at `new_path` `path`; what was there is then at `new_path`. Looking and renaming are
+// one step: the two change names, and change back when it was another's.
+Problem Exchange(const std::string& path, const std::string& new_path, const RegistryOwner& owner,
+                 const Segment& old) {
+  const auto rename_as = [&](unsigned flags) {
+    return renameat2(AT_FDCWD, new_path.c_str(), AT_FDCWD, path.c_str(), flags) == 0;
+  };
+  if (rename_as(RENAME_NOREPLACE)) return {};
+  if (errno != EEXIST || !rename_as(RENAME_EXCHANGE)) {
+    return Failed(path, "the new file cannot take its place", errno);
+  }
+  if (MayReplace(new_path, owner, old)) return {};
+  rename_as(RENAME_EXCHANGE);
+  return {Problem::Kind::kForeign,
+          path + ": another mapper's registry, or something else, took its place; remove that, or "
+                 "name another with -registry"};
+}
+
+}  // namespace
+
+std::unique_ptr<Segment> Republish(const std::string& path, const RegistryOwner& owner,
+                                   Segment& old, Problem& problem) {
+  const std::string new_path = MigratingPath(path);
+  unlink(new_path.c_str());
+  Reach(1);
+  problem = Build(path, new_path, FormerSegment(old), owner);
+  Reach(5);
+  if (!problem) problem = Exchange(path, new_path, owner, old);
+  Reach(8);
+  if (!problem) {
+    MarkSuperseded(new_path);
+    Store(old.superseded(), 1);
+  }
+  Reach(9);
+  unlink(new_path.c_str());
+  if (problem) return nullptr;
+  return Segment::Map(path, SegmentAccess::kWrite, problem);
 }
 
 Problem RollBackMigration(const std::string& path, Segment& own) {

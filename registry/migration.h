@@ -19,8 +19,10 @@
 #ifndef EVERMAP_REGISTRY_MIGRATION_H_
 #define EVERMAP_REGISTRY_MIGRATION_H_
 
+#include <memory>
 #include <string>
 
+#include "registry/owner.h"
 #include "registry/problem.h"
 #include "registry/segment.h"
 
@@ -31,6 +33,13 @@ namespace evermap {
 // capacity, key, counters and status; what a dead writer left half done is settled in it, and what
 // is damaged beyond use is left out. REQUIRES: `old` has a former layout.
 Problem Migrate(const std::string& path, const Segment& old);
+
+// Gives a registry that has lost its path a file there again: a copy of `old` in the newest layout,
+// which belongs to `owner`, as Migrate() makes one, but with nothing to roll back to. `old` is then
+// superseded. kForeign, and null, when there is a registry of another owner at the path.
+// REQUIRES: `old` is mapped for writing, and nobody writes to it.
+std::unique_ptr<Segment> Republish(const std::string& path, const RegistryOwner& owner,
+                                   Segment& old, Problem& problem);
 
 // Rolls a migration back from inside: puts the file that `own` maps back to `path`, if another one is
 // there; the other one, of whatever layout, is then marked as superseded and without a name.

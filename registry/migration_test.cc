@@ -59,7 +59,7 @@ TEST_F(MigrationTest, Inv7NothingIsLost) {
   ASSERT_NE(registry, nullptr);
   EXPECT_FALSE(NeedsMigration());
   EXPECT_EQ(DumpOf(path_), before);
-  EXPECT_EQ(registry->capacity(), 1000u);
+  EXPECT_EQ(registry->view().capacity(), 1000u);
   for (uint32_t worker = 0; worker < kStatisticsWorkersMax; ++worker) {
     for (const WorkerStatistics* statistics :
          {&std::as_const(old_reader->view()).statistics(worker),

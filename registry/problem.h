@@ -17,6 +17,8 @@ struct Problem {
     kUnacceptable,  // the file, its directory or an option is not as it must be
     kNewer,         // the file has a layout that only a newer program knows
     kBusy,          // another process is in the way
+    kHeld,          // another mapper has the registry
+    kForeign,       // the registry belongs to another network namespace or port
     kNoSpace,
     kSystem,  // a system call failed for another reason
   };

@@ -9,6 +9,8 @@
 #include "registry/counters.h"
 #include "registry/layout.h"
 #include "registry/migration.h"
+#include "registry/opening.h"
+#include "registry/owner.h"
 #include "registry/reader.h"
 #include "registry/recovery.h"
 #include "registry/segment.h"
@@ -16,53 +18,8 @@
 #include "registry/writer_place.h"
 
 namespace evermap {
-namespace {
 
 using layout::Load;
-
-absl::Status ToStatus(const Problem& problem) {
-  switch (problem.kind) {
-    case Problem::Kind::kNone:
-      return absl::OkStatus();
-    case Problem::Kind::kNotFound:
-      return absl::NotFoundError(problem.message);
-    case Problem::Kind::kUnacceptable:
-    case Problem::Kind::kNewer:
-      return absl::FailedPreconditionError(problem.message);
-    case Problem::Kind::kBusy:
-      return absl::UnavailableError(problem.message);
-    case Problem::Kind::kNoSpace:
-      return absl::ResourceExhaustedError(problem.message);
-    case Problem::Kind::kSystem:
-      return absl::InternalError(problem.message);
-  }
-  return absl::InternalError(problem.message);
-}
-
-// Maps the registry at options.path in the newest layout: rolls an unfinished migration back, makes
-// the file or migrates it, as needed. REQUIRES: `place` holds the opening lock.
-std::unique_ptr<Segment> MapNewest(const Registry::Options& options, const WriterPlace& place,
-                                   Problem& problem) {
-  const std::string& path = options.path;
-  const auto map = [&] { return Segment::Map(path, SegmentAccess::kWrite, problem); };
-  std::unique_ptr<Segment> segment = map();
-  // A writer of the newer file may have acknowledged something since.
-  if (problem.kind == Problem::Kind::kNewer && !place.HasCompany() &&
-      RollBackUnfinishedMigration(path)) {
-    segment = map();
-  }
-  if (problem.kind == Problem::Kind::kNotFound) {
-    problem = CreateSegmentFile(path, options.capacity);
-    if (problem) return nullptr;
-    segment = map();
-  }
-  if (segment == nullptr || segment->is_newest()) return segment;
-  problem = Migrate(path, *segment);
-  if (problem) return nullptr;
-  return map();
-}
-
-}  // namespace
 
 Registry::Registry(std::string path, std::unique_ptr<Segment> segment,
                    std::unique_ptr<WriterPlace> place)
@@ -87,24 +44,32 @@ absl::StatusOr<std::unique_ptr<Registry>> Registry::Open(const Options& options)
   }
   std::unique_ptr<WriterPlace> place = WriterPlace::Open(options.path, problem);
   if (place == nullptr) return ToStatus(problem);
-  segment = MapNewest(options, *place, problem);
+  segment = MapNewest(options.path, options.capacity, *place, problem);
   if (segment == nullptr) return ToStatus(problem);
-  problem = place->Take(options.path);
+  return OpenMapped(options.path, std::move(segment), std::move(place), {});
+}
+
+absl::StatusOr<std::unique_ptr<Registry>> Registry::OpenMapped(std::string path,
+                                                               std::unique_ptr<Segment> segment,
+                                                               std::unique_ptr<WriterPlace> place,
+                                                               const As& as) {
+  const Problem problem = place->Take(path);
   if (problem) return ToStatus(problem);
   const bool has_company = place->HasCompany();
-  RemoveLeftovers(options.path, *segment);
+  RemoveLeftovers(path, *segment);
 
   const BootId boot = CurrentBootId();
   const layout::Header& header = segment->header();
   const bool same_boot = Load(header.boot_id[0]) == boot[0] && Load(header.boot_id[1]) == boot[1];
-  if (same_boot || has_company) {
+  if ((same_boot || has_company) && !as.forgets_nodes) {
     SettleAll(*segment, *place);
   } else {
     RestartAfterReboot(*segment, boot);
   }
+  if (as.owner.is_known() && ReadOwner(*segment) != as.owner) WriteOwner(as.owner, *segment);
   place->FinishOpening();
   return std::unique_ptr<Registry>(
-      new Registry(options.path, std::move(segment), std::move(place)));
+      new Registry(std::move(path), std::move(segment), std::move(place)));
 }
 
 absl::StatusOr<bool> Registry::NeedsMigration(const std::string& path) {
@@ -166,7 +131,7 @@ bool Registry::ForEachOf(uint32_t first, uint32_t count,
 }
 
 uint64_t Registry::generation() const { return view_->generation(); }
-uint32_t Registry::capacity() const { return view_->capacity(); }
+int Registry::file() const { return segment_->fd(); }
 const std::string& Registry::path() const { return path_; }
 const RegistryView& Registry::view() const { return *view_; }
 

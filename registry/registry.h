@@ -26,6 +26,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "registry/location.h"  // IWYU pragma: export
+#include "registry/owner.h"
 #include "registry/registration.h"
 #include "registry/status.h"
 
@@ -53,7 +54,6 @@ struct RegisterResult {
 };
 
 class RegistryView;       // reader.h
-class Segment;            // segment.h
 class Writer;             // writer.h
 class WriterPlace;        // writer_place.h
 struct WorkerStatistics;  // counters.h
@@ -83,6 +83,16 @@ class Registry {
   // `path`.previous until FinishMigration(). REQUIRES: writers that have the old one open, if any,
   // change nothing until they call RollBackSuccessorsMigration() or end.
   static absl::StatusOr<std::unique_ptr<Registry>> Open(const Options& options);
+  struct As {
+    RegistryOwner owner;         // whose the registry becomes, if that is known
+    bool forgets_nodes = false;  // live registrations become remembered ones, as after a reboot
+  };
+  // The same, for a claim (claim.h), with a file that is mapped for writing in the newest layout.
+  // REQUIRES: `place` holds the opening lock, and is not taken yet.
+  static absl::StatusOr<std::unique_ptr<Registry>> OpenMapped(std::string path,
+                                                              std::unique_ptr<Segment> segment,
+                                                              std::unique_ptr<WriterPlace> place,
+                                                              const As& as);
   // Whether Open() would migrate what is at `path`; false when nothing is. Changes nothing. Errors
   // are those of Open() for a file that it does not accept.
   static absl::StatusOr<bool> NeedsMigration(const std::string& path);
@@ -131,11 +141,12 @@ class Registry {
   // acknowledged. Text made from ForEach() is current while generation() is what it was before
   // ForEach() began.
   uint64_t generation() const;
-  uint32_t capacity() const;
   // Live and orphaned registrations now. Counts them anew after a change (about 1 ms for 65,536
   // records), so that no death of a writer can make it wrong; between changes it costs one load.
   uint32_t live_count() const;
   const std::string& path() const;
+  // The descriptor of the file, which stays the registry's.
+  int file() const;
   // What readers see of the file that this object writes to (reader.h), also that another file has
   // taken its place. Valid as long as this object.
   const RegistryView& view() const;

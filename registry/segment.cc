@@ -23,6 +23,16 @@ std::unique_ptr<Segment> Segment::Map(const std::string& path, SegmentAccess acc
   return segment;
 }
 
+std::unique_ptr<Segment> Segment::MapFile(const std::string& path, OwnedFd fd,
+                                          SegmentAccess access, Problem& problem) {
+  uint64_t file_size = 0;
+  problem = ExamineSegmentFile(path, fd.get(), access, file_size);
+  if (problem) return nullptr;
+  std::unique_ptr<Segment> segment(new Segment());
+  if (!segment->MapOpen(path, std::move(fd), file_size, access, problem)) return nullptr;
+  return segment;
+}
+
 std::unique_ptr<Segment> Segment::CreateAt(const std::string& path, const SegmentOrigin& origin,
                                            Problem& problem) {
   OwnedFd fd = CreateSegmentFileAt(path, origin, problem);

@@ -224,6 +224,26 @@ Problem CreateSegmentFile(const std::string& path, uint32_t capacity) {
   return problem;
 }
 
+Problem ExamineSegmentFile(const std::string& path, int fd, SegmentAccess access,
+                           uint64_t& file_size) {
+  return ExamineFile(path, fd, -1, access, file_size);
+}
+
+OwnedFd CreateUnnamedSegmentFile(const std::string& path, uint32_t capacity, Problem& problem) {
+  assert(capacity >= 1 && capacity <= kRegistryCapacityMax);
+  SegmentOrigin origin;
+  problem = NewOrigin(path, capacity, origin);
+  if (problem) return {};
+  OwnedFd fd(memfd_create("epmd-registry", MFD_CLOEXEC));
+  if (!fd.valid()) {
+    problem = SystemProblem(path, "no memory for a registry without a file", errno);
+    return {};
+  }
+  problem = Fill(path, fd.get(), origin);
+  if (problem) return {};
+  return fd;
+}
+
 OwnedFd CreateSegmentFileAt(const std::string& path, const SegmentOrigin& origin,
                             Problem& problem) {
   OwnedFd fd(open(path.c_str(), O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC | O_NOFOLLOW, kSegmentMode));

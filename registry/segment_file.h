@@ -28,6 +28,14 @@ enum class SegmentAccess : uint8_t {
 OwnedFd OpenSegmentFile(const std::string& path, SegmentAccess access, uint64_t& file_size,
                         Problem& problem);
 
+// Examines a file that is open already, for a caller that does not rely on its path.
+Problem ExamineSegmentFile(const std::string& path, int fd, SegmentAccess access,
+                           uint64_t& file_size);
+
+// Makes an empty registry that is a file without a name; on failure an invalid descriptor.
+// REQUIRES: 1 <= capacity <= kRegistryCapacityMax.
+OwnedFd CreateUnnamedSegmentFile(const std::string& path, uint32_t capacity, Problem& problem);
+
 // Makes an empty registry with mode 0644 in the newest layout, which gets its name only when it is
 // complete. If another file took the name meanwhile, that is no problem: the new one is dropped.
 // REQUIRES: 1 <= capacity <= kRegistryCapacityMax.

@@ -15,12 +15,14 @@
 #include "registry/base/owned_fd.h"
 #include "registry/base/text.h"
 #include "registry/location.h"
+#include "registry/owner.h"
 
 namespace evermap {
 namespace {
 
 constexpr off_t kOpeningByte = 0;
 constexpr off_t kFirstPlaceByte = 1;
+constexpr off_t kMapperByte = kFirstPlaceByte + kWritersMax;
 constexpr int kOpeningPollMs = 5;
 
 struct flock LockOf(off_t byte, short type) {
@@ -59,6 +61,20 @@ OwnedFd OpenLockFile(const std::string& path, Problem& problem) {
   return fd;
 }
 
+// Another open file description of the file that is open as `fd`, which has locks of its own.
+OwnedFd OpenAnew(int fd, const std::string& path, Problem& problem) {
+  const std::string open_file = "/proc/self/fd/" + std::to_string(fd);
+  OwnedFd anew(open(open_file.c_str(), O_RDWR | O_CLOEXEC));
+  if (anew.valid()) return anew;
+  const int error = errno;
+  // Without /proc it is found by its name, if it still has that.
+  anew = OpenLockFile(path, problem);
+  if (!problem && anew.valid() && IdentityOf(anew.get()) == IdentityOf(fd)) return anew;
+  problem = {Problem::Kind::kSystem, path + ": cannot be opened anew: " + ErrorText(error) +
+                                         "; see that /proc is mounted"};
+  return {};
+}
+
 // Waits for others that open the registry at `path`.
 Problem LockOpeningByte(int fd, const std::string& path, int64_t deadline_ms) {
   while (true) {
@@ -78,14 +94,6 @@ Problem LockOpeningByte(int fd, const std::string& path, int64_t deadline_ms) {
   }
 }
 
-// Whether `path` still leads to the open file.
-bool IsStillNamed(int fd, const std::string& path) {
-  struct stat open_file;
-  struct stat named;
-  return fstat(fd, &open_file) == 0 && lstat(path.c_str(), &named) == 0 &&
-         open_file.st_dev == named.st_dev && open_file.st_ino == named.st_ino;
-}
-
 }  // namespace
 
 std::unique_ptr<WriterPlace> WriterPlace::Open(const std::string& path, Problem& problem) {
@@ -98,7 +106,7 @@ std::unique_ptr<WriterPlace> WriterPlace::Open(const std::string& path, Problem&
     problem = LockOpeningByte(fd.get(), path, deadline_ms);
     if (problem) return nullptr;
     // A file that was removed before it was locked keeps nobody out: others lock the next one.
-    if (IsStillNamed(fd.get(), lock_path)) {
+    if (IdentityOf(fd.get()) == IdentityAt(lock_path)) {
       return std::unique_ptr<WriterPlace>(new WriterPlace(std::move(fd)));
     }
     if (MonotonicNs() / kNsPerMs >= deadline_ms) {
@@ -109,6 +117,31 @@ std::unique_ptr<WriterPlace> WriterPlace::Open(const std::string& path, Problem&
       return nullptr;
     }
   }
+}
+
+std::unique_ptr<WriterPlace> WriterPlace::OpenIn(int lock_file, const std::string& path,
+                                                 Problem& problem) {
+  problem = {};
+  OwnedFd fd = OpenAnew(lock_file, LockPath(path), problem);
+  if (problem) return nullptr;
+  problem = LockOpeningByte(fd.get(), path, MonotonicNs() / kNsPerMs + kOpeningTimeoutMs);
+  if (problem) return nullptr;
+  return std::unique_ptr<WriterPlace>(new WriterPlace(std::move(fd)));
+}
+
+OwnedFd WriterPlace::LockMapperByte(const std::string& path, Problem& problem) const {
+  assert(is_opening_);
+  OwnedFd fd = OpenAnew(fd_.get(), LockPath(path), problem);
+  if (problem) return {};
+  const int error = SetLock(fd.get(), kMapperByte, F_WRLCK);
+  if (error == 0) return fd;
+  if (error == EAGAIN || error == EACCES) {
+    problem = {Problem::Kind::kHeld, path + ": another mapper has it"};
+  } else {
+    problem = {Problem::Kind::kSystem, LockPath(path) + ": cannot be locked: " + ErrorText(error) +
+                                           "; keep the registry on a local file system (-registry)"};
+  }
+  return {};
 }
 
 Problem WriterPlace::StartOpening(const std::string& path) {

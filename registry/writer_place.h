@@ -10,6 +10,10 @@
 // at the file until it is done: so creation, migration and recovery happen one at a time. Nothing on
 // the request path takes it.
 //
+// The last byte is the mapper's (INV-11), and is locked through a description of its own: all who have
+// a duplicate of that descriptor have the lock, which is free when the last of them is closed. It is
+// never unlocked, since that would unlock it for all of them.
+//
 // Thread safety: number() and IsAlive() may be called from any number of threads once the place is
 // taken; all else from one thread at a time.
 #ifndef EVERMAP_REGISTRY_WRITER_PLACE_H_
@@ -36,6 +40,15 @@ class WriterPlace {
   // Takes the opening lock of the registry at `path`, waiting for others that open it; null and a
   // `problem` (kBusy after kOpeningTimeoutMs) when it cannot be had.
   static std::unique_ptr<WriterPlace> Open(const std::string& path, Problem& problem);
+
+  // The same in the lock file that is open as `lock_file`, whatever is at `path`.lock by now.
+  static std::unique_ptr<WriterPlace> OpenIn(int lock_file, const std::string& path,
+                                             Problem& problem);
+  // Takes the mapper's lock in the same file: a descriptor that holds it. kHeld when another process
+  // has it. REQUIRES: the opening lock is held.
+  OwnedFd LockMapperByte(const std::string& path, Problem& problem) const;
+  // The descriptor of the lock file, which stays the place's: for questions about the file itself.
+  int lock_file() const { return fd_.get(); }
 
   // Takes the opening lock again, for another change of the file as a whole. One thread at a time.
   Problem StartOpening(const std::string& path);

@@ -30,6 +30,7 @@
 #include "daemon/process/upgrade_record.h"
 #include "daemon/process/watcher.h"
 #include "daemon/serve/descriptor_budget.h"
+#include "registry/reader.h"
 #include "registry/status.h"
 
 namespace evermap {
@@ -228,7 +229,7 @@ absl::Status Startup::MakeWorkers(size_t handed_over, void (*request_stop)(std::
                      " open files leaves none for nodes; raise it (ulimit -n, LimitNOFILE=) "
                      "or use fewer -workers"));
   }
-  parts_.custody.emplace(parts_.registry->capacity(), limit - in_use - kDescriptorsForRequests,
+  parts_.custody.emplace(parts_.registry->view().capacity(), limit - in_use - kDescriptorsForRequests,
                          parts_.custody_fd.get());
   parts_.shared.emplace(ServeOptions{.port = options_.port,
                                      .packet_timeout = options_.packet_timeout,

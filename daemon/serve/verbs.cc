@@ -95,7 +95,7 @@ void Verbs::RecordRefusal(const Decision& decision, std::string_view name) {
           shared_.log_registry_full, Severity::kError,
           "node %s is refused: registry %s has no room (%d names); remove it while no mapper "
           "runs and start with a larger -capacity, or make room on its file system",
-          Escaped(name), shared_.registry.path(), shared_.registry.capacity());
+          Escaped(name), shared_.registry.path(), shared_.registry.view().capacity());
       return;
     case Decision::Outcome::kTaken:
     case Decision::Outcome::kInvalid:

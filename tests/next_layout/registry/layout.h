@@ -41,10 +41,11 @@ struct Header {
   Word fingerprint;
   Word reserved_0[2];
   Word superseded;
+  Word owner[4];
   Word boot_id[2];
   StatusNote upgrade;
   StatusNote mapper;
-  Word reserved_1[94];
+  Word reserved_1[90];
   Word last_departure;
   Word reserved_2[7];
   Word creation_floor;

@@ -1,0 +1,67 @@
+#include "registry/owner.h"
+
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cassert>
+
+#include "registry/base/owned_fd.h"
+#include "registry/layout.h"
+#include "registry/segment.h"
+
+namespace evermap {
+namespace {
+
+using layout::Load;
+using layout::Store;
+using layout::Word;
+
+// The fourth word: port (16 bits), and above it this bit when the namespace is told by its cookie.
+constexpr uint64_t kIsCookie = uint64_t{1} << 16;
+
+FileIdentity IdentityIn(const struct stat& file) { return {file.st_dev, file.st_ino}; }
+
+}  // namespace
+
+NetworkNamespace OwnNetworkNamespace() {
+  const OwnedFd socket(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  uint64_t cookie = 0;
+  socklen_t size = sizeof(cookie);
+  if (socket.valid() &&
+      getsockopt(socket.get(), SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &size) == 0 && cookie != 0) {
+    return {cookie, true};
+  }
+  struct stat file;
+  if (stat("/proc/self/ns/net", &file) == 0) return {file.st_ino, false};
+  return {};
+}
+
+FileIdentity IdentityOf(int fd) {
+  struct stat file;
+  return fstat(fd, &file) == 0 ? IdentityIn(file) : FileIdentity{};
+}
+
+FileIdentity IdentityAt(const std::string& path) {
+  struct stat file;
+  return lstat(path.c_str(), &file) == 0 ? IdentityIn(file) : FileIdentity{};
+}
+
+RegistryOwner ReadOwner(const Segment& segment) {
+  const Word* const words = segment.at<Word>(layout::kOwnerAt);
+  const uint64_t last = Load(words[3]);
+  return {.lock = {Load(words[0]), Load(words[1])},
+          .network_namespace = {Load(words[2]), (last & kIsCookie) != 0},
+          .port = static_cast<uint16_t>(last)};
+}
+
+void WriteOwner(const RegistryOwner& owner, Segment& segment) {
+  assert(segment.is_newest());
+  Word* const words = segment.header().owner;
+  Store(words[0], owner.lock.device);
+  Store(words[1], owner.lock.inode);
+  Store(words[2], owner.network_namespace.number);
+  Store(words[3], owner.port | (owner.network_namespace.is_cookie ? kIsCookie : 0));
+}
+
+}  // namespace evermap

@@ -1,0 +1,54 @@
+// Whose registry it is: the words of the header that name the lock, the network namespace and the
+// port of the mapper that a registry belongs to (INV-11).
+//
+// Thread safety: all functions may be called from any thread. The words are written by the mapper
+// that holds the opening lock, before it serves.
+//
+// Depends on nothing but the standard library and the kernel, since readers follow it, too.
+#ifndef EVERMAP_REGISTRY_OWNER_H_
+#define EVERMAP_REGISTRY_OWNER_H_
+
+#include <cstdint>
+#include <string>
+
+namespace evermap {
+
+class Segment;  // segment.h
+
+// A network namespace. The kernel numbers each one anew (SO_NETNS_COOKIE, Linux 5.14); where it does
+// not tell that number, the inode of /proc/self/ns/net stands for it, which may be used again later.
+// The two kinds are never equal.
+struct NetworkNamespace {
+  uint64_t number = 0;  // 0: not known
+  bool is_cookie = false;
+  bool operator==(const NetworkNamespace&) const = default;
+};
+// The one that this process is in.
+NetworkNamespace OwnNetworkNamespace();
+
+// A file, as the kernel tells files apart.
+struct FileIdentity {
+  uint64_t device = 0;
+  uint64_t inode = 0;
+  bool operator==(const FileIdentity&) const = default;
+};
+// All zero when `fd` is no open file.
+FileIdentity IdentityOf(int fd);
+// All zero when nothing is at `path`. A symbolic link is not followed.
+FileIdentity IdentityAt(const std::string& path);
+
+struct RegistryOwner {
+  FileIdentity lock;  // the lock file (writer_place.h)
+  NetworkNamespace network_namespace;
+  uint16_t port = 0;
+  bool operator==(const RegistryOwner&) const = default;
+  // False for a registry of Evermap 0.1.0, which did not say, and for a new one.
+  bool is_known() const { return lock.inode != 0; }
+};
+RegistryOwner ReadOwner(const Segment& segment);
+// REQUIRES: `segment` is mapped for writing, and has the newest layout.
+void WriteOwner(const RegistryOwner& owner, Segment& segment);
+
+}  // namespace evermap
+
+#endif  // EVERMAP_REGISTRY_OWNER_H_
