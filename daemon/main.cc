@@ -25,6 +25,7 @@
 #include "daemon/process/inheritance.h"
 #include "daemon/process/keeper.h"
 #include "daemon/role.h"
+#include "registry/location.h"
 
 namespace evermap {
 namespace {
@@ -151,6 +152,8 @@ int Serve(Options options, std::vector<std::string> arguments) {
     Log(Severity::kError, "%s", inherited.status().message());
     return 1;
   }
+  InheritRuntimeDirectory(inherited->keeper.valid() || inherited->predecessor.valid() ||
+                          inherited->mapper.valid());
   // It is the socket of the service that has started this process, and says nothing of this one.
   if (options.daemon) unsetenv(variables::kNotifySocket);
   return Server(std::move(options), std::move(arguments), *std::move(inherited)).Run();

@@ -11,7 +11,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "registry/base/text.h"
+#include "registry/base/file_identity.h"
 #include "registry/former_segment.h"
 #include "registry/layout.h"
 #include "registry/location.h"
@@ -31,12 +31,9 @@ using layout::Load;
 
 constexpr mode_t kOwnerOnly = 0600;
 
-std::string LockName(int fd) { return absl::StrCat("lock.", IdentityOf(fd).inode); }
-std::string RegistryName(int fd) { return absl::StrCat("registry.", IdentityOf(fd).inode); }
-
 // The files that were handed over, told apart by what they are.
 struct Handed {
-  OwnedFd lock;                     // invalid: none
+  OwnedFd lock;                      // invalid: none
   std::unique_ptr<Segment> segment;  // null: none
   std::vector<std::string> names;    // of all in the store
 };
@@ -51,12 +48,11 @@ Handed SortHanded(const std::string& path, std::vector<OwnedFd> files) {
   for (OwnedFd& fd : files) {
     struct stat file;
     if (fstat(fd.get(), &file) != 0 || file.st_uid != geteuid()) continue;
+    handed.names.push_back(StoredName(fd.get()));
     if (IsLock(file)) {
-      handed.names.push_back(LockName(fd.get()));
       locks.push_back(std::move(fd));
       continue;
     }
-    handed.names.push_back(RegistryName(fd.get()));
     Problem problem;
     std::unique_ptr<Segment> segment =
         Segment::MapFile(path, std::move(fd), SegmentAccess::kWrite, problem);
@@ -98,7 +94,8 @@ Locked LockAtPath(const std::string& path, const OwnedFd& handed, Problem& probl
 }
 
 std::string Named(const RegistryOwner& owner) {
-  return absl::StrCat("port ", owner.port, " in network namespace ", owner.network_namespace.number);
+  return absl::StrCat("port ", owner.port, " in network namespace ",
+                      owner.network_namespace.number);
 }
 
 Problem Taken(Problem::Kind kind, const std::string& path, const std::string& what) {
@@ -140,9 +137,9 @@ Problem Examine(const Claim::Options& options, const RegistryOwner& own, const W
   }
   if (owner.network_namespace == own.network_namespace && owner.port == own.port) return {};
   if (!options.takes_foreign) {
-    return Taken(Problem::Kind::kForeign, options.path,
-                 "it is the registry of the mapper for " + Named(owner) + ", not for " +
-                     Named(own));
+    return Taken(
+        Problem::Kind::kForeign, options.path,
+        "it is the registry of the mapper for " + Named(owner) + ", not for " + Named(own));
   }
   standing = Standing::kForgetsNodes;
   return {};
@@ -150,8 +147,7 @@ Problem Examine(const Claim::Options& options, const RegistryOwner& own, const W
 
 // Maps what is at the path in the newest layout, and makes or migrates it, as needed.
 std::unique_ptr<Segment> MapAtPath(const Claim::Options& options, const RegistryOwner& own,
-                                   const WriterPlace& place, Standing& standing,
-                                   Problem& problem) {
+                                   const WriterPlace& place, Standing& standing, Problem& problem) {
   standing = Standing::kOwn;
   {
     const std::unique_ptr<Segment> there =
@@ -180,8 +176,8 @@ std::unique_ptr<Segment> Publish(const std::string& path, const RegistryOwner& o
 
 // Whether what was handed over needs another file to be built.
 bool NeedsPublishing(const std::string& path, const Handed& handed) {
-  return !handed.segment->is_newest() || !IsNamed(*handed.segment, path) ||
-         !handed.lock.valid() || IdentityOf(handed.lock.get()) != IdentityAt(LockPath(path)) ||
+  return !handed.segment->is_newest() || !IsNamed(*handed.segment, path) || !handed.lock.valid() ||
+         IdentityOf(handed.lock.get()) != IdentityAt(LockPath(path)) ||
          ReadOwner(*handed.segment).lock != IdentityOf(handed.lock.get());
 }
 
@@ -194,7 +190,8 @@ bool IsFileOfClaim(int fd) {
   if (fstat(fd, &file) != 0 || !S_ISREG(file.st_mode)) return false;
   if (IsLock(file)) return true;
   uint64_t magic = 0;
-  return pread(fd, &magic, sizeof(magic), layout::kMagicAt) == static_cast<ssize_t>(sizeof(magic)) &&
+  return pread(fd, &magic, sizeof(magic), layout::kMagicAt) ==
+             static_cast<ssize_t>(sizeof(magic)) &&
          magic == layout::kMagic;
 }
 
@@ -249,8 +246,7 @@ absl::StatusOr<std::unique_ptr<Claim>> Claim::Make(const Options& options,
       Registry::OpenMapped(path, std::move(segment), std::move(locked.place),
                            {.owner = own, .forgets_nodes = standing == Standing::kForgetsNodes});
   if (!registry.ok()) return registry.status();
-  const std::string own_names[] = {LockName(locked.lock.get()),
-                                   RegistryName((*registry)->file())};
+  const std::string own_names[] = {StoredName(locked.lock.get()), StoredName((*registry)->file())};
   std::vector<std::string> outdated;
   for (const std::string& name : handed.names) {
     if (name != own_names[0] && name != own_names[1]) outdated.push_back(name);
@@ -285,7 +281,7 @@ absl::StatusOr<std::unique_ptr<Claim>> Claim::MakeUnnamed(const Options& options
 
 std::vector<Claim::File> Claim::files() const {
   const int file = registry_->file();
-  return {{LockName(lock_.get()), lock_.get()}, {RegistryName(file), file}};
+  return {{StoredName(lock_.get()), lock_.get()}, {StoredName(file), file}};
 }
 
 bool Claim::IsPublished() const {

@@ -11,6 +11,8 @@
 #include "absl/strings/str_cat.h"
 #include "registry/base/path.h"
 #include "registry/base/text.h"
+#include "registry/owner.h"
+#include "registry/problem.h"
 
 namespace evermap {
 namespace {
@@ -18,12 +20,25 @@ namespace {
 constexpr char kSystemDirectory[] = "/run/epmd";
 constexpr mode_t kDirectoryMode = 0755;
 
+// Whether systemd has executed this very process, so that what its environment says of a service is
+// said of this one.
+bool IsExecutedBySystemd() {
+  const char* text = getenv("SYSTEMD_EXEC_PID");
+  return text != nullptr && text == std::to_string(getpid());
+}
+
+// Set once, before there are threads.
+bool g_runtime_directory_is_meant = false;
+
 std::string DefaultDirectory() {
   const char* runtime_directory = getenv("RUNTIME_DIRECTORY");
-  if (runtime_directory != nullptr && *runtime_directory != '\0') {
+  if (runtime_directory != nullptr && *runtime_directory != '\0' &&
+      (g_runtime_directory_is_meant || IsExecutedBySystemd())) {
     return std::string(runtime_directory, strcspn(runtime_directory, ":"));
   }
-  if (geteuid() == 0) return kSystemDirectory;
+  if (geteuid() == 0 || DirectoryComplaint(kSystemDirectory, geteuid()).empty()) {
+    return kSystemDirectory;
+  }
   const char* user_directory = getenv("XDG_RUNTIME_DIR");
   if (user_directory != nullptr && *user_directory == '/' &&
       DirectoryComplaint(user_directory, geteuid()).empty()) {
@@ -40,7 +55,19 @@ bool IsThere(const std::string& path) { return access(path.c_str(), F_OK) == 0; 
 
 }  // namespace
 
-std::string DefaultRegistryPath(uint16_t port) { return RegistryIn(DefaultDirectory(), port); }
+void InheritRuntimeDirectory(bool is_meant) {
+  g_runtime_directory_is_meant = is_meant || IsExecutedBySystemd();
+  if (!g_runtime_directory_is_meant) unsetenv("RUNTIME_DIRECTORY");
+}
+
+std::string NamespaceRegistryPath(uint16_t port) {
+  return absl::StrCat(RegistryIn(DefaultDirectory(), port), ".net-", OwnNetworkNamespace().number);
+}
+
+std::string DefaultRegistryPath(uint16_t port) {
+  const std::string of_namespace = NamespaceRegistryPath(port);
+  return IsThere(of_namespace) ? of_namespace : RegistryIn(DefaultDirectory(), port);
+}
 
 std::string SystemRegistryPath(uint16_t port) { return RegistryIn(kSystemDirectory, port); }
 
@@ -63,6 +90,9 @@ absl::Status MakeRegistryDirectory(const std::string& registry_path) {
         directory, ": ", complaint, "; put it right or name a registry with -registry"));
   }
   const int error = errno;
+  if (error == EROFS || IsNoSpace(error)) {
+    return absl::UnavailableError(absl::StrCat(directory, ": cannot be made: ", ErrorText(error)));
+  }
   return absl::FailedPreconditionError(absl::StrCat(directory,
                                                     ": cannot be made: ", ErrorText(error),
                                                     "; make it or name a registry with -registry"));

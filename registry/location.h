@@ -13,11 +13,24 @@
 
 namespace evermap {
 
+// Says whether $RUNTIME_DIRECTORY is meant for this process, although systemd has executed an
+// ancestor and not it: when that ancestor has started it to be the mapper, too. If not, the variable
+// is removed unless systemd has executed this very process, so that no descendant takes it for its
+// own.
+void InheritRuntimeDirectory(bool is_meant);
+
 // Path where a mapper on `port` that this user starts keeps its registry by default:
-// $RUNTIME_DIRECTORY (set by systemd; the first of several), else /run/epmd for root, else
-// $XDG_RUNTIME_DIR/epmd where that is a directory of the caller's, else /dev/shm/epmd-UID; then
-// "/registry.PORT".
+// $RUNTIME_DIRECTORY (the first of several) in a process that systemd itself has executed, else
+// /run/epmd for root and for the user that it belongs to, else $XDG_RUNTIME_DIR/epmd where that is a
+// directory of the caller's, else /dev/shm/epmd-UID; then "/registry.PORT". When a registry of this
+// network namespace alone is there (NamespaceRegistryPath()), it is that.
+//
+// A process inherits $RUNTIME_DIRECTORY from whatever service has started it, and that directory is
+// removed with that service.
 std::string DefaultRegistryPath(uint16_t port);
+// The same for a network namespace whose usual path another one has: that path and ".net-" with the
+// number of the namespace.
+std::string NamespaceRegistryPath(uint16_t port);
 // Path where the system's service on `port` keeps its registry.
 std::string SystemRegistryPath(uint16_t port);
 
@@ -32,6 +45,7 @@ enum class Preference : uint8_t {
 std::string UsualRegistryPath(uint16_t port, Preference preference);
 
 // Makes the directory of `registry_path` with mode 0755 if it is not there (its parent must be).
+// kUnavailable: there is no place to write at.
 // kFailedPrecondition when what is there is no directory, is a symbolic link, belongs to another
 // user or may be written by others: somebody else could then replace the registry. Meant for the
 // default path; a path that the user chose needs only to exist.

@@ -277,8 +277,9 @@ Problem Exchange(const std::string& path, const std::string& new_path, const Reg
   if (MayReplace(new_path, owner, old)) return {};
   rename_as(RENAME_EXCHANGE);
   return {Problem::Kind::kForeign,
-          path + ": another mapper's registry, or something else, took its place; remove that, or "
-                 "name another with -registry"};
+          path +
+              ": another mapper's registry, or something else, took its place; remove that, or "
+              "name another with -registry"};
 }
 
 }  // namespace

@@ -20,8 +20,6 @@ using layout::Word;
 // The fourth word: port (16 bits), and above it this bit when the namespace is told by its cookie.
 constexpr uint64_t kIsCookie = uint64_t{1} << 16;
 
-FileIdentity IdentityIn(const struct stat& file) { return {file.st_dev, file.st_ino}; }
-
 }  // namespace
 
 NetworkNamespace OwnNetworkNamespace() {
@@ -35,16 +33,6 @@ NetworkNamespace OwnNetworkNamespace() {
   struct stat file;
   if (stat("/proc/self/ns/net", &file) == 0) return {file.st_ino, false};
   return {};
-}
-
-FileIdentity IdentityOf(int fd) {
-  struct stat file;
-  return fstat(fd, &file) == 0 ? IdentityIn(file) : FileIdentity{};
-}
-
-FileIdentity IdentityAt(const std::string& path) {
-  struct stat file;
-  return lstat(path.c_str(), &file) == 0 ? IdentityIn(file) : FileIdentity{};
 }
 
 RegistryOwner ReadOwner(const Segment& segment) {

@@ -9,7 +9,8 @@
 #define EVERMAP_REGISTRY_OWNER_H_
 
 #include <cstdint>
-#include <string>
+
+#include "registry/base/file_identity.h"
 
 namespace evermap {
 
@@ -25,17 +26,6 @@ struct NetworkNamespace {
 };
 // The one that this process is in.
 NetworkNamespace OwnNetworkNamespace();
-
-// A file, as the kernel tells files apart.
-struct FileIdentity {
-  uint64_t device = 0;
-  uint64_t inode = 0;
-  bool operator==(const FileIdentity&) const = default;
-};
-// All zero when `fd` is no open file.
-FileIdentity IdentityOf(int fd);
-// All zero when nothing is at `path`. A symbolic link is not followed.
-FileIdentity IdentityAt(const std::string& path);
 
 struct RegistryOwner {
   FileIdentity lock;  // the lock file (writer_place.h)

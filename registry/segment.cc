@@ -1,7 +1,6 @@
 #include "registry/segment.h"
 
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -10,6 +9,8 @@
 #include <memory>
 #include <string>
 #include <utility>
+
+#include "registry/base/file_identity.h"
 
 namespace evermap {
 
@@ -23,8 +24,8 @@ std::unique_ptr<Segment> Segment::Map(const std::string& path, SegmentAccess acc
   return segment;
 }
 
-std::unique_ptr<Segment> Segment::MapFile(const std::string& path, OwnedFd fd,
-                                          SegmentAccess access, Problem& problem) {
+std::unique_ptr<Segment> Segment::MapFile(const std::string& path, OwnedFd fd, SegmentAccess access,
+                                          Problem& problem) {
   uint64_t file_size = 0;
   problem = ExamineSegmentFile(path, fd.get(), access, file_size);
   if (problem) return nullptr;
@@ -89,10 +90,7 @@ bool Segment::Commit(uint64_t offset, uint64_t bytes) const {
 }
 
 bool IsNamed(const Segment& segment, const std::string& path) {
-  struct stat mapped;
-  struct stat named;
-  return fstat(segment.fd(), &mapped) == 0 && lstat(path.c_str(), &named) == 0 &&
-         mapped.st_dev == named.st_dev && mapped.st_ino == named.st_ino;
+  return IdentityOf(segment.fd()) == IdentityAt(path);
 }
 
 }  // namespace evermap

@@ -12,10 +12,10 @@
 #include <utility>
 
 #include "registry/base/clock.h"
+#include "registry/base/file_identity.h"
 #include "registry/base/owned_fd.h"
 #include "registry/base/text.h"
 #include "registry/location.h"
-#include "registry/owner.h"
 
 namespace evermap {
 namespace {
@@ -70,8 +70,8 @@ OwnedFd OpenAnew(int fd, const std::string& path, Problem& problem) {
   // Without /proc it is found by its name, if it still has that.
   anew = OpenLockFile(path, problem);
   if (!problem && anew.valid() && IdentityOf(anew.get()) == IdentityOf(fd)) return anew;
-  problem = {Problem::Kind::kSystem, path + ": cannot be opened anew: " + ErrorText(error) +
-                                         "; see that /proc is mounted"};
+  problem = {Problem::Kind::kSystem,
+             path + ": cannot be opened anew: " + ErrorText(error) + "; see that /proc is mounted"};
   return {};
 }
 
@@ -138,8 +138,9 @@ OwnedFd WriterPlace::LockMapperByte(const std::string& path, Problem& problem) c
   if (error == EAGAIN || error == EACCES) {
     problem = {Problem::Kind::kHeld, path + ": another mapper has it"};
   } else {
-    problem = {Problem::Kind::kSystem, LockPath(path) + ": cannot be locked: " + ErrorText(error) +
-                                           "; keep the registry on a local file system (-registry)"};
+    problem = {Problem::Kind::kSystem,
+               LockPath(path) + ": cannot be locked: " + ErrorText(error) +
+                   "; keep the registry on a local file system (-registry)"};
   }
   return {};
 }

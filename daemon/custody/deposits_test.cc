@@ -30,6 +30,10 @@ class ScriptedStore final : public Store {
   std::string_view name() const override { return "scripted"; }
   bool outlives_mapper() const override { return true; }
   DepositQueue::Pace pace() const override { return pace_; }
+  bool HoldFiles(absl::Span<const Claim::File>, absl::Span<const std::string>) override {
+    return true;
+  }
+  void ForgetFiles(absl::Span<const Claim::File>) override {}
   void Put(OwnedFd fd) override { waiting_.push_back(std::move(fd)); }
   bool Flush() override {
     ++flushes;

@@ -14,7 +14,8 @@ KeeperStore::KeeperStore(OwnedFd link, std::string program)
     : NotifiedStore(std::move(link)), program_(std::move(program)) {}
 
 bool KeeperStore::AnnounceMapper() {
-  std::string text = absl::StrCat(words::kMainPid, "=", getpid(), "\n", words::kReady);
+  std::string text =
+      absl::StrCat(words::kMainPid, "=", getpid(), "\n", words::kReady, "\n", words::kTakesFiles);
   // The keeper needs the name for when this process dies before the keeper has looked what it runs.
   const std::string program = absl::StrCat("\n", words::kProgram, "=", program_);
   if (text.size() + program.size() <= kNotifyTextMax) text += program;

@@ -16,6 +16,10 @@ class NoStore final : public Store {
   bool holds() const override { return false; }
   bool outlives_mapper() const override { return false; }
   DepositQueue::Pace pace() const override { return {}; }
+  bool HoldFiles(absl::Span<const Claim::File>, absl::Span<const std::string>) override {
+    return true;
+  }
+  void ForgetFiles(absl::Span<const Claim::File>) override {}
   // Closes `fd`.
   void Put(OwnedFd fd) override;
   bool Flush() override { return true; }

@@ -22,6 +22,28 @@ std::string StoreMessage() { return absl::StrCat(words::kStore, "\n", words::kSt
 
 NotifiedStore::NotifiedStore(OwnedFd link) : link_(std::move(link)) { assert(link_.valid()); }
 
+bool NotifiedStore::HoldFiles(absl::Span<const Claim::File> files,
+                              absl::Span<const std::string> outdated) {
+  for (const Claim::File& file : files) {
+    const std::string text = absl::StrCat(words::kStore, "\n", words::kFileName, "=", file.name);
+    if (SendNotificationPatiently(link_.get(), text, absl::MakeConstSpan(&file.fd, 1),
+                                  kTellTimeout) != 0) {
+      return false;
+    }
+  }
+  if (!Await()) return false;
+  for (const std::string& name : outdated) Forget(name);
+  return true;
+}
+
+void NotifiedStore::ForgetFiles(absl::Span<const Claim::File> files) {
+  for (const Claim::File& file : files) Forget(file.name);
+}
+
+void NotifiedStore::Forget(const std::string& name) {
+  Tell(absl::StrCat(words::kForget, "\n", words::kFileName, "=", name));
+}
+
 void NotifiedStore::Put(OwnedFd fd) {
   assert(fd.valid());
   waiting_.push_back(std::move(fd));

@@ -17,6 +17,9 @@ namespace evermap {
 
 class NotifiedStore : public Store {
  public:
+  bool HoldFiles(absl::Span<const Claim::File> files,
+                 absl::Span<const std::string> outdated) override;
+  void ForgetFiles(absl::Span<const Claim::File> files) override;
   void Put(OwnedFd fd) override;
   bool Flush() override;
   size_t waiting() const override { return waiting_.size(); }
@@ -28,11 +31,18 @@ class NotifiedStore : public Store {
   // Tells the store something, for instance "READY=1"; waits for room at most kTellTimeout. False
   // when the store is gone, or does not read.
   bool Tell(std::string_view text);
+  // Waits until the store has done what it was told before, at most kTellTimeout. False when it has
+  // not. A store that is given what waits in its link even when the mapper has died need not be
+  // waited for.
+  virtual bool Await() { return true; }
   int own_link() const { return link_.get(); }
   // From now on another process is told. Nothing of what was Put() waits any more.
   void ReplaceLink(OwnedFd link);
 
  private:
+  // A store that is gone holds nothing.
+  void Forget(const std::string& name);
+
   OwnedFd link_;
   std::vector<OwnedFd> waiting_;
 };

@@ -2,11 +2,15 @@
 // file-descriptor store (systemd_store.h), our keeper (keeper_store.h), or nobody (no_store.h);
 // systemd and the keeper are told the same (notify.h).
 //
-// Nothing is ever taken out of a store by name (FDSTOREREMOVE=1): both let a connection go when it
+// A connection is never taken out of a store by name (FDSTOREREMOVE=1): both let it go when it
 // hangs up, which it does when its node has closed it and the mapper has shut it down. So a
 // connection is in the store exactly as long as a mapper could still have use for it, and the
 // names, all alike and short, do not exceed the 128 KiB that one variable of the environment
 // (LISTEN_FDNAMES) may have.
+//
+// The files of the claim to the registry (registry/claim.h) do not hang up. Each has a name of its own,
+// under which it is let go when another one has taken its place. They are in the store before the
+// first connection, since connections without them would lead to an empty registry (INV-12).
 //
 // What differs between stores is a function here: nothing outside asks which kind a store is. A
 // further store is a class, and a line where the mapper chooses one (mapper/startup.h).
@@ -16,11 +20,14 @@
 #define EVERMAP_DAEMON_CUSTODY_STORE_H_
 
 #include <cstddef>
+#include <string>
 #include <string_view>
 
 #include "absl/time/time.h"
+#include "absl/types/span.h"
 #include "daemon/custody/deposit_queue.h"
 #include "registry/base/owned_fd.h"
+#include "registry/claim.h"
 
 namespace evermap {
 
@@ -46,6 +53,13 @@ class Store {
   // store is gone; -1 when there is none. The store's.
   virtual int link() const { return -1; }
 
+  // Has the store hold the files of the claim, in this order, and waits until it does, or for
+  // kTellTimeout. Then lets those go whose names are `outdated`. False when the store does not hold
+  // them.
+  virtual bool HoldFiles(absl::Span<const Claim::File> files,
+                         absl::Span<const std::string> outdated) = 0;
+  // Has the store let these files go: a program takes over that knows nothing of them.
+  virtual void ForgetFiles(absl::Span<const Claim::File> files) = 0;
   // Has the store hold `fd`, once a Flush() has sent it. The store's from now on.
   virtual void Put(OwnedFd fd) = 0;
   // Sends as much as the store takes now. False when it is gone; what was not sent waits on.

@@ -32,6 +32,10 @@ class SystemdStore final : public NotifiedStore {
   void WarnOfLoss() const override;
   // Always true: systemd starts no other mapper before this one has ended.
   bool AnnounceMapper() override;
+
+ private:
+  // systemd reads nothing more from a process that has died, so it is waited for (BARRIER=1).
+  bool Await() override;
 };
 
 }  // namespace evermap

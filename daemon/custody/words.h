@@ -11,7 +11,14 @@
 //   word          from         to              meaning
 //   kStore        mapper       store           hold the descriptors that come along
 //   kStore        predecessor  successor       take the nodes' connections that come along
-//   kStoreName    mapper       store           the name of these descriptors
+//   kStoreName    mapper       store           the name of these descriptors, if they are sockets
+//   kFileName     mapper       store           the name of the one that comes along, if it is a file of
+//                                              the claim to the registry (registry/claim.h)
+//   kForget       mapper       store           let the file of the name go
+//   kBarrier      mapper       store           close what comes along when all before it is done
+//   kFiles        predecessor  successor       the files of the claim come along
+//   kTakesFiles   successor    predecessor     I have taken them (beside kPrepared)
+//   kTakesFiles   mapper       keeper          so would my program (beside kMainPid)
 //   kReady        mapper       store           connections are accepted
 //   kReady        successor    predecessor     the commit: the nodes are mine from here on
 //   kMainPid      mapper       store           the process of this id is the mapper from now on
@@ -31,6 +38,7 @@
 //   kListenPid        all, systemd         all        the id of the process that they are for
 //   kKeeperLink       keeper, predecessor  mapper     the number of its link to the keeper
 //   kPredecessorLink  predecessor          successor  the number of its link to the predecessor
+//   kOffersFiles      predecessor          successor  1: kFiles is the first message of that link
 //   kWatcherPid       predecessor          successor  its watcher's process id (process/watcher.h)
 //   kMapperLink       mapper, keeper       keeper     the number of its link to the mapper
 //   kMapperPid        mapper, keeper       keeper     the process id of that mapper
@@ -50,6 +58,11 @@ inline constexpr char kStore[] = "FDSTORE=1";
 // One letter, since systemd lists the names of all descriptors that it holds in one variable of the
 // environment (LISTEN_FDNAMES), which may have at most 128 KiB.
 inline constexpr char kStoreName[] = "FDNAME=n";
+inline constexpr char kFileName[] = "FDNAME";
+inline constexpr char kForget[] = "FDSTOREREMOVE=1";
+inline constexpr char kBarrier[] = "BARRIER=1";
+inline constexpr char kFiles[] = "EVERMAP=files";
+inline constexpr char kTakesFiles[] = "EVERMAP_FILES=1";
 inline constexpr char kReady[] = "READY=1";
 inline constexpr char kMainPid[] = "MAINPID";
 inline constexpr char kProgram[] = "EVERMAP_PROGRAM";
@@ -69,6 +82,7 @@ inline constexpr char kListenFds[] = "LISTEN_FDS";
 inline constexpr char kListenPid[] = "LISTEN_PID";
 inline constexpr char kKeeperLink[] = "EVERMAP_KEEPER";
 inline constexpr char kPredecessorLink[] = "EVERMAP_PREDECESSOR";
+inline constexpr char kOffersFiles[] = "EVERMAP_OFFERS_FILES";
 inline constexpr char kWatcherPid[] = "EVERMAP_WATCHER";
 inline constexpr char kMapperLink[] = "EVERMAP_MAPPER";
 inline constexpr char kMapperPid[] = "EVERMAP_MAPPER_PID";

@@ -89,12 +89,13 @@ absl::Status Startup::Prepare() {
   if (absl::Status status = ReadReservations(); !status.ok()) return status;
   if (absl::Status status = TakeListeners(); !status.ok()) return status;
   ChooseStore();
+  if (absl::Status status = ReceiveFiles(); !status.ok()) return status;
   bool is_opened_later = false;
   if (parts_.successor.has_value()) {
-    // The predecessor still writes to the registry: it is migrated when it is at rest.
-    const absl::StatusOr<bool> needs_migration = NeedsMigration();
-    if (!needs_migration.ok()) return needs_migration.status();
-    is_opened_later = *needs_migration;
+    // The predecessor still writes to the registry: it is copied when it is at rest.
+    const absl::StatusOr<bool> must_be_at_rest = MustBeAtRest();
+    if (!must_be_at_rest.ok()) return must_be_at_rest.status();
+    is_opened_later = *must_be_at_rest;
   }
   if (!is_opened_later) {
     if (absl::Status status = OpenRegistry(); !status.ok()) return status;
@@ -159,24 +160,59 @@ std::string Startup::RegistryPath() const {
                                         : options_.registry_path;
 }
 
-absl::StatusOr<bool> Startup::NeedsMigration() const {
-  if (absl::Status made = MakeOwnRegistryDirectory(); !made.ok()) return made;
-  return Registry::NeedsMigration(RegistryPath());
+Claim::Options Startup::ClaimOptions(std::string path) const {
+  return {.path = std::move(path),
+          .capacity = options_.capacity,
+          .port = options_.port,
+          .has_predecessor = parts_.successor.has_value(),
+          // A path that was named means this very registry. The usual one may be another's.
+          .takes_foreign = !options_.registry_path.empty()};
 }
 
-absl::Status Startup::MakeOwnRegistryDirectory() const {
-  // A directory that the user chose has to be there.
-  if (!options_.registry_path.empty()) return absl::OkStatus();
-  return MakeRegistryDirectory(RegistryPath());
+absl::Status Startup::ReceiveFiles() {
+  if (!parts_.successor.has_value() || !inherited_.predecessor_offers_files) {
+    return absl::OkStatus();
+  }
+  absl::StatusOr<std::vector<OwnedFd>> files = parts_.successor->ReceiveFiles();
+  if (!files.ok()) return files.status();
+  inherited_.files = *std::move(files);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<bool> Startup::MustBeAtRest() const {
+  return Claim::MustBeAtRest(ClaimOptions(RegistryPath()), inherited_.files);
 }
 
 absl::Status Startup::OpenRegistry() {
-  if (absl::Status made = MakeOwnRegistryDirectory(); !made.ok()) return made;
-  absl::StatusOr<std::unique_ptr<Registry>> registry =
-      Registry::Open({.path = RegistryPath(), .capacity = options_.capacity});
-  if (!registry.ok()) return registry.status();
-  parts_.registry = *std::move(registry);
+  absl::StatusOr<std::unique_ptr<Claim>> claim =
+      options_.registry_path.empty()
+          ? ClaimUsual()
+          : Claim::Make(ClaimOptions(RegistryPath()), std::exchange(inherited_.files, {}));
+  if (!claim.ok()) return claim.status();
+  parts_.claim = *std::move(claim);
+  parts_.registry = &parts_.claim->registry();
   return absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<Claim>> Startup::ClaimUsual() {
+  std::vector<OwnedFd> files = std::exchange(inherited_.files, {});
+  const std::string path = RegistryPath();
+  const absl::Status made = MakeRegistryDirectory(path);
+  // What was handed over is served from wherever it lies.
+  if (made.ok() || !files.empty()) {
+    absl::StatusOr<std::unique_ptr<Claim>> claim =
+        Claim::Make(ClaimOptions(path), std::move(files));
+    if (!absl::IsAborted(claim.status())) return claim;
+    // Another network namespace has the usual path, so this one has a path of its own.
+    const std::string own_path = NamespaceRegistryPath(options_.port);
+    if (own_path == path) return claim;
+    Log(Severity::kNotice, "%s", claim.status().message());
+    return Claim::Make(ClaimOptions(own_path), {});
+  }
+  if (!absl::IsUnavailable(made)) return made;
+  Log(Severity::kWarning, "%s; the registry has no file, and epmdctl does not find it",
+      made.message());
+  return Claim::MakeUnnamed(ClaimOptions(path));
 }
 
 absl::Status Startup::MakeWakeFds() {
@@ -229,8 +265,8 @@ absl::Status Startup::MakeWorkers(size_t handed_over, void (*request_stop)(std::
                      " open files leaves none for nodes; raise it (ulimit -n, LimitNOFILE=) "
                      "or use fewer -workers"));
   }
-  parts_.custody.emplace(parts_.registry->view().capacity(), limit - in_use - kDescriptorsForRequests,
-                         parts_.custody_fd.get());
+  parts_.custody.emplace(parts_.registry->view().capacity(),
+                         limit - in_use - kDescriptorsForRequests, parts_.custody_fd.get());
   parts_.shared.emplace(ServeOptions{.port = options_.port,
                                      .packet_timeout = options_.packet_timeout,
                                      .delay_accept = options_.delay_accept,
@@ -262,6 +298,11 @@ absl::Status Startup::Announce() {
   // A keeper whose earlier mapper has died meanwhile starts another one.
   if (!parts_.store->AnnounceMapper()) {
     return absl::AbortedError("the keeper starts another mapper");
+  }
+  // Before any registration: the store has the registry before it has a connection.
+  if (!parts_.store->HoldFiles(parts_.claim->files(), parts_.claim->outdated())) {
+    Log(Severity::kWarning,
+        "the registry cannot be stored for the next mapper, which has to find it by its path");
   }
   if (parts_.successor.has_value()) FaultPoint("successor:told");
   return absl::OkStatus();

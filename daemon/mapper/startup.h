@@ -54,7 +54,8 @@ struct Parts {
   bool listeners_are_inherited = false;  // an earlier mapper, or systemd, has made them
   std::unique_ptr<Store> store;
   KeeperStore* keeper = nullptr;  // the store, when this mapper replaces it if it dies
-  std::unique_ptr<Registry> registry;
+  std::unique_ptr<Claim> claim;
+  Registry* registry = nullptr;              // the claim's
   OwnedFd signal_fd;                         // a signalfd of SIGTERM, SIGINT and SIGHUP
   OwnedFd stop_fd;                           // woken when this mapper is to end
   OwnedFd custody_fd;                        // woken when there are new connections in custody
@@ -84,7 +85,8 @@ class Startup {
   // Says to the predecessor, if there is one, that this mapper serves from now on. If there is
   // none, puts listening sockets that are new into the store, to be sent.
   absl::Status Commit();
-  // Says to the store that this process is the mapper. kAborted: it starts another one.
+  // Says to the store that this process is the mapper, and has it hold the claim to the registry.
+  // kAborted: it starts another one.
   absl::Status Announce();
   // Writes into the registry which mapper serves, and how the upgrade went, if there was one.
   void Record();
@@ -99,9 +101,13 @@ class Startup {
   absl::Status TakeListeners();
   void ChooseStore();
   std::string RegistryPath() const;
-  absl::Status MakeOwnRegistryDirectory() const;
-  absl::StatusOr<bool> NeedsMigration() const;
+  // What the claim to the registry at `path` asks for.
+  Claim::Options ClaimOptions(std::string path) const;
+  absl::StatusOr<bool> MustBeAtRest() const;
+  absl::Status ReceiveFiles();
   absl::Status OpenRegistry();
+  // Makes the claim at the usual path, or at the next that works.
+  absl::StatusOr<std::unique_ptr<Claim>> ClaimUsual();
   absl::Status MakeWakeFds();
   absl::Status MakeLoops();
 

@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "daemon/custody/words.h"
 #include "registry/base/text.h"
+#include "registry/claim.h"
 
 namespace evermap {
 namespace {
@@ -51,6 +52,7 @@ absl::StatusOr<Inheritance> TakeInheritance() {
   Inheritance inherited;
   const int keeper = TakeNumber(variables::kKeeperLink);
   const int predecessor = TakeNumber(variables::kPredecessorLink);
+  const int offers_files = TakeNumber(variables::kOffersFiles);
   const int watcher = TakeNumber(variables::kWatcherPid);
   const int mapper = TakeNumber(variables::kMapperLink);
   const int mapper_pid = TakeNumber(variables::kMapperPid);
@@ -61,6 +63,7 @@ absl::StatusOr<Inheritance> TakeInheritance() {
                                                       " cannot be taken: ", ErrorText(-count)));
   }
   if (count > 0 && mapper_pid > 0) inherited.mapper_pid = mapper_pid;
+  inherited.predecessor_offers_files = count > 0 && offers_files == 1;
   if (count > 0 && watcher > 0) inherited.watcher = watcher;
   absl::Status status;
   for (int fd = SD_LISTEN_FDS_START; fd < SD_LISTEN_FDS_START + count; ++fd) {
@@ -80,6 +83,10 @@ absl::StatusOr<Inheritance> TakeInheritance() {
           inherited.connections.push_back(std::move(owned));
           break;
         case SocketKind::kOther:
+          if (IsFileOfClaim(fd)) {
+            inherited.files.push_back(std::move(owned));
+            break;
+          }
           status = absl::FailedPreconditionError(
               absl::StrCat("descriptor ", fd,
                            " from systemd is no TCP socket; see ListenStream= in epmd.socket"));

@@ -1,7 +1,7 @@
 // What a process finds open when it starts: the sockets and links that systemd, a keeper or another
 // mapper has passed to it, and whose they are (custody/words.h lists the variables that say so).
 //
-// Listening sockets and connections are told apart by asking the kernel, never by name, number or
+// Listening sockets, connections and files are told apart by asking the kernel, never by name, number or
 // order (INV-9). Our own links are told apart by their variables, and these count only together
 // with a LISTEN_PID that names this process: without it no descriptor is taken at all.
 //
@@ -19,13 +19,15 @@
 namespace evermap {
 
 struct Inheritance {
-  std::vector<OwnedFd> listeners;    // TCP sockets that listen
-  std::vector<OwnedFd> connections;  // other TCP sockets
-  OwnedFd keeper;                    // a mapper's link to its keeper
-  OwnedFd predecessor;               // a successor's link to its predecessor
-  pid_t watcher = 0;                 // a successor's watcher (watcher.h); 0: none
-  OwnedFd mapper;                    // a keeper's link to the mapper that it is to follow,
-  pid_t mapper_pid = 0;              // and that mapper's process id; 0: none
+  std::vector<OwnedFd> listeners;         // TCP sockets that listen
+  std::vector<OwnedFd> connections;       // other TCP sockets
+  std::vector<OwnedFd> files;             // of the claim to the registry (registry/claim.h)
+  OwnedFd keeper;                         // a mapper's link to its keeper
+  OwnedFd predecessor;                    // a successor's link to its predecessor
+  bool predecessor_offers_files = false;  // words::kFiles is its first message
+  pid_t watcher = 0;                      // a successor's watcher (watcher.h); 0: none
+  OwnedFd mapper;                         // a keeper's link to the mapper that it is to follow,
+  pid_t mapper_pid = 0;                   // and that mapper's process id; 0: none
 };
 
 // Takes all that was passed, close-on-exec, and the variables out of the environment, so that a

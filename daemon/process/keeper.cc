@@ -35,6 +35,7 @@ extern "C" {
 #include "daemon/process/launch.h"
 #include "daemon/process/mapper_watch.h"
 #include "registry/base/clock.h"
+#include "registry/base/file_identity.h"
 #include "registry/base/owned_fd.h"
 #include "registry/base/text.h"
 
@@ -45,6 +46,9 @@ using State = MapperWatch::State;
 using Event = MapperWatch::Event;
 
 constexpr int kEventsMax = 64;
+// Lock and registry, twice while one pair takes the other's place, and as many again for a mapper that
+// dies in the middle of that.
+constexpr size_t kFilesMax = 8;
 
 class Keeper {
  public:
@@ -60,6 +64,7 @@ class Keeper {
     if (!Prepare()) return 1;
     for (OwnedFd& fd : inherited.listeners) Hold(std::move(fd));
     for (OwnedFd& fd : inherited.connections) Hold(std::move(fd));
+    for (OwnedFd& fd : inherited.files) HoldFile(std::move(fd));
     if (inherited.mapper_pid > 0 && inherited.mapper.valid()) {
       Resume(std::move(inherited.mapper), inherited.mapper_pid);
     }
@@ -80,10 +85,12 @@ class Keeper {
   void OnSignal();
   void PassUpgrade();
 
-  // The sockets that are held.
+  // The sockets and files that are held.
   bool Watch(int fd, uint32_t events);
   void Hold(OwnedFd fd);
   void LetGo(int fd);
+  void HoldFile(OwnedFd fd);
+  void LetGoOfFile(std::string_view name);
   std::vector<int> Held() const;
 
   // The mapper that is followed.
@@ -102,6 +109,7 @@ class Keeper {
   OwnedFd signal_fd_;
   OwnedFd epoll_fd_;
   absl::flat_hash_set<int> held_;  // owned
+  std::vector<OwnedFd> files_;     // of the claim to the registry (registry/claim.h)
   // A SIGHUP has come that no mapper has got yet.
   bool is_upgrade_pending_ = false;
 
@@ -163,9 +171,27 @@ void Keeper::LetGo(int fd) {
   close(fd);
 }
 
+// A file does not hang up: it is let go when the mapper says so.
+void Keeper::HoldFile(OwnedFd fd) {
+  const std::string name = StoredName(fd.get());
+  for (const OwnedFd& file : files_) {
+    if (StoredName(file.get()) == name) return;
+  }
+  if (files_.size() == kFilesMax) {
+    Log(Severity::kWarning, "the keeper holds %d files already; one more is not held", kFilesMax);
+    return;
+  }
+  files_.push_back(std::move(fd));
+}
+
+void Keeper::LetGoOfFile(std::string_view name) {
+  std::erase_if(files_, [name](const OwnedFd& file) { return StoredName(file.get()) == name; });
+}
+
 // In ascending order, as launch.h asks for: the keeper may hold as many as its limit allows.
 std::vector<int> Keeper::Held() const {
   std::vector<int> held(held_.begin(), held_.end());
+  for (const OwnedFd& file : files_) held.push_back(file.get());
   std::sort(held.begin(), held.end());
   return held;
 }
@@ -313,7 +339,11 @@ void Keeper::CloseLink() {
 
 void Keeper::OnMessage(Notification& message, Newcomer newcomer) {
   if (message.Says(words::kStore)) {
-    for (OwnedFd& fd : message.fds) Hold(std::move(fd));
+    const bool are_files = !message.Says(words::kStoreName);
+    for (OwnedFd& fd : message.fds) are_files ? HoldFile(std::move(fd)) : Hold(std::move(fd));
+  }
+  if (message.Says(words::kForget)) {
+    LetGoOfFile(message.Get(words::kFileName).value_or(""));
   }
   if (message.Says(words::kStopping)) watch_.On(Event::kLeaves, MonotonicCoarseMs());
   if (message.Says(words::kReady)) {
@@ -337,6 +367,8 @@ void Keeper::OnMainPid(const Notification& message, Newcomer newcomer) {
     kill(pid, SIGKILL);
     return;
   }
+  // A program that knows nothing of files would refuse what it is started with.
+  if (!message.Says(words::kTakesFiles)) files_.clear();
   if (watch_.state() != State::kStopping) {
     ReplaceIfOutdated(pid, std::string(message.Get(words::kProgram).value_or("")));
   }

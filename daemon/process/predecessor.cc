@@ -37,17 +37,18 @@ constexpr absl::Duration kEndPatience = absl::Milliseconds(200);
 
 }  // namespace
 
-Predecessor::Predecessor(Host& host, Registry& registry, const Custody& custody, const Store& store,
+Predecessor::Predecessor(Host& host, Claim& claim, const Custody& custody, Store& store,
                          absl::Span<const int> listeners, const std::vector<std::string>& arguments)
     : host_(host),
-      registry_(registry),
+      claim_(claim),
+      registry_(claim.registry()),
       custody_(custody),
       store_(store),
       listeners_(listeners),
       arguments_(arguments),
       own_program_(OwnProgram()) {}
 
-void Predecessor::Begin() {
+void Predecessor::Begin(Program which) {
   if (is_under_way()) {
     Log(Severity::kWarning, "an upgrade is under way already");
     return;
@@ -62,7 +63,8 @@ void Predecessor::Begin() {
         "start it without -no_keeper, or as a service of Type=notify");
     return;
   }
-  const UpgradeRequest request = TakeUpgradeRequest(registry_.path());
+  const UpgradeRequest request =
+      which == Program::kAskedFor ? TakeUpgradeRequest(registry_.path()) : UpgradeRequest{};
   if (!request.complaint.empty()) Log(Severity::kWarning, "%s", request.complaint);
   const std::string& program = request.program.empty() ? own_program_ : request.program;
   Log(Severity::kNotice, "upgrade: starts %s", program);
@@ -79,7 +81,8 @@ absl::Status Predecessor::StartSuccessor(const std::string& program) {
   if (!ends.ok()) return ends.status();
   Launch launch{.program = program,
                 .arguments = arguments_,
-                .environment = {absl::StrCat(kBinaryVariable, "=", program)},
+                .environment = {absl::StrCat(kBinaryVariable, "=", program),
+                                absl::StrCat(variables::kOffersFiles, "=1")},
                 .descriptors = {listeners_.begin(), listeners_.end()},
                 .links = {{variables::kPredecessorLink, ends->second.get()}}};
   if (store_.link() >= 0) {
@@ -89,7 +92,15 @@ absl::Status Predecessor::StartSuccessor(const std::string& program) {
   if (!started.ok()) return started.status();
   successor_ = *std::move(started);
   link_ = std::move(ends->first);
+  SendFiles();
   return absl::OkStatus();
+}
+
+// A successor that is not there any more is noticed by its end.
+void Predecessor::SendFiles() const {
+  std::vector<int> fds;
+  for (const Claim::File& file : claim_.files()) fds.push_back(file.fd);
+  SendNotificationPatiently(link_.get(), words::kFiles, fds, kCommitTimeout);
 }
 
 bool Predecessor::Continue() {
@@ -124,6 +135,7 @@ bool Predecessor::IsPrepared(const Notification& message) {
       reason_ = absl::StrCat("the new program cannot be executed: ", ErrorText(error));
     }
   }
+  takes_files_ = message.Says(words::kTakesFiles);
   return message.Says(words::kPrepared);
 }
 
@@ -142,6 +154,7 @@ bool Predecessor::GiveUp(const absl::Status& status) {
   if (const absl::Status restored = registry_.RollBackSuccessorsMigration(); !restored.ok()) {
     Log(Severity::kError, "%s", restored.message());
   }
+  if (!takes_files_) store_.HoldFiles(claim_.files(), {});
   host_.ResumeWorkers();
   return false;
 }
@@ -153,6 +166,7 @@ absl::Status Predecessor::HandOver() {
   if (!host_.PauseWorkers()) return absl::UnavailableError("the workers do not pause");
   if (absl::Status status = SendConnections(); !status.ok()) return status;
   FaultPoint("predecessor:paused");
+  if (!takes_files_) store_.ForgetFiles(claim_.files());
   if (const int error = SendNotificationPatiently(link_.get(), words::kYours, {}, kCommitTimeout);
       error != 0) {
     return absl::ErrnoToStatus(error, "the new program does not listen");

@@ -1,6 +1,7 @@
 // An upgrade, and the predecessor's side of it: a mapper that starts its successor and hands all it
 // has over to it. successor.h is the other side, custody/words.h has the words.
 //
+//   predecessor -> successor   kFiles      the files of the claim to the registry
 //   successor -> predecessor   kPrepared   it has checked itself and could take over
 //   predecessor -> successor   kStore      nodes' connections, in several messages: first while the
 //                                          workers still serve, then, with all of them paused, the
@@ -45,6 +46,7 @@
 #include "daemon/process/launch.h"
 #include "daemon/process/watcher.h"
 #include "registry/base/owned_fd.h"
+#include "registry/claim.h"
 #include "registry/registry.h"
 
 namespace evermap {
@@ -71,12 +73,16 @@ class Predecessor {
 
   // All arguments must live as long as this. `arguments` are those that this process was started
   // with, `listeners` are its listening sockets.
-  Predecessor(Host& host, Registry& registry, const Custody& custody, const Store& store,
+  Predecessor(Host& host, Claim& claim, const Custody& custody, Store& store,
               absl::Span<const int> listeners, const std::vector<std::string>& arguments);
 
-  // Starts a successor: the program that epmdctl has asked for (registry/upgrade_request.h), or
-  // else the file that this process was started from. A failure is logged and recorded.
-  void Begin();
+  // Which program the successor runs.
+  enum class Program : uint8_t {
+    kAskedFor,  // that which epmdctl has asked for (registry/upgrade_request.h), or else kOwn
+    kOwn,       // the file that this process was started from
+  };
+  // Starts a successor. A failure is logged and recorded.
+  void Begin(Program which);
   // Whether there is a successor that has not committed.
   bool is_under_way() const { return successor_.watcher > 0; }
   // To be polled for reading while an upgrade is under way, until deadline_ms().
@@ -101,6 +107,7 @@ class Predecessor {
   absl::Status StartSuccessor(const std::string& program);
   // What the successor says until it is prepared. True when it is.
   bool IsPrepared(const Notification& message);
+  void SendFiles() const;
   absl::Status HandOver();
   absl::Status SendConnections();
   absl::Status SendBatch(std::vector<OwnedFd>& batch);
@@ -115,9 +122,10 @@ class Predecessor {
   bool HasCommitted();
 
   Host& host_;
+  Claim& claim_;
   Registry& registry_;
   const Custody& custody_;
-  const Store& store_;
+  Store& store_;
   const absl::Span<const int> listeners_;
   const std::vector<std::string>& arguments_;
   const std::string own_program_;
@@ -127,6 +135,8 @@ class Predecessor {
   int64_t deadline_ms_ = 0;
   // The successor has said that it is prepared, and has ended its watcher before that.
   bool is_prepared_ = false;
+  // Its program knows of the files of a claim. One of 0.1.0 does not, and neither must its store.
+  bool takes_files_ = false;
   std::string reason_;                  // why the successor gives up, as it said
   absl::flat_hash_set<uint64_t> sent_;  // ids of the registrations whose connections it has
   Registration found_ = {};             // scratch, as a registration has 2 KiB

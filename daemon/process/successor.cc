@@ -28,9 +28,24 @@ absl::Status Successor::Say(std::string_view word) {
                     : absl::ErrnoToStatus(error, "the mapper to take over from does not listen");
 }
 
+absl::StatusOr<std::vector<OwnedFd>> Successor::ReceiveFiles() {
+  Notification message;
+  switch (AwaitNotification(link_.get(), message, kHandOverTimeout)) {
+    case Received::kMessage:
+      if (message.Says(words::kFiles)) return std::move(message.fds);
+      return absl::AbortedError("the mapper to take over from says something else first");
+    case Received::kNothing:
+      return absl::DeadlineExceededError("the mapper to take over from hands no registry over");
+    case Received::kClosed:
+      break;
+  }
+  return absl::AbortedError("the mapper to take over from is gone");
+}
+
 absl::StatusOr<std::vector<OwnedFd>> Successor::ReceiveConnections() {
   FaultPoint("successor:prepared");
-  if (absl::Status status = Say(words::kPrepared); !status.ok()) return status;
+  const std::string prepared = absl::StrCat(words::kPrepared, "\n", words::kTakesFiles);
+  if (absl::Status status = Say(prepared); !status.ok()) return status;
   std::vector<OwnedFd> connections;
   Notification message;
   const absl::Time deadline = absl::Now() + kHandOverTimeout;

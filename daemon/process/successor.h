@@ -32,6 +32,8 @@ class Successor {
   // To be polled for reading after SayServing().
   int link() const { return link_.get(); }
 
+  // The files of the predecessor's claim to the registry, which are its first message.
+  absl::StatusOr<std::vector<OwnedFd>> ReceiveFiles();
   // Says that this process could take over, and waits until everything is its own: returns the
   // nodes' connections. The registry is at rest then and belongs to this process. An error: the
   // predecessor serves on, or is gone, and this process is to end.

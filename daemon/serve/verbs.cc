@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "daemon/host/log.h"
 #include "daemon/serve/counting.h"
+#include "registry/reader.h"
 
 namespace evermap {
 namespace {
