@@ -45,7 +45,7 @@ enum class Preference : uint8_t {
 std::string UsualRegistryPath(uint16_t port, Preference preference);
 
 // Makes the directory of `registry_path` with mode 0755 if it is not there (its parent must be).
-// kUnavailable: there is no place to write at.
+// kResourceExhausted: there is no place to write at.
 // kFailedPrecondition when what is there is no directory, is a symbolic link, belongs to another
 // user or may be written by others: somebody else could then replace the registry. Meant for the
 // default path; a path that the user chose needs only to exist.

@@ -43,7 +43,7 @@ int SetLock(int fd, off_t byte, short type) {
 OwnedFd OpenLockFile(const std::string& path, Problem& problem) {
   OwnedFd fd(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600));
   if (!fd.valid()) {
-    const bool no_space = errno == ENOSPC || errno == EDQUOT;
+    const bool no_space = IsNoSpace(errno) || errno == EROFS;
     problem = {no_space ? Problem::Kind::kNoSpace : Problem::Kind::kUnacceptable,
                path + ": cannot be opened: " + ErrorText(errno) +
                    "; check it and its directory, or name another registry with -registry"};

@@ -199,19 +199,19 @@ absl::StatusOr<std::unique_ptr<Claim>> Startup::ClaimUsual() {
   const std::string path = RegistryPath();
   const absl::Status made = MakeRegistryDirectory(path);
   // What was handed over is served from wherever it lies.
-  if (made.ok() || !files.empty()) {
-    absl::StatusOr<std::unique_ptr<Claim>> claim =
-        Claim::Make(ClaimOptions(path), std::move(files));
-    if (!absl::IsAborted(claim.status())) return claim;
+  const bool has_files = !files.empty();
+  absl::StatusOr<std::unique_ptr<Claim>> claim = made;
+  if (made.ok() || has_files) claim = Claim::Make(ClaimOptions(path), std::move(files));
+  if (absl::IsAborted(claim.status())) {
     // Another network namespace has the usual path, so this one has a path of its own.
     const std::string own_path = NamespaceRegistryPath(options_.port);
     if (own_path == path) return claim;
     Log(Severity::kNotice, "%s", claim.status().message());
-    return Claim::Make(ClaimOptions(own_path), {});
+    claim = Claim::Make(ClaimOptions(own_path), {});
   }
-  if (!absl::IsUnavailable(made)) return made;
+  if (!absl::IsResourceExhausted(claim.status()) || has_files) return claim;
   Log(Severity::kWarning, "%s; the registry has no file, and epmdctl does not find it",
-      made.message());
+      claim.status().message());
   return Claim::MakeUnnamed(ClaimOptions(path));
 }
 
