@@ -31,6 +31,24 @@ TEST_F(LocationTest, WhereARegistryIs) {
   };
   EXPECT_TRUE(in_child([] {
     setenv("RUNTIME_DIRECTORY", "/run/one:/run/two", 1);
+    setenv("SYSTEMD_EXEC_PID", std::to_string(getpid()).c_str(), 1);
+    return DefaultRegistryPath(4369) == "/run/one/registry.4369";
+  }));
+  // Whatever a service has started inherits the variable, which does not speak of that.
+  for (const char* executed : {"1", ""}) {
+    EXPECT_TRUE(in_child([executed] {
+      setenv("RUNTIME_DIRECTORY", "/run/one", 1);
+      setenv("SYSTEMD_EXEC_PID", executed, 1);
+      if (DefaultRegistryPath(4369) == "/run/one/registry.4369") return false;
+      InheritRuntimeDirectory(/*is_meant=*/false);
+      return getenv("RUNTIME_DIRECTORY") == nullptr;
+    }));
+  }
+  // A process that such a one has started to be the mapper is meant, too.
+  EXPECT_TRUE(in_child([] {
+    setenv("RUNTIME_DIRECTORY", "/run/one", 1);
+    unsetenv("SYSTEMD_EXEC_PID");
+    InheritRuntimeDirectory(/*is_meant=*/true);
     return DefaultRegistryPath(4369) == "/run/one/registry.4369";
   }));
   if (geteuid() == 0) {

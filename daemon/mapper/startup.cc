@@ -200,8 +200,9 @@ absl::StatusOr<std::unique_ptr<Claim>> Startup::ClaimUsual() {
   const absl::Status made = MakeRegistryDirectory(path);
   // What was handed over is served from wherever it lies.
   const bool has_files = !files.empty();
-  absl::StatusOr<std::unique_ptr<Claim>> claim = made;
-  if (made.ok() || has_files) claim = Claim::Make(ClaimOptions(path), std::move(files));
+  absl::StatusOr<std::unique_ptr<Claim>> claim =
+      made.ok() || has_files ? Claim::Make(ClaimOptions(path), std::move(files))
+                             : absl::StatusOr<std::unique_ptr<Claim>>(made);
   if (absl::IsAborted(claim.status())) {
     // Another network namespace has the usual path, so this one has a path of its own.
     const std::string own_path = NamespaceRegistryPath(options_.port);
