@@ -49,18 +49,6 @@ uint32_t WorkerCount(const Options& options) {
   return std::clamp<uint32_t>(static_cast<uint32_t>(count), 1, kWorkersMax);
 }
 
-std::optional<LoopKind> LoopAskedFor(LoopChoice choice) {
-  switch (choice) {
-    case LoopChoice::kAuto:
-      return std::nullopt;
-    case LoopChoice::kIoUring:
-      return LoopKind::kIoUring;
-    case LoopChoice::kEpoll:
-      return LoopKind::kEpoll;
-  }
-  return std::nullopt;
-}
-
 // Invalid when there is no descriptor.
 OwnedFd SignalDescriptor() {
   sigset_t signals;
@@ -191,7 +179,7 @@ absl::Status Startup::MakeWakeFds() {
 absl::Status Startup::MakeLoops() {
   const uint32_t count = WorkerCount(options_);
   absl::StatusOr<ChosenLoops> chosen =
-      ChooseLoops(LoopAskedFor(options_.loop), count,
+      ChooseLoops(options_.loop, count,
                   {.connections_max = parts_.descriptors_max, .shares_listeners = count > 1});
   if (!chosen.ok()) return chosen.status();
   parts_.loops = std::move(chosen->loops);
