@@ -32,12 +32,13 @@ constexpr std::string_view WordOf(LoopKind kind) {
   return kLoopKinds[static_cast<size_t>(kind)].word;
 }
 
-static_assert([] {
+constexpr bool AreLoopKindsInPlace() {
   for (size_t i = 0; i < kLoopKinds.size(); ++i) {
     if (kLoopKinds[i].kind != static_cast<LoopKind>(i) || kLoopKinds[i].word.empty()) return false;
   }
   return true;
-}());
+}
+static_assert(AreLoopKindsInPlace());
 
 }  // namespace evermap
 
