@@ -97,7 +97,6 @@ class Startup {
   void SlowDownSystemd() const;
   absl::Status ReadReservations();
   absl::Status TakeListeners();
-  void ChooseStore();
   std::string RegistryPath() const;
   absl::Status MakeOwnRegistryDirectory() const;
   absl::StatusOr<bool> NeedsMigration() const;
