@@ -225,13 +225,6 @@ int RunOnTwo(const WorkloadSettings& settings, const OutputSettings& output) {
                  sides[0].outcomes.wrong() + sides[1].outcomes.wrong(), output);
 }
 
-std::optional<Mix> MixOf(const std::string& workload) {
-  if (workload == "lookup") return Mix{.known = 1};
-  if (workload == "names") return Mix{.names = 1};
-  if (workload == "register") return Mix{.registrations = 1};
-  return std::nullopt;
-}
-
 }  // namespace
 
 int RunWorkload(const WorkloadSettings& settings, const OutputSettings& output) {
@@ -249,9 +242,9 @@ int RunWorkload(const WorkloadSettings& settings, const OutputSettings& output) 
 
 int RunCompare(const CompareSettings& settings, const OutputSettings& output) {
   RaiseDescriptorLimit();
-  const std::optional<Mix> mix = MixOf(settings.workload);
+  const std::optional<Mix> mix = MixOfCompared(settings.workload);
   if (!mix.has_value()) {
-    return Fail(absl::InvalidArgumentError("--workload is lookup, names or register"));
+    return Fail(absl::InvalidArgumentError("--workload is " + NamesOfCompared()));
   }
   LoadOptions load;
   load.connections = settings.connections;

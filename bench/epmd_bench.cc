@@ -1,11 +1,16 @@
 // epmd-bench: how an Erlang port mapper behaves under load. This is its command line.
 #include <CLI/CLI.hpp>
+#include <cassert>
 #include <cstdint>
+#include <functional>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "bench/commands.h"
 #include "bench/load/load.h"
 #include "bench/load/source_addresses.h"
+#include "bench/workloads.h"
 
 namespace evermap::bench {
 namespace {
@@ -78,95 +83,112 @@ void AddLoad(CLI::App* command, WorkloadSettings& settings) {
       ->capture_default_str();
 }
 
+// What the command line says, and what each subcommand runs.
 struct Commands {
-  WorkloadSettings lookup{.command = "lookup"};
-  double unknown_share = 0;
-  WorkloadSettings names{.command = "names", .mix = {.names = 1}};
-  WorkloadSettings registrations{.command = "register", .mix = {.registrations = 1}};
-  WorkloadSettings storm{
-      .command = "storm", .mix = {.registrations = 1}, .nodes = 1000, .is_storm = true};
-  WorkloadSettings mixed{.command = "mixed",
-                         .mix = {.known = 90, .unknown = 5, .names = 1, .registrations = 4}};
-  WorkloadSettings idle{.command = "idle", .idle = 1000};
-  WorkloadSettings restart{.command = "restart", .rate_per_s = 1000, .seconds = 6};
-  CompareSettings compare;
-  SuiteOptions suite;
+  // Adds a subcommand: `run` returns the exit code of epmd-bench.
+  CLI::App* Add(const std::string& name, const std::string& help, std::function<int()> run) {
+    CLI::App* const command = app.add_subcommand(name, help);
+    runs.emplace_back(command, std::move(run));
+    return command;
+  }
+  // Runs the one that the command line names.
+  int Run() const {
+    for (const auto& [command, run] : runs) {
+      if (command->parsed()) return run();
+    }
+    assert(false);  // CLI11 has required one of them.
+    return 1;
+  }
+
+  CLI::App& app;
+  std::vector<std::pair<const CLI::App*, std::function<int()>>> runs = {};
+
+  std::vector<Workload> workloads = Workloads();
+  CompareSettings compare = {};
+  SuiteOptions suite = {};
   std::string floor_address = "127.0.0.1";
   uint16_t floor_port = 0;
-  OutputSettings output;
+  OutputSettings output = {};
 };
 
-CLI::App* AddWorkload(CLI::App& app, WorkloadSettings& settings, OutputSettings& output,
-                      const std::string& description) {
-  CLI::App* command = app.add_subcommand(settings.command, description);
-  AddTarget(command, settings);
-  if (!settings.is_storm) {
-    AddNodes(command, settings, "nodes to register before");
-    AddLoad(command, settings);
-  }
-  AddOutput(command, output);
-  return command;
+void AddShares(CLI::App* command, Mix& mix) {
+  command->add_option("--known", mix.known, "share of lookups of nodes")->capture_default_str();
+  command->add_option("--unknown", mix.unknown, "share of lookups of names that nobody has")
+      ->capture_default_str();
+  command->add_option("--names", mix.names, "share of requests for all names")
+      ->capture_default_str();
+  command->add_option("--register", mix.registrations, "share of registrations")
+      ->capture_default_str();
 }
 
-void AddWorkloads(CLI::App& app, Commands& commands) {
-  CLI::App* lookup = AddWorkload(app, commands.lookup, commands.output, "look nodes up");
-  lookup->add_option("--unknown", commands.unknown_share, "share of names that nobody has, 0 to 1")
-      ->check(CLI::Range(0.0, 1.0))
-      ->capture_default_str();
-  AddCompare(lookup, commands.lookup);
-
-  AddCompare(AddWorkload(app, commands.names, commands.output, "ask for all names"),
-             commands.names);
-
-  CLI::App* registrations = AddWorkload(app, commands.registrations, commands.output,
-                                        "register nodes, which leave as soon as they are");
-  registrations
-      ->add_option("--names-per-connection", commands.registrations.names_per_connection,
-                   "names that a connection registers in turn; 1: the same at once again")
-      ->check(CLI::Range(1, 1'000'000))
-      ->capture_default_str();
-  AddCompare(registrations, commands.registrations);
-
-  CLI::App* storm = AddWorkload(app, commands.storm, commands.output,
-                                "register many nodes at once, as after a power cut");
-  AddNodes(storm, commands.storm, "nodes that register");
-  AddCompare(storm, commands.storm);
-
-  CLI::App* mixed = AddWorkload(app, commands.mixed, commands.output, "all of it, in shares");
-  Mix& mix = commands.mixed.mix;
-  mixed->add_option("--known", mix.known, "share of lookups of nodes")->capture_default_str();
-  mixed->add_option("--unknown", mix.unknown, "share of lookups of names that nobody has")
-      ->capture_default_str();
-  mixed->add_option("--names", mix.names, "share of requests for all names")->capture_default_str();
-  mixed->add_option("--register", mix.registrations, "share of registrations")
-      ->capture_default_str();
-  AddCompare(mixed, commands.mixed);
-
-  AddWorkload(app, commands.idle, commands.output,
-              "look nodes up while other connections say nothing");
-
-  CLI::App* restart = AddWorkload(app, commands.restart, commands.output,
-                                  "look nodes up while a command restarts the server");
-  restart->add_option("--command", commands.restart.restart_command, "command for /bin/sh")
-      ->required();
-  restart->add_option("--after", commands.restart.restart_after_s, "seconds until it is run")
+void AddRestart(CLI::App* command, WorkloadSettings& settings) {
+  command->add_option("--command", settings.restart_command, "command for /bin/sh")->required();
+  command->add_option("--after", settings.restart_after_s, "seconds until it is run")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
-  restart->add_flag_callback(
-      "--old-nodes", [&commands] { commands.restart.nodes_register_again = false; },
+  command->add_flag_callback(
+      "--old-nodes", [&settings] { settings.nodes_register_again = false; },
       "nodes do not register again when they lose their connection, as before OTP 24");
 }
 
-void AddCompareCommand(CLI::App& app, Commands& commands) {
+void AddOwnOptions(CLI::App* command, OwnOptions options, WorkloadSettings& settings) {
+  switch (options) {
+    case OwnOptions::kNone:
+      return;
+    case OwnOptions::kUnknownShare:
+      command
+          ->add_option_function<double>(
+              "--unknown",
+              [&settings](double share) { settings.mix = {.known = 1 - share, .unknown = share}; },
+              "share of names that nobody has, 0 to 1")
+          ->check(CLI::Range(0.0, 1.0))
+          ->default_str("0");
+      return;
+    case OwnOptions::kNamesPerConnection:
+      command
+          ->add_option("--names-per-connection", settings.names_per_connection,
+                       "names that a connection registers in turn; 1: the same at once again")
+          ->check(CLI::Range(1, 1'000'000))
+          ->capture_default_str();
+      return;
+    case OwnOptions::kStormNodes:
+      AddNodes(command, settings, "nodes that register");
+      return;
+    case OwnOptions::kShares:
+      AddShares(command, settings.mix);
+      return;
+    case OwnOptions::kRestart:
+      AddRestart(command, settings);
+      return;
+  }
+}
+
+void AddWorkloads(Commands& commands) {
+  for (Workload& workload : commands.workloads) {
+    WorkloadSettings& settings = workload.settings;
+    CLI::App* command = commands.Add(settings.command, std::string(workload.help),
+                                     [&] { return RunWorkload(settings, commands.output); });
+    AddTarget(command, settings);
+    if (!settings.is_storm) {
+      AddNodes(command, settings, "nodes to register before");
+      AddLoad(command, settings);
+    }
+    AddOutput(command, commands.output);
+    AddOwnOptions(command, workload.own_options, settings);
+    if (workload.has_compare) AddCompare(command, settings);
+  }
+}
+
+void AddCompareCommand(Commands& commands) {
   CompareSettings& settings = commands.compare;
-  CLI::App* command = app.add_subcommand(
-      "compare", "start two mappers on one core, the load on another, and measure them in turn");
+  CLI::App* command = commands.Add(
+      "compare", "start two mappers on one core, the load on another, and measure them in turn",
+      [&] { return RunCompare(commands.compare, commands.output); });
   command->add_option("--stock", settings.stock, "program of the stock epmd")->required();
   command->add_option("--ours", settings.ours, "program of Evermap's mapper")->required();
   command->add_option("--ours-arg", settings.ours_arguments, "an argument for it, such as -loop")
       ->allow_extra_args(false);
-  command->add_option("--workload", settings.workload, "lookup, names or register")
-      ->capture_default_str();
+  command->add_option("--workload", settings.workload, NamesOfCompared())->capture_default_str();
   command->add_option("--nodes", settings.nodes, "numbers of nodes")
       ->delimiter(',')
       ->capture_default_str();
@@ -184,10 +206,11 @@ void AddCompareCommand(CLI::App& app, Commands& commands) {
   AddOutput(command, commands.output);
 }
 
-void AddSuiteCommand(CLI::App& app, Commands& commands) {
+void AddSuiteCommand(Commands& commands) {
   SuiteOptions& options = commands.suite;
-  CLI::App* command = app.add_subcommand(
-      "suite", "start the stock epmd, ours and the floor, and print the table of budgets");
+  CLI::App* command = commands.Add(
+      "suite", "start the stock epmd, ours and the floor, and print the table of budgets",
+      [&] { return RunSuiteCommand(commands.suite, commands.output); });
   command->add_option("--stock", options.stock, "program of the stock epmd")->required();
   command->add_option("--ours", options.ours, "program of Evermap's mapper")->required();
   command->add_option("--ours-arg", options.ours_arguments, "an argument for it, such as -loop")
@@ -202,29 +225,25 @@ void AddSuiteCommand(CLI::App& app, Commands& commands) {
   AddOutput(command, commands.output);
 }
 
+void AddFloorCommand(Commands& commands) {
+  CLI::App* floor =
+      commands.Add("floor", "serve as the least that a server can be: answers 'unknown'",
+                   [&] { return RunFloor(commands.floor_address, commands.floor_port); });
+  floor->add_option("--address", commands.floor_address, "IP address")->capture_default_str();
+  floor->add_option("--port", commands.floor_port, "port")->required();
+}
+
 int Main(int argc, char** argv) {
   CLI::App app("Load test for Erlang port mappers (EPMD).", "epmd-bench");
   app.set_version_flag("--version", "epmd-bench " EVERMAP_VERSION);
   app.require_subcommand(1);
-  Commands commands;
-  AddWorkloads(app, commands);
-  AddCompareCommand(app, commands);
-  AddSuiteCommand(app, commands);
-  CLI::App* floor =
-      app.add_subcommand("floor", "serve as the least that a server can be: answers 'unknown'");
-  floor->add_option("--address", commands.floor_address, "IP address")->capture_default_str();
-  floor->add_option("--port", commands.floor_port, "port")->required();
+  Commands commands{.app = app};
+  AddWorkloads(commands);
+  AddCompareCommand(commands);
+  AddSuiteCommand(commands);
+  AddFloorCommand(commands);
   CLI11_PARSE(app, argc, argv);
-
-  commands.lookup.mix = {.known = 1 - commands.unknown_share, .unknown = commands.unknown_share};
-  for (const WorkloadSettings* workload :
-       {&commands.lookup, &commands.names, &commands.registrations, &commands.storm,
-        &commands.mixed, &commands.idle, &commands.restart}) {
-    if (app.got_subcommand(workload->command)) return RunWorkload(*workload, commands.output);
-  }
-  if (app.got_subcommand("compare")) return RunCompare(commands.compare, commands.output);
-  if (app.got_subcommand("suite")) return RunSuiteCommand(commands.suite, commands.output);
-  return RunFloor(commands.floor_address, commands.floor_port);
+  return commands.Run();
 }
 
 }  // namespace

@@ -1,5 +1,7 @@
 #include "daemon/role.h"
 
+#include "daemon/custody/choose_store.h"
+
 namespace evermap {
 
 Role RoleOf(const Options& options, const Inheritance& inherited,
@@ -8,8 +10,9 @@ Role RoleOf(const Options& options, const Inheritance& inherited,
   if (inherited.mapper.valid()) return Role::kKeeper;
   if (inherited.keeper.valid() || inherited.predecessor.valid()) return Role::kMapper;
   if (options.daemon && !surroundings.is_detached) return Role::kStarter;
-  if (options.no_keeper) return Role::kMapper;
-  return options.daemon || !surroundings.has_notify_socket ? Role::kKeeper : Role::kMapper;
+  const HoldersAround around = {.has_notify_socket = surroundings.has_notify_socket,
+                                .is_daemon = options.daemon};
+  return NeedsKeeper(around, options.no_keeper) ? Role::kKeeper : Role::kMapper;
 }
 
 }  // namespace evermap

@@ -31,8 +31,7 @@ struct Surroundings {
 
 // The role of a process with these options and this inheritance. Pure. A process that inherits a
 // link of ours is what that link is for, whatever the options say, since all processes of a mapper
-// have the same. Otherwise a mapper gets a keeper, unless it is to have none or systemd listens;
-// the NOTIFY_SOCKET of a process with -daemon, though, is its starter's, and does not count.
+// have the same. Otherwise a mapper gets a keeper, if it needs one (custody/choose_store.h).
 Role RoleOf(const Options& options, const Inheritance& inherited, const Surroundings& surroundings);
 
 }  // namespace evermap

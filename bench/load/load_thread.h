@@ -16,6 +16,7 @@
 #include "bench/load/endpoint.h"
 #include "bench/load/latency_histogram.h"
 #include "bench/load/outcome.h"
+#include "bench/load/request_kind.h"
 #include "bench/load/schedule.h"
 #include "bench/load/source_addresses.h"
 #include "bench/load/timeline.h"

@@ -4,20 +4,6 @@
 
 namespace evermap::bench {
 
-std::string_view RequestKindName(RequestKind kind) {
-  switch (kind) {
-    case RequestKind::kKnown:
-      return "known";
-    case RequestKind::kUnknown:
-      return "unknown";
-    case RequestKind::kNames:
-      return "names";
-    case RequestKind::kRegister:
-      return "register";
-  }
-  return "?";
-}
-
 std::string_view OutcomeName(Outcome outcome) {
   switch (outcome) {
     case Outcome::kCorrect:

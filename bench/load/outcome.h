@@ -1,4 +1,4 @@
-// What can be asked of a mapper, and how it can end.
+// How a request can end.
 #ifndef EVERMAP_BENCH_LOAD_OUTCOME_H_
 #define EVERMAP_BENCH_LOAD_OUTCOME_H_
 
@@ -8,15 +8,6 @@
 #include <string_view>
 
 namespace evermap::bench {
-
-enum class RequestKind : uint8_t {
-  kKnown,     // PORT2 of a node that is registered
-  kUnknown,   // PORT2 of a name that no node has
-  kNames,     // NAMES
-  kRegister,  // ALIVE2, and the end of the connection as soon as it is answered
-};
-inline constexpr size_t kRequestKinds = 4;
-std::string_view RequestKindName(RequestKind kind);
 
 enum class Outcome : uint8_t {
   kCorrect,

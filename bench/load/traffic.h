@@ -23,6 +23,7 @@
 #include "absl/types/span.h"
 #include "bench/load/node_set.h"
 #include "bench/load/outcome.h"
+#include "bench/load/request_kind.h"
 
 namespace evermap::bench {
 

@@ -9,6 +9,7 @@
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "bench/load/request_kind.h"
 #include "bench/measure/read_file.h"
 
 namespace evermap::bench {

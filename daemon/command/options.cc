@@ -8,7 +8,6 @@
 #include <array>
 #include <cassert>
 #include <charconv>
-#include <optional>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -22,6 +21,7 @@ constexpr std::string_view kLoopback4 = "127.0.0.1";
 constexpr std::string_view kLoopback6 = "::1";
 constexpr std::string_view kAny4 = "0.0.0.0";
 constexpr std::string_view kAny6 = "::";
+constexpr std::string_view kAutoWord = "auto";  // of -loop, beside the words of the kinds
 
 // `text` as a number from 1 to `max`. `source`, here and below, is the option or the variable that
 // the text comes from.
@@ -50,17 +50,21 @@ absl::Status ParseSeconds(std::string_view source, std::string_view text, uint32
 }
 
 absl::Status ParseLoop(std::string_view source, std::string_view text, Options& options) {
-  if (text == "auto") {
-    options.loop = LoopChoice::kAuto;
-  } else if (text == "io_uring") {
-    options.loop = LoopChoice::kIoUring;
-  } else if (text == "epoll") {
-    options.loop = LoopChoice::kEpoll;
-  } else {
-    return absl::InvalidArgumentError(
-        absl::StrFormat("%s takes auto, io_uring or epoll, not %s", source, Quote(text)));
+  std::string words(kAutoWord);
+  if (text == kAutoWord) {
+    options.loop = std::nullopt;
+    return absl::OkStatus();
   }
-  return absl::OkStatus();
+  for (const LoopKindRow& row : kLoopKinds) {
+    if (text == row.word) {
+      options.loop = row.kind;
+      return absl::OkStatus();
+    }
+    words += row.kind == kLoopKinds.back().kind ? " or " : ", ";
+    words += row.word;
+  }
+  return absl::InvalidArgumentError(
+      absl::StrFormat("%s takes %s, not %s", source, words, Quote(text)));
 }
 
 // `text` in the spelling of inet_ntop(3), so that equal addresses are equal strings; nothing when

@@ -14,6 +14,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -23,6 +24,7 @@
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "daemon/host/address.h"
+#include "daemon/loop/loop_kind.h"
 #include "daemon/wire/protocol.h"
 #include "registry/counters.h"
 #include "registry/registration.h"
@@ -60,8 +62,6 @@ enum class Command : uint8_t {
   kVersion,
 };
 
-enum class LoopChoice : uint8_t { kAuto, kIoUring, kEpoll };
-
 struct Options {
   Command command = Command::kServe;
   std::string stop_name;  // the node that kStop unregisters
@@ -85,9 +85,9 @@ struct Options {
   absl::Duration delay_accept;  // zero: none
   absl::Duration delay_write;
 
-  LoopChoice loop = LoopChoice::kAuto;
-  uint32_t workers = 0;       // 0: one per core the process may run on
-  std::string registry_path;  // empty: DefaultRegistryPath(port)
+  std::optional<LoopKind> loop;  // nothing: auto, the best one that the kernel allows
+  uint32_t workers = 0;          // 0: one per core the process may run on
+  std::string registry_path;     // empty: DefaultRegistryPath(port)
   uint32_t capacity = kRegistryCapacityDefault;
 };
 

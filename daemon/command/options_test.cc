@@ -54,7 +54,7 @@ TEST(OptionsTest, Defaults) {
   EXPECT_EQ(options.packet_timeout, absl::Seconds(60));
   EXPECT_EQ(options.delay_accept, absl::ZeroDuration());
   EXPECT_EQ(options.delay_write, absl::ZeroDuration());
-  EXPECT_EQ(options.loop, LoopChoice::kAuto);
+  EXPECT_EQ(options.loop, std::nullopt);
   EXPECT_EQ(options.workers, 0u);
   EXPECT_EQ(options.registry_path, "");
   EXPECT_EQ(options.capacity, kRegistryCapacityDefault);
@@ -75,9 +75,9 @@ TEST(OptionsTest, Values) {
   EXPECT_EQ(ParseOrFail({"-packet_timeout", "5"}).packet_timeout, absl::Seconds(5));
   EXPECT_EQ(ParseOrFail({"-delay_accept", "7"}).delay_accept, absl::Seconds(7));
   EXPECT_EQ(ParseOrFail({"-delay_write", "8"}).delay_write, absl::Seconds(8));
-  EXPECT_EQ(ParseOrFail({"-loop", "auto"}).loop, LoopChoice::kAuto);
-  EXPECT_EQ(ParseOrFail({"-loop", "io_uring"}).loop, LoopChoice::kIoUring);
-  EXPECT_EQ(ParseOrFail({"-loop", "epoll"}).loop, LoopChoice::kEpoll);
+  EXPECT_EQ(ParseOrFail({"-loop", "epoll", "-loop", "auto"}).loop, std::nullopt);
+  EXPECT_EQ(ParseOrFail({"-loop", "io_uring"}).loop, LoopKind::kIoUring);
+  EXPECT_EQ(ParseOrFail({"-loop", "epoll"}).loop, LoopKind::kEpoll);
   EXPECT_EQ(ParseOrFail({"-workers", "256"}).workers, 256u);
   EXPECT_EQ(ParseOrFail({"-registry", "a b/registry"}).registry_path, "a b/registry");
   EXPECT_EQ(ParseOrFail({"-capacity", "16777216"}).capacity, kRegistryCapacityMax);
@@ -133,7 +133,8 @@ TEST(OptionsTest, UnknownOptionsAreNamed) {
 }
 
 TEST(OptionsTest, BadLoopAndRegistry) {
-  EXPECT_THAT(ErrorOf({"-loop", "kqueue"}), HasSubstr("'kqueue'"));
+  EXPECT_THAT(ErrorOf({"-loop", "kqueue"}),
+              HasSubstr("-loop takes auto, io_uring or epoll, not 'kqueue'"));
   EXPECT_THAT(ErrorOf({"-loop", ""}), HasSubstr("-loop"));
   EXPECT_THAT(ErrorOf({"-registry", ""}), HasSubstr("-registry"));
 }
@@ -246,6 +247,10 @@ TEST(OptionsTest, HelpAndVersion) {
                              "ERL_EPMD_ADDRESS",
                              "ERL_EPMD_RELAXED_COMMAND_CHECK"}) {
     EXPECT_THAT(std::string(UsageText()), HasSubstr(option));
+  }
+  for (const LoopKindRow& row : kLoopKinds) {
+    EXPECT_THAT(std::string(UsageText()), HasSubstr(std::string(row.word)));
+    EXPECT_EQ(ParseOrFail({"-loop", std::string(row.word).c_str()}).loop, row.kind);
   }
   EXPECT_THAT(std::string(VersionText()), HasSubstr(EVERMAP_VERSION));
 }

@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "daemon/custody/notified_store.h"
+#include "daemon/custody/words.h"
 #include "registry/base/owned_fd.h"
 
 namespace evermap {
@@ -26,6 +27,7 @@ class KeeperStore final : public NotifiedStore {
   bool outlives_mapper() const override { return false; }
   DepositQueue::Pace pace() const override { return kPace; }
   int link() const override { return own_link(); }
+  const char* link_variable() const override { return variables::kKeeperLink; }
   bool AnnounceMapper() override;
 
   // Another keeper is there, which has nothing yet.

@@ -12,8 +12,9 @@
 // under which it is let go when another one has taken its place. They are in the store before the
 // first connection, since connections without them would lead to an empty registry (INV-12).
 //
-// What differs between stores is a function here: nothing outside asks which kind a store is. A
-// further store is a class, and a line where the mapper chooses one (mapper/startup.h).
+// What differs between stores is a function here. Which kind a store is choose_store.h decides, and
+// two ask for it outside: a process whether it has to become a keeper (role.cc), and the mapper
+// whether its store is one that it replaces when it dies (ChosenStore::keeper, mapper/mapper.cc).
 //
 // Thread safety: belongs to the main thread.
 #ifndef EVERMAP_DAEMON_CUSTODY_STORE_H_
@@ -52,6 +53,9 @@ class Store {
   // The link that a successor has to inherit to reach the same store, and that hangs up when the
   // store is gone; -1 when there is none. The store's.
   virtual int link() const { return -1; }
+  // The variable of words.h in which a successor finds the number of that link; null when there is
+  // none.
+  virtual const char* link_variable() const { return nullptr; }
 
   // Has the store hold the files of the claim, in this order, and waits until it does, or for
   // kTellTimeout. Then lets those go whose names are `outdated`. False when the store does not hold

@@ -1,15 +1,17 @@
-// The three stores, where the other side does not listen, is gone, or says what nobody expects.
+// Which store a process has; and the three stores, where the other side does not listen, is gone, or says what nobody expects.
 #include "daemon/custody/store.h"
 
 #include <fcntl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <cstdlib>
 #include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "daemon/custody/choose_store.h"
 #include "daemon/custody/keeper_store.h"
 #include "daemon/custody/no_store.h"
 #include "daemon/custody/notify.h"
@@ -42,6 +44,36 @@ class StoreTest : public testing::Test {
   OwnedFd theirs_;
   Notification message_;
 };
+
+TEST_F(StoreTest, AKeeperComesBeforeSystemdAndSystemdBeforeNobody) {
+  for (const bool is_daemon : {false, true}) {
+    for (const bool has_notify_socket : {false, true}) {
+      HoldersAround around = {.has_notify_socket = has_notify_socket, .is_daemon = is_daemon};
+      const bool is_systemds = has_notify_socket && !is_daemon;
+      EXPECT_EQ(HolderOf(around), is_systemds ? Holder::kSystemd : Holder::kNobody);
+      EXPECT_EQ(NeedsKeeper(around, /*wants_none=*/false), !is_systemds);
+      EXPECT_FALSE(NeedsKeeper(around, /*wants_none=*/true));
+      around.has_keeper = true;
+      EXPECT_EQ(HolderOf(around), Holder::kKeeper);
+      EXPECT_FALSE(NeedsKeeper(around, /*wants_none=*/false));
+    }
+  }
+}
+
+TEST_F(StoreTest, TheOneThatIsThereIsChosen) {
+  // A socket that nobody listens on is warned of, and holds nothing.
+  setenv(variables::kNotifySocket, "/nowhere/notify", 1);
+  EXPECT_EQ(ChooseStore(OwnedFd(), /*is_daemon=*/false).store->name(), "none");
+  const ChosenStore chosen = ChooseStore(std::move(ours_), /*is_daemon=*/false);
+  unsetenv(variables::kNotifySocket);
+  EXPECT_EQ(chosen.store->name(), "keeper");
+  EXPECT_EQ(chosen.keeper, chosen.store.get());
+  EXPECT_STREQ(chosen.store->link_variable(), variables::kKeeperLink);
+  const ChosenStore none = ChooseStore(OwnedFd(), /*is_daemon=*/false);
+  EXPECT_EQ(none.store->name(), "none");
+  EXPECT_EQ(none.keeper, nullptr);
+  EXPECT_EQ(none.store->link_variable(), nullptr);
+}
 
 TEST_F(StoreTest, OneThatKeepsNothing) {
   NoStore store;

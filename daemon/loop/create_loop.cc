@@ -22,27 +22,32 @@ absl::StatusOr<std::vector<std::unique_ptr<Loop>>> CreateLoops(LoopKind kind, ui
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Loop>> CreateLoop(LoopKind kind, const Loop::Options& options) {
-  return kind == LoopKind::kIoUring ? CreateUringLoop(options) : CreateEpollLoop(options);
+  switch (kind) {
+    case LoopKind::kIoUring:
+      return CreateUringLoop(options);
+    case LoopKind::kEpoll:
+      return CreateEpollLoop(options);
+  }
+  return absl::InvalidArgumentError("no kind of loop");
 }
 
 absl::StatusOr<ChosenLoops> ChooseLoops(std::optional<LoopKind> asked_for, uint32_t count,
                                         const Loop::Options& options) {
-  std::string reason = "epoll, as asked for";
-  if (asked_for != LoopKind::kEpoll) {
-    auto loops = CreateLoops(LoopKind::kIoUring, count, options);
-    if (loops.ok()) {
-      return ChosenLoops{*std::move(loops),
-                         asked_for.has_value() ? "io_uring, as asked for" : "io_uring"};
-    }
+  constexpr LoopKind kLast = kLoopKinds.back().kind;
+  std::string why = asked_for.has_value() ? ", as asked for" : "";
+  for (const LoopKindRow& row : kLoopKinds) {
+    if (asked_for.value_or(row.kind) != row.kind) continue;
+    auto loops = CreateLoops(row.kind, count, options);
+    if (loops.ok()) return ChosenLoops{*std::move(loops), absl::StrCat(std::string(row.word), why)};
+    if (row.kind == kLast) return loops.status();
     if (asked_for.has_value()) {
-      return absl::FailedPreconditionError(absl::StrCat(
-          "-loop io_uring: ", loops.status().message(), "; allow it, or use -loop auto"));
+      return absl::FailedPreconditionError(absl::StrCat("-loop ", std::string(row.word), ": ",
+                                                        loops.status().message(),
+                                                        "; allow it, or use -loop auto"));
     }
-    reason = absl::StrCat("epoll, because ", loops.status().message());
+    absl::StrAppend(&why, why.empty() ? ", because " : "; ", loops.status().message());
   }
-  auto loops = CreateLoops(LoopKind::kEpoll, count, options);
-  if (!loops.ok()) return loops.status();
-  return ChosenLoops{*std::move(loops), std::move(reason)};
+  return absl::InvalidArgumentError("no kind of loop");
 }
 
 }  // namespace evermap

@@ -3,8 +3,9 @@
 //   auto chosen = ChooseLoops(std::nullopt, workers, {.connections_max = 1000});
 //   Log(Severity::kNotice, "serves through %s", chosen->reason);
 //
-// Here alone all kinds of loops are known: a further kind is another value of LoopKind, a file, and
-// a line of CreateLoop().
+// The kinds and their words are the table of loop_kind.h; here alone it is known how a loop of each
+// kind is made. A further kind is a row of that table, a file, and a case of CreateLoop(), without
+// which it does not compile. Who serves on a loop does not know its kind (loop.h).
 //
 // Thread safety: functions without state.
 #ifndef EVERMAP_DAEMON_LOOP_CREATE_LOOP_H_
@@ -18,10 +19,9 @@
 
 #include "absl/status/statusor.h"
 #include "daemon/loop/loop.h"
+#include "daemon/loop/loop_kind.h"
 
 namespace evermap {
-
-enum class LoopKind : uint8_t { kIoUring, kEpoll };
 
 // kUnavailable, with the likely cause and the way out, when the kernel refuses it.
 absl::StatusOr<std::unique_ptr<Loop>> CreateLoop(LoopKind kind, const Loop::Options& options);
@@ -30,9 +30,9 @@ struct ChosenLoops {
   std::vector<std::unique_ptr<Loop>> loops;  // all of one kind
   std::string reason;  // the kind, and after a comma why, as far as there is something to say
 };
-// Makes `count` loops of the kind that was asked for; without `asked_for` of io_uring, or of epoll
-// when the kernel refuses an io_uring. kFailedPrecondition: io_uring was asked for and is refused.
-// Other errors are those of CreateLoop().
+// Makes `count` loops of the kind that was asked for; without `asked_for` of the first kind of the
+// table that the kernel does not refuse. kFailedPrecondition: a kind that not every kernel has was
+// asked for and is refused. Other errors are those of CreateLoop() for the last kind.
 absl::StatusOr<ChosenLoops> ChooseLoops(std::optional<LoopKind> asked_for, uint32_t count,
                                         const Loop::Options& options);
 

@@ -16,13 +16,10 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
-#include "daemon/custody/no_store.h"
-#include "daemon/custody/notify.h"
-#include "daemon/custody/systemd_store.h"
+#include "daemon/custody/choose_store.h"
 #include "daemon/custody/words.h"
 #include "daemon/host/descriptor_limit.h"
 #include "daemon/host/log.h"
-#include "daemon/host/own_program.h"
 #include "daemon/host/wake_fd.h"
 #include "daemon/loop/create_loop.h"
 #include "daemon/mapper/listeners.h"
@@ -48,18 +45,6 @@ uint32_t WorkerCount(const Options& options) {
                         ? CPU_COUNT(&cores)
                         : static_cast<int>(std::thread::hardware_concurrency());
   return std::clamp<uint32_t>(static_cast<uint32_t>(count), 1, kWorkersMax);
-}
-
-std::optional<LoopKind> LoopAskedFor(LoopChoice choice) {
-  switch (choice) {
-    case LoopChoice::kAuto:
-      return std::nullopt;
-    case LoopChoice::kIoUring:
-      return LoopKind::kIoUring;
-    case LoopChoice::kEpoll:
-      return LoopKind::kEpoll;
-  }
-  return std::nullopt;
 }
 
 // Invalid when there is no descriptor.
@@ -88,7 +73,9 @@ absl::Status Startup::Prepare() {
   parts_.descriptors_max = RaiseDescriptorLimit();
   if (absl::Status status = ReadReservations(); !status.ok()) return status;
   if (absl::Status status = TakeListeners(); !status.ok()) return status;
-  ChooseStore();
+  ChosenStore chosen = ChooseStore(std::move(inherited_.keeper), options_.daemon);
+  parts_.store = std::move(chosen.store);
+  parts_.keeper = chosen.keeper;
   if (absl::Status status = ReceiveFiles(); !status.ok()) return status;
   bool is_opened_later = false;
   if (parts_.successor.has_value()) {
@@ -134,25 +121,6 @@ absl::Status Startup::TakeListeners() {
   }
   for (const OwnedFd& socket : parts_.sockets) parts_.listeners.push_back(socket.get());
   return absl::OkStatus();
-}
-
-void Startup::ChooseStore() {
-  if (inherited_.keeper.valid()) {
-    auto store = std::make_unique<KeeperStore>(std::move(inherited_.keeper), OwnProgram());
-    parts_.keeper = store.get();
-    parts_.store = std::move(store);
-    return;
-  }
-  const char* address = getenv(variables::kNotifySocket);
-  if (address != nullptr && !options_.daemon) {
-    absl::StatusOr<OwnedFd> link = ConnectToNotifySocket(address);
-    if (link.ok()) {
-      parts_.store = std::make_unique<SystemdStore>(*std::move(link));
-      return;
-    }
-    Log(Severity::kWarning, "connections are not kept over a crash: %s", link.status().message());
-  }
-  parts_.store = std::make_unique<NoStore>();
 }
 
 std::string Startup::RegistryPath() const {
@@ -229,7 +197,7 @@ absl::Status Startup::MakeWakeFds() {
 absl::Status Startup::MakeLoops() {
   const uint32_t count = WorkerCount(options_);
   absl::StatusOr<ChosenLoops> chosen =
-      ChooseLoops(LoopAskedFor(options_.loop), count,
+      ChooseLoops(options_.loop, count,
                   {.connections_max = parts_.descriptors_max, .shares_listeners = count > 1});
   if (!chosen.ok()) return chosen.status();
   parts_.loops = std::move(chosen->loops);

@@ -99,7 +99,6 @@ class Startup {
   void SlowDownSystemd() const;
   absl::Status ReadReservations();
   absl::Status TakeListeners();
-  void ChooseStore();
   std::string RegistryPath() const;
   // What the claim to the registry at `path` asks for.
   Claim::Options ClaimOptions(std::string path) const;

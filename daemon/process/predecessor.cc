@@ -86,7 +86,7 @@ absl::Status Predecessor::StartSuccessor(const std::string& program) {
                 .descriptors = {listeners_.begin(), listeners_.end()},
                 .links = {{variables::kPredecessorLink, ends->second.get()}}};
   if (store_.link() >= 0) {
-    launch.links.emplace_back(variables::kKeeperLink, store_.link());
+    launch.links.emplace_back(store_.link_variable(), store_.link());
   }
   absl::StatusOr<Watched> started = StartWatched(launch);
   if (!started.ok()) return started.status();

@@ -43,8 +43,7 @@ std::optional<uint32_t> Acceptor::OnAccepted(int fd) {
         "all but %d of %d file descriptors are in use: requests that wait longest are ended; "
         "raise the limit (ulimit -n, LimitNOFILE=)",
         kDescriptorsSpare, shared_.descriptors_max);
-    // Two are evicted for one, so that the spare descriptors become free again.
-    eviction_.Evict(2);
+    eviction_.Evict(kEvictionsPerConnection);
   }
   const std::optional<uint32_t> number = exchange_.Open(fd);
   if (number.has_value()) shared_.Delay(shared_.options.delay_accept);
@@ -63,7 +62,7 @@ void Acceptor::OnAcceptFailed(uint32_t listener, int error) {
   // The descriptors of what is evicted are free at the next turn, so accepting resumes immediately.
   // Where nothing is old enough to be evicted, there is nothing to do but wait until it is, or
   // until other workers have evicted some of theirs.
-  const bool makes_room = is_full && eviction_.Evict(kDescriptorsForRequests) > 0;
+  const bool makes_room = is_full && eviction_.Evict(kEvictionsPerFailedAccept) > 0;
   if (is_full && !makes_room) eviction_.AskOthers();
   resume_ms_ = MonotonicCoarseMs() + (makes_room ? 0 : kAcceptPauseMs);
 }

@@ -3,8 +3,8 @@
 //
 // No counter is shared for that. The kernel always gives the lowest free number, so a number that
 // is close to the limit says that the table is full. Then
-//   - a worker ends the oldest of its unfinished requests, two for each new connection, unless
-//     these have only just come (eviction.h), and
+//   - a worker ends the oldest of its unfinished requests, two for each new connection
+//     (kEvictionsPerConnection), unless these have only just come (eviction.h), and
 //   - no node is registered, since Custody::connections_max lies kDescriptorsForRequests below the
 //     limit,
 // so there is always a descriptor for a lookup.

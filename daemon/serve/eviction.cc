@@ -5,10 +5,32 @@
 
 #include "daemon/host/log.h"
 #include "daemon/serve/counting.h"
-#include "daemon/serve/descriptor_budget.h"
 #include "registry/base/clock.h"
 
 namespace evermap {
+namespace {
+
+// The connection that is ended next: of the requests and replies that are unfinished, which are
+// those that have a deadline, the one that has made no progress for longest; kNoConnection when
+// even that has a later deadline than `newest_deadline_ms`, or there is none.
+uint32_t Victim(const Connections& connections, int64_t newest_deadline_ms) {
+  const uint32_t oldest = connections.first();
+  if (oldest == kNoConnection || connections[oldest].deadline_ms > newest_deadline_ms) {
+    return kNoConnection;
+  }
+  return oldest;
+}
+
+// The reader that has waited longest, of the connection `from` and those with later deadlines;
+// kNoConnection when there is none.
+uint32_t NextSlowReader(const Connections& connections, uint32_t from) {
+  while (from != kNoConnection && connections[from].state != Connection::State::kWriting) {
+    from = connections[from].later;
+  }
+  return from;
+}
+
+}  // namespace
 
 Eviction::Eviction(const Loop& own_loop, Shared& shared, Exchange& exchange,
                    WorkerStatistics& statistics)
@@ -23,11 +45,11 @@ uint32_t Eviction::Evict(uint32_t count) {
   const int64_t newest_deadline_ms = MonotonicCoarseMs() - kEvictionAgeMinMs + packet_timeout_ms_;
   const Connections& connections = exchange_.connections();
   uint32_t evicted = 0;
-  for (; evicted < count && connections.first() != kNoConnection; ++evicted) {
-    const uint32_t oldest = connections.first();
-    if (connections[oldest].deadline_ms > newest_deadline_ms) break;
+  for (; evicted < count; ++evicted) {
+    const uint32_t victim = Victim(connections, newest_deadline_ms);
+    if (victim == kNoConnection) break;
     Count(statistics_.closed_evicted);
-    exchange_.EndUnfinished(oldest);
+    exchange_.EndUnfinished(victim);
   }
   return evicted;
 }
@@ -54,23 +76,22 @@ void Eviction::AskOthers() {
 bool Eviction::EvictForOthers() {
   const uint32_t requests = shared_.room_requests.load(std::memory_order_relaxed);
   if (std::exchange(room_requests_seen_, requests) == requests) return false;
-  Evict(kDescriptorsForRequests);
+  Evict(kEvictionsPerFailedAccept);
   return true;
 }
 
 void Eviction::EvictSlowReaders(const KeptTexts& texts) {
   const Connections& connections = exchange_.connections();
-  uint32_t number = connections.first();
-  while (texts.size() > kSlowTextsSizeMax && number != kNoConnection) {
-    const uint32_t later = connections[number].later;
-    if (connections[number].state == Connection::State::kWriting) {
-      LogLimited(shared_.log_slow_reader, Severity::kWarning,
-                 "readers that do not take their replies are ended: they keep %d MiB",
-                 texts.size() >> 20);
-      Count(statistics_.closed_evicted);
-      exchange_.EndUnfinished(number);
-    }
-    number = later;
+  uint32_t from = connections.first();
+  while (texts.size() > kSlowTextsSizeMax) {
+    const uint32_t reader = NextSlowReader(connections, from);
+    if (reader == kNoConnection) return;
+    from = connections[reader].later;
+    LogLimited(shared_.log_slow_reader, Severity::kWarning,
+               "readers that do not take their replies are ended: they keep %d MiB",
+               texts.size() >> 20);
+    Count(statistics_.closed_evicted);
+    exchange_.EndUnfinished(reader);
   }
 }
 

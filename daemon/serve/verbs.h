@@ -6,7 +6,7 @@
 //   const Reply reply = verbs.Answer({.fd = fd}, *protocol::DecodeRequest(body));
 //   ... send reply.bytes, then do what reply.then says ...
 //
-// A new request is a row of kVerbs (access.h) and a member Decide() here.
+// A new request is a row of kVerbs (verb_table.h) and a member Decide() here.
 //
 // Thread safety: a Verbs belongs to one worker.
 // Nothing is allocated for an answer unless it is logged.
@@ -23,6 +23,7 @@
 #include "daemon/serve/access.h"
 #include "daemon/serve/list_text.h"
 #include "daemon/serve/shared.h"
+#include "daemon/serve/verb_table.h"
 #include "daemon/wire/protocol.h"
 #include "registry/counters.h"
 #include "registry/registration.h"

@@ -12,16 +12,10 @@
 namespace evermap::protocol {
 namespace {
 
-// The codes: the first bytes of requests and replies.
-constexpr uint8_t kAlive2 = 'x';
+// The codes: the first bytes of replies.
 constexpr uint8_t kAlive2ReplyLong = 'v';
 constexpr uint8_t kAlive2ReplyShort = 'y';
-constexpr uint8_t kPort2 = 'z';
 constexpr uint8_t kPort2Reply = 'w';
-constexpr uint8_t kNames = 'n';
-constexpr uint8_t kDump = 'd';
-constexpr uint8_t kKill = 'k';
-constexpr uint8_t kStop = 's';
 
 constexpr uint8_t kResultOk = 0;
 constexpr uint8_t kResultRefused = 1;
@@ -278,17 +272,17 @@ std::optional<Request> DecodeRequest(absl::Span<const std::byte> body) {
   if (body.empty()) return std::nullopt;
   const std::string_view rest = AsText(body.subspan(1));
   switch (static_cast<uint8_t>(body.front())) {
-    case kPort2:
+    case Port2Request::kCode:
       return DecodePort2(rest);
-    case kAlive2:
+    case Alive2Request::kCode:
       return DecodeAlive2(body);
-    case kNames:
+    case NamesRequest::kCode:
       return NamesRequest{};
-    case kDump:
+    case DumpRequest::kCode:
       return DumpRequest{};
-    case kKill:
+    case KillRequest::kCode:
       return KillRequest{};
-    case kStop:
+    case StopRequest::kCode:
       return DecodeStop(rest);
     default:
       return std::nullopt;
@@ -358,19 +352,25 @@ void AppendDumpLineOld(std::string_view name, uint16_t port, int fd, std::string
 size_t EncodeAlive2Request(const NodeDescription& node, absl::Span<std::byte> out) {
   Writer writer(out);
   writer.U16(static_cast<uint16_t>(1 + kDescriptionSizeMin + node.name.size() + node.extra.size()));
-  writer.U8(kAlive2);
+  writer.U8(Alive2Request::kCode);
   WriteDescription(node, writer);
   return writer.size();
 }
 
 size_t EncodePort2Request(std::string_view name, absl::Span<std::byte> out) {
-  return EncodeNameRequest(kPort2, name, out);
+  return EncodeNameRequest(Port2Request::kCode, name, out);
 }
-size_t EncodeNamesRequest(absl::Span<std::byte> out) { return EncodeNameRequest(kNames, {}, out); }
-size_t EncodeDumpRequest(absl::Span<std::byte> out) { return EncodeNameRequest(kDump, {}, out); }
-size_t EncodeKillRequest(absl::Span<std::byte> out) { return EncodeNameRequest(kKill, {}, out); }
+size_t EncodeNamesRequest(absl::Span<std::byte> out) {
+  return EncodeNameRequest(NamesRequest::kCode, {}, out);
+}
+size_t EncodeDumpRequest(absl::Span<std::byte> out) {
+  return EncodeNameRequest(DumpRequest::kCode, {}, out);
+}
+size_t EncodeKillRequest(absl::Span<std::byte> out) {
+  return EncodeNameRequest(KillRequest::kCode, {}, out);
+}
 size_t EncodeStopRequest(std::string_view name, absl::Span<std::byte> out) {
-  return EncodeNameRequest(kStop, name, out);
+  return EncodeNameRequest(StopRequest::kCode, name, out);
 }
 
 std::optional<size_t> Alive2ReplySize(std::byte first) {

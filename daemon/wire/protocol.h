@@ -69,7 +69,9 @@ struct NodeDescription {
   std::string_view extra = {};
 };
 
+// The requests. Each has its code, the first byte of its body.
 struct Alive2Request {
+  static constexpr uint8_t kCode = 'x';
   NodeDescription node;
   // False where the layout is right, but the content is such that the node gets a refusal instead
   // of a closed connection: malformed UTF-8, too many code points, too many bytes of name or extra.
@@ -77,12 +79,20 @@ struct Alive2Request {
   bool acceptable = true;
 };
 struct Port2Request {
+  static constexpr uint8_t kCode = 'z';
   std::string_view name;  // valid UTF-8 of 1 to kLookupNameCodePointsMax code points, without NUL
 };
-struct NamesRequest {};
-struct DumpRequest {};
-struct KillRequest {};
+struct NamesRequest {
+  static constexpr uint8_t kCode = 'n';
+};
+struct DumpRequest {
+  static constexpr uint8_t kCode = 'd';
+};
+struct KillRequest {
+  static constexpr uint8_t kCode = 'k';
+};
 struct StopRequest {
+  static constexpr uint8_t kCode = 's';
   std::string_view name;  // any bytes but NUL, as many as a body has; may be empty
 };
 using Request =

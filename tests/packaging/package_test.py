@@ -148,7 +148,7 @@ class PackageTest(PackageCase):
 class UseEvermapTest(unittest.TestCase):
     """Releases that bring their own epmd."""
 
-    TOOL = os.path.join(ROOT, 'packaging', 'debian', 'tools', 'use-evermap')
+    TOOL = os.path.join(ROOT, 'packaging', 'tools', 'use-evermap')
 
     def setUp(self):
         self.directory = tempfile.mkdtemp(prefix='evermap-release-')

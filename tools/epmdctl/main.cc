@@ -1,8 +1,11 @@
 // epmdctl: what an Evermap mapper knows and does, read from its registry in shared memory or asked
 // over TCP, and its upgrade. This is its command line.
 #include <CLI/CLI.hpp>
+#include <cassert>
 #include <cstdint>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "absl/time/time.h"
 #include "registry/location.h"
@@ -34,6 +37,20 @@ struct Arguments {
   int timeout_s = kUpgradeTimeoutDefaultS;
 };
 
+// What a command does; it returns the exit code.
+using Action = int (*)(CurrentRegistry& registry, const Arguments& arguments);
+
+struct Commands {
+  CLI::App* Add(const std::string& name, const std::string& help, Action action) {
+    CLI::App* const command = app.add_subcommand(name, help);
+    actions.emplace_back(command, action);
+    return command;
+  }
+
+  CLI::App& app;
+  std::vector<std::pair<const CLI::App*, Action>> actions = {};
+};
+
 void AddGlobalOptions(CLI::App& app, Arguments& arguments) {
   app.add_option("--port", arguments.port, "port of the mapper")
       ->envname("ERL_EPMD_PORT")
@@ -46,44 +63,67 @@ void AddGlobalOptions(CLI::App& app, Arguments& arguments) {
 }
 
 // Commands that print once and end.
-void AddQueries(CLI::App& app, Arguments& arguments) {
-  CLI::App* list = app.add_subcommand("list", "print all registered nodes");
+void AddQueries(Commands& commands, Arguments& arguments) {
+  CLI::App* list = commands.Add("list", "print all registered nodes",
+                                [](CurrentRegistry& registry, const Arguments& said) {
+                                  return ListNodes(registry, said.all, said.json);
+                                });
   list->add_flag("--all", arguments.all, "also print names that are only remembered");
-  CLI::App* lookup =
-      app.add_subcommand("lookup", "print one node; exit code 1 when it is not registered");
+  CLI::App* lookup = commands.Add("lookup", "print one node; exit code 1 when it is not registered",
+                                  [](CurrentRegistry& registry, const Arguments& said) {
+                                    return LookupNode(registry, said.port, said.node, said.json);
+                                  });
   lookup
       ->add_option("NAME", arguments.node,
                    "NAME: from shared memory, else from the mapper on 127.0.0.1; NAME@HOST: from "
                    "the mapper on that host")
       ->required();
-  CLI::App* names = app.add_subcommand("names", "print the nodes that a host's mapper knows");
+  CLI::App* names = commands.Add("names", "print the nodes that a host's mapper knows",
+                                 [](CurrentRegistry&, const Arguments& said) {
+                                   return ListNames(said.host, said.port, said.json);
+                                 });
   names->add_option("HOST", arguments.host, "name or IP address")->required();
-  app.add_subcommand("status",
-                     "print what the mapper is and does; exit code 3 when it does not run");
+  commands.Add("status", "print what the mapper is and does; exit code 3 when it does not run",
+               [](CurrentRegistry& registry, const Arguments& said) {
+                 return ShowStatus(registry, said.json);
+               });
 }
 
 // Commands that go on until they are ended.
-void AddMonitors(CLI::App& app, Arguments& arguments) {
+void AddMonitors(Commands& commands, Arguments& arguments) {
   CLI::App* watch =
-      app.add_subcommand("watch", "print what happens to nodes and to the mapper, as it happens");
+      commands.Add("watch", "print what happens to nodes and to the mapper, as it happens",
+                   [](CurrentRegistry& registry, const Arguments& said) {
+                     return Watch(registry, absl::Seconds(said.watch_interval_s), said.json);
+                   });
   watch->add_option("--interval", arguments.watch_interval_s, "seconds between two looks")
       ->check(CLI::Range(kWatchIntervalMinS, kWatchIntervalMaxS))
       ->capture_default_str();
-  CLI::App* top = app.add_subcommand("top", "show what the mapper does, until q is pressed");
+  CLI::App* top =
+      commands.Add("top", "show what the mapper does, until q is pressed",
+                   [](CurrentRegistry& registry, const Arguments& said) {
+                     return Top(registry, absl::Seconds(said.top_interval_s), said.once, said.json);
+                   });
   top->add_option("--interval", arguments.top_interval_s, "seconds from one sample to the next")
       ->check(CLI::Range(kTopIntervalMinS, kTopIntervalMaxS))
       ->capture_default_str();
   top->add_flag("--once", arguments.once, "print one sample, after one interval");
 }
 
-void AddOperations(CLI::App& app, Arguments& arguments) {
-  CLI::App* doctor = app.add_subcommand(
-      "doctor", "say why a node cannot be found; exit code 1 when a check failed");
+void AddOperations(Commands& commands, Arguments& arguments) {
+  CLI::App* doctor =
+      commands.Add("doctor", "say why a node cannot be found; exit code 1 when a check failed",
+                   [](CurrentRegistry& registry, const Arguments& said) {
+                     return Diagnose(registry, said.port, said.node, said.json);
+                   });
   doctor->add_option("NAME", arguments.node,
                      "NAME or NAME@HOST (default: examine the mapper only)");
-  CLI::App* upgrade = app.add_subcommand(
+  CLI::App* upgrade = commands.Add(
       "upgrade",
-      "replace the running mapper; exit code 1 when that fails, and it goes on as before");
+      "replace the running mapper; exit code 1 when that fails, and it goes on as before",
+      [](CurrentRegistry& registry, const Arguments& said) {
+        return Upgrade(registry, said.binary, said.timeout_s, said.json);
+      });
   upgrade->add_option("BINARY", arguments.binary,
                       "the new mapper (default: the one that runs, read anew)");
   upgrade->add_option("--timeout", arguments.timeout_s, "seconds to wait for the outcome")
@@ -92,24 +132,15 @@ void AddOperations(CLI::App& app, Arguments& arguments) {
 }
 
 // Runs the command that the command line names, and returns the exit code.
-int Run(const CLI::App& app, const Arguments& arguments) {
+int Run(const Commands& commands, const Arguments& arguments) {
   CurrentRegistry registry(arguments.registry_path.empty()
                                ? UsualRegistryPath(arguments.port, Preference::kOwn)
                                : arguments.registry_path);
-  const uint16_t port = arguments.port;
-  const bool json = arguments.json;
-  if (app.got_subcommand("list")) return ListNodes(registry, arguments.all, json);
-  if (app.got_subcommand("lookup")) return LookupNode(registry, port, arguments.node, json);
-  if (app.got_subcommand("names")) return ListNames(arguments.host, port, json);
-  if (app.got_subcommand("status")) return ShowStatus(registry, json);
-  if (app.got_subcommand("watch")) {
-    return Watch(registry, absl::Seconds(arguments.watch_interval_s), json);
+  for (const auto& [command, action] : commands.actions) {
+    if (command->parsed()) return action(registry, arguments);
   }
-  if (app.got_subcommand("top")) {
-    return Top(registry, absl::Seconds(arguments.top_interval_s), arguments.once, json);
-  }
-  if (app.got_subcommand("doctor")) return Diagnose(registry, port, arguments.node, json);
-  return Upgrade(registry, arguments.binary, arguments.timeout_s, json);
+  assert(false);  // CLI11 has required one of them.
+  return 1;
 }
 
 int Main(int argc, char** argv) {
@@ -122,11 +153,12 @@ int Main(int argc, char** argv) {
   app.fallthrough();
   Arguments arguments;
   AddGlobalOptions(app, arguments);
-  AddQueries(app, arguments);
-  AddMonitors(app, arguments);
-  AddOperations(app, arguments);
+  Commands commands{.app = app};
+  AddQueries(commands, arguments);
+  AddMonitors(commands, arguments);
+  AddOperations(commands, arguments);
   CLI11_PARSE(app, argc, argv);
-  return Run(app, arguments);
+  return Run(commands, arguments);
 }
 
 }  // namespace

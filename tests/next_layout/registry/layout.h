@@ -1,5 +1,5 @@
 // A layout that will never be used, to show that layouts can change: the registry compiled with this
-// folder before its own (tests/next_layout/meson.build) writes version 3, in which
+// folder before its own (registry/meson.build) writes version 3, in which
 //
 //   - the header has two pages, the counters lie in the second, the notes before them, and the words
 //     of the sizes in another order;
