@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -57,18 +58,24 @@ bool ParseEndpoint(std::string_view text, sa_family_t family, Endpoint& end) {
 // What is read of the files.
 class Reading {
  public:
-  explicit Reading(absl::FunctionRef<bool(const ProcSocket&)> visit) : visit_(visit) {}
+  Reading(ProcSockets which, absl::FunctionRef<bool(const ProcSocket&)> visit)
+      : which_(which), visit_(visit) {}
 
   // Returns an errno.
   int Read(const char* path, sa_family_t family) {
     const OwnedFd file(open(path, O_RDONLY | O_CLOEXEC));
     if (!file.valid()) return errno;
+    bool is_empty = true;
+    is_file_over_ = false;
     std::string rest;  // the beginning of a line whose end was not read yet
     std::string chunk(kChunkSize, '\0');
-    while (!is_over_) {
+    while (!is_file_over_ && !is_over_) {
       const ssize_t got = read(file.get(), chunk.data(), chunk.size());
       if (got < 0 && errno == EINTR) continue;
-      if (got <= 0) return got < 0 ? errno : 0;
+      if (got < 0) return errno;
+      // Each of the files has a head line. An empty one hides them, as a sandbox does.
+      if (got == 0) return is_empty ? ENODATA : 0;
+      is_empty = false;
       if (static_cast<size_t>(got) > bytes_left_) return EFBIG;
       bytes_left_ -= static_cast<size_t>(got);
       rest.append(chunk.data(), static_cast<size_t>(got));
@@ -82,16 +89,20 @@ class Reading {
   // Returns the size of the whole lines.
   size_t VisitLines(std::string_view text, sa_family_t family) {
     size_t begin = 0;
-    for (size_t end; !is_over_ && (end = text.find('\n', begin)) != std::string_view::npos;
-         begin = end + 1) {
+    for (size_t end; (end = text.find('\n', begin)) != std::string_view::npos; begin = end + 1) {
       const auto socket = ParseProcSocket(text.substr(begin, end - begin), family);
-      if (socket.has_value() && !visit_(*socket)) is_over_ = true;
+      if (!socket.has_value()) continue;
+      is_file_over_ = which_ == ProcSockets::kListening && socket->state != TCP_LISTEN;
+      is_over_ = !is_file_over_ && !visit_(*socket);
+      if (is_file_over_ || is_over_) break;
     }
     return begin;
   }
 
+  const ProcSockets which_;
   const absl::FunctionRef<bool(const ProcSocket&)> visit_;
   size_t bytes_left_ = kProcSocketBytesMax;
+  bool is_file_over_ = false;
   bool is_over_ = false;
 };
 
@@ -135,8 +146,8 @@ std::optional<ProcSocket> ParseProcSocket(std::string_view line, sa_family_t fam
   return socket;
 }
 
-int ReadProcSockets(absl::FunctionRef<bool(const ProcSocket&)> visit) {
-  Reading reading(visit);
+int ReadProcSockets(ProcSockets which, absl::FunctionRef<bool(const ProcSocket&)> visit) {
+  Reading reading(which, visit);
   if (const int error = reading.Read("/proc/net/tcp", AF_INET); error != 0) return error;
   if (reading.is_over()) return 0;
   const int error = reading.Read("/proc/net/tcp6", AF_INET6);

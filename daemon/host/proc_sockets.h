@@ -1,8 +1,9 @@
 // The sockets of this network namespace as /proc/net/tcp and /proc/net/tcp6 list them: what is left
 // where sock_diag (sock_diag.h) is forbidden or missing. They have users, but no cookies.
 //
-// Reading costs about 0.6 us for each socket of the namespace (measured), so it is for questions
-// that are rare, and kProcSocketBytesMax bounds it.
+// Sockets that listen stand at the beginning of a file. Whoever wants others reads all, also those
+// that wait a minute after their connection has ended (TIME_WAIT): 1 to 7 us for each (measured), so
+// it is for questions that are rare, and kProcSocketBytesMax bounds it.
 //
 // Thread safety: functions without state.
 #ifndef EVERMAP_DAEMON_HOST_PROC_SOCKETS_H_
@@ -20,8 +21,8 @@
 
 namespace evermap {
 
-// How much of both files together is read: about 7,000 sockets. A worker does it, and a lookup may
-// wait for that worker.
+// How much of both files together is read: about 7,000 sockets. A worker does it, and lookups wait
+// for that worker meanwhile.
 inline constexpr size_t kProcSocketBytesMax = size_t{1} << 20;
 
 // One end of a connection as sock_diag and /proc know it: an address of IPv4 in its own form.
@@ -50,10 +51,12 @@ struct ProcSocket {
 // head line and of anything else.
 std::optional<ProcSocket> ParseProcSocket(std::string_view line, sa_family_t family);
 
-// Calls `visit` for each socket until that returns false. Returns 0, or an errno: the files cannot
+// Which sockets are visited.
+enum class ProcSockets { kListening, kAll };
+// Calls `visit` for each such socket until that returns false. Returns 0, or an errno: the files cannot
 // be read, or are longer than kProcSocketBytesMax (EFBIG), so that not all was seen. A host without
 // IPv6 has none of its sockets.
-int ReadProcSockets(absl::FunctionRef<bool(const ProcSocket&)> visit);
+int ReadProcSockets(ProcSockets which, absl::FunctionRef<bool(const ProcSocket&)> visit);
 
 }  // namespace evermap
 

@@ -51,17 +51,33 @@ TEST(ProcSocketTest, WhatIsNoSocket) {
 
 TEST(ProcSocketTest, OfThisHost) {
   const LoopbackListener listener;
-  const TcpPair pair;
   bool is_found = false;
-  ASSERT_EQ(ReadProcSockets([&](const ProcSocket& socket) {
-              is_found = socket.state == TCP_LISTEN &&
-                         socket.here.port == listener.address.sin_port &&
-                         socket.here.address[0] == listener.address.sin_addr.s_addr;
-              EXPECT_TRUE(!is_found || socket.uid == geteuid());
-              return !is_found;
-            }),
-            0);
+  const auto look = [&](const ProcSocket& socket) {
+    EXPECT_EQ(socket.state, TCP_LISTEN);
+    is_found = socket.here.port == listener.address.sin_port &&
+               socket.here.address[0] == listener.address.sin_addr.s_addr;
+    EXPECT_TRUE(!is_found || socket.uid == geteuid());
+    return !is_found;
+  };
+  ASSERT_EQ(ReadProcSockets(ProcSockets::kListening, look), 0);
   EXPECT_TRUE(is_found);
+}
+
+TEST(ProcSocketTest, SocketsOfBothFamiliesThatListenAreVisited) {
+  const LoopbackListener v4;
+  const OwnedFd v6(socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  if (!v6.valid() || listen(v6.get(), 8) != 0) GTEST_SKIP() << "no IPv6 here";
+  const TcpPair connected;  // stands behind those that listen
+  int v4_count = 0;
+  int v6_count = 0;
+  ASSERT_EQ(ReadProcSockets(ProcSockets::kListening,
+                            [&](const ProcSocket& socket) {
+                              ++(socket.here.family == AF_INET ? v4_count : v6_count);
+                              return true;
+                            }),
+            0);
+  EXPECT_GE(v4_count, 1);
+  EXPECT_GE(v6_count, 1);
 }
 
 }  // namespace

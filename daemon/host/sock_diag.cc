@@ -126,7 +126,7 @@ TcpListener ListeningIn(const inet_diag_msg& answer) {
 // Of the socket whose ends are these.
 uint32_t PeerUidFromProc(const Endpoint& here, const Endpoint& there) {
   uint32_t uid = kUnknownUid;
-  ReadProcSockets([&](const ProcSocket& socket) {
+  ReadProcSockets(ProcSockets::kAll, [&](const ProcSocket& socket) {
     if (socket.state != TCP_ESTABLISHED || socket.inode == 0 || !socket.here.IsSame(here) ||
         !socket.there.IsSame(there)) {
       return true;
@@ -217,8 +217,8 @@ absl::StatusOr<std::vector<TcpListener>> SocketQuery::ListenersOn(uint16_t port)
   std::vector<TcpListener> found;
   if (!Open()) {
     if (fallback_ == Fallback::kNone) return absl::UnavailableError("the kernel does not tell");
-    const int error = ReadProcSockets([&](const ProcSocket& socket) {
-      if (socket.state == TCP_LISTEN && socket.here.port == htons(port)) {
+    const int error = ReadProcSockets(ProcSockets::kListening, [&](const ProcSocket& socket) {
+      if (socket.here.port == htons(port)) {
         found.push_back({.cookie = 0, .uid = KnownUid(socket.uid)});
       }
       return true;
