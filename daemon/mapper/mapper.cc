@@ -24,6 +24,7 @@
 #include "daemon/host/wake_fd.h"
 #include "daemon/process/fault_point.h"
 #include "daemon/process/keeper_start.h"
+#include "daemon/serve/counting.h"
 #include "daemon/serve/descriptor_budget.h"
 #include "daemon/serve/worker.h"
 #include "registry/base/clock.h"
@@ -95,6 +96,8 @@ absl::Status Mapper::Start(absl::FunctionRef<void()> on_ready) {
   parts_.registry->FinishMigration();
   // The sockets listen, so a client that connects from here on is served.
   on_ready();
+  ClearGauges(*parts_.registry, static_cast<uint32_t>(parts_.workers.size()),
+              parts_.registry->view().mapper_status().workers);
   startup_.Record();
   Log(Severity::kNotice, "serves port %d with %d workers through %s; registry %s", options_.port,
       parts_.workers.size(), parts_.loop_reason, parts_.registry->path());
