@@ -123,7 +123,12 @@ void Mapper::MakeUnits() {
   const auto accept_anew = [this] {
     for (const std::unique_ptr<Worker>& worker : parts_.workers) worker->AcceptAnew();
   };
-  leftovers_.emplace(registry, custody, *restoration_, timers_, parts_.listeners, accept_anew);
+  std::vector<const Registering*> registering;
+  for (const std::unique_ptr<Worker>& worker : parts_.workers) {
+    registering.push_back(&worker->registering());
+  }
+  leftovers_.emplace(registry, custody, *restoration_, timers_, parts_.listeners, accept_anew,
+                     std::move(registering));
   Predecessor::Host& host = *this;
   predecessor_.emplace(host, registry, custody, *parts_.store, parts_.listeners, arguments_);
 }

@@ -52,6 +52,7 @@ Decision Registrar::Register(NodeRecord node, int fd) {
     return decision;
   }
   node.connection_cookie = SocketCookie(fd);
+  const Registering::Step step(registering_);
   const RegisterResult result = AskRegistry(node, fd);
   decision.outcome = OutcomeOf(result.outcome);
   if (decision.outcome != Decision::Outcome::kRegistered) {

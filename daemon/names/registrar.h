@@ -28,6 +28,7 @@
 #include "daemon/custody/custody.h"
 #include "daemon/host/sock_diag.h"
 #include "daemon/names/proof.h"
+#include "daemon/names/registering.h"
 #include "daemon/names/reservations.h"
 #include "registry/registration.h"
 #include "registry/registry.h"
@@ -64,6 +65,9 @@ class Registrar {
   // into custody. Of several that ask for one name at the same time exactly one gets it (INV-2).
   Decision Register(NodeRecord node, int fd);
 
+  // Tells whether a registration is being made that is not in custody yet; from any thread.
+  const Registering& registering() const { return registering_; }
+
   // Passes a new registration on to the main thread, which stores its connection for the next
   // mapper. Is called after the node has got its reply. The next mapper gives none, so a node whose
   // connection was stored earlier might wait for it for ever.
@@ -97,6 +101,7 @@ class Registrar {
   Custody& custody_;
   const Reservations& reservations_;
   WorkerStatistics& statistics_;
+  Registering registering_;
   SocketQuery socket_query_{SocketQuery::Fallback::kProc};
   Proof proof_{socket_query_};
 };
