@@ -43,6 +43,12 @@ absl::StatusOr<std::vector<OwnedFd>> Successor::ReceiveConnections() {
       case Received::kClosed:
         return absl::AbortedError("the mapper to take over from is gone");
     }
+    // The predecessor has them all, and serves on.
+    if (message.has_lost_fds) {
+      return absl::ResourceExhaustedError(
+          "the limit of open files leaves no room for all connections; raise it (ulimit -n, "
+          "LimitNOFILE=)");
+    }
     for (OwnedFd& fd : message.fds) connections.push_back(std::move(fd));
   } while (!message.Says(words::kYours));
   FaultPoint("successor:yours");
@@ -75,6 +81,8 @@ bool Successor::TakeLate(absl::FunctionRef<void(OwnedFd)> take) {
   while (true) {
     switch (ReceiveNotification(link_.get(), message)) {
       case Received::kMessage:
+        // Registrations whose connections are lost become orphans when the predecessor has ended
+        // (mapper/leftovers.h).
         for (OwnedFd& fd : message.fds) take(std::move(fd));
         break;
       case Received::kNothing:
