@@ -1,6 +1,7 @@
 """Nodes stay registered whoever dies or hangs at whichever step of an upgrade (P2, P3, INV-8 to INV-10)."""
 
 import contextlib
+import errno
 import json
 import os
 import select
@@ -9,7 +10,7 @@ import time
 import unittest
 
 import harness
-from harness import EPMD_FAULTS, Kept
+from harness import EPMD_FAULTS, Kept, faults
 from harness.custody import CustodyCase
 from harness.epmdctl import creations, epmdctl, status
 from harness.process import state_of
@@ -228,6 +229,40 @@ class FaultTest(CustodyCase):
         os.kill(old, signal.SIGCONT)
         self.heals(mapper, before, 'committed when it was given up')
         self.assertNotIn(old, self.processes(mapper))
+
+
+@unittest.skipUnless(os.path.exists(EPMD_FAULTS), 'no variant with fault points in this build')
+@unittest.skipUnless(faults.INJECT, 'no library that lets calls fail')
+@unittest.skipIf(harness.LOOP == 'epoll', 'takes long, and is the same with both event loops')
+class UnkillableTest(CustodyCase):
+    """A successor that is given up and cannot be ended, as one that hangs in the kernel."""
+
+    def test_the_workers_do_not_wait_for_it(self):
+        for point in ('successor:prepared', 'successor:yours', 'successor:commit'):
+            with self.subTest(point=point):
+                switch = faults.Switch([('pidfd_send_signal', errno.EPERM, 1000)])
+                mapper = Kept(binary=EPMD_FAULTS, env={'EPMD_FAULTS': f'{point}=stop', **switch.environment})
+                self.addCleanup(mapper.close)
+                mapper.start()
+                self.register(mapper, 20)
+                before = creations(mapper)
+                old = mapper.mapper_pid()
+                switch.turn(True)
+                os.kill(old, signal.SIGHUP)
+                harness.wait_until(lambda m=mapper: 'the upgrade failed' in m.log(), lambda: f'it is given up: {mapper.log()}', 60)
+                # It is there, and stays so.
+                stopped, = [pid for pid in mapper.family() if state_of(pid) == 'T']
+                self.check_kept(mapper, before)
+                self.assertEqual(status(mapper)['pid'], old)
+                with mapper.register(b'another')[0]:
+                    self.assertIsNotNone(mapper.lookup(b'another'))
+                # When it goes on it finds that it has failed, and ends.
+                switch.turn(False)
+                os.kill(stopped, signal.SIGCONT)
+                harness.wait_until(lambda: state_of(stopped) in ('', 'Z', 'X'), 'the end of the successor')
+                self.check_kept(mapper, before)
+                self.assertEqual(status(mapper)['pid'], old)
+                mapper.close()
 
 
 if __name__ == '__main__':
