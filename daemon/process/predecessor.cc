@@ -140,7 +140,8 @@ bool Predecessor::GiveUp(const absl::Status& status) {
     return true;
   }
   // The successor does not run any more, so whatever it has done to the registry can be undone.
-  Fail(std::string(status.message()));
+  // It may have said why it takes nothing.
+  Fail(reason_.empty() ? std::string(status.message()) : reason_);
   if (const absl::Status restored = registry_.RollBackSuccessorsMigration(); !restored.ok()) {
     Log(Severity::kError, "%s", restored.message());
   }
@@ -221,6 +222,7 @@ bool Predecessor::HasCommitted() {
   Notification message;
   while (ReceiveNotification(link_.get(), message) == Received::kMessage) {
     if (message.Says(words::kReady)) return true;
+    if (const auto reason = message.Get(words::kFailure)) reason_ = std::string(*reason);
   }
   return false;
 }

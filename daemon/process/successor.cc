@@ -8,6 +8,7 @@
 #include "absl/time/time.h"
 #include "daemon/custody/notify.h"
 #include "daemon/custody/words.h"
+#include "daemon/host/descriptor_limit.h"
 #include "daemon/process/fault_point.h"
 #include "daemon/process/predecessor.h"
 
@@ -46,8 +47,9 @@ absl::StatusOr<std::vector<OwnedFd>> Successor::ReceiveConnections() {
     // The predecessor has them all, and serves on.
     if (message.has_lost_fds) {
       return absl::ResourceExhaustedError(
-          "the limit of open files leaves no room for all connections; raise it (ulimit -n, "
-          "LimitNOFILE=)");
+          absl::StrCat("the limit of ", RaiseDescriptorLimit(),
+                       " open files leaves no room for all connections; raise it (ulimit -n, "
+                       "LimitNOFILE=)"));
     }
     for (OwnedFd& fd : message.fds) connections.push_back(std::move(fd));
   } while (!message.Says(words::kYours));
