@@ -6,6 +6,7 @@ import json
 import os
 import select
 import signal
+import socket
 import time
 import unittest
 
@@ -119,7 +120,10 @@ class FaultTest(CustodyCase):
         """A node that a predecessor has registered while it leaves: (its connection, its creation, the predecessor, which stands
         still before it passes the node on)."""
         old = mapper.mapper_pid()
-        request = harness.frame(harness.alive2_body(b'late', port=7777))
+        listener = socket.create_server((harness.HOST, 0))
+        self.addCleanup(listener.close)
+        self.late_port = listener.getsockname()[1]
+        request = harness.frame(harness.alive2_body(b'late', port=self.late_port))
         connections = status(mapper)['connections']
         connection = mapper.connect()
         self.addCleanup(connection.close)
@@ -150,17 +154,17 @@ class FaultTest(CustodyCase):
         mapper, before = self.mapper_that_passes_late()
         _, creation, old = self.late_node(mapper)
         os.kill(old, signal.SIGKILL)
-        self.assertEqual(mapper.lookup(b'late').port, 7777)
+        self.assertEqual(mapper.lookup(b'late').port, self.late_port)
 
         def comes_back():
-            again, reply = mapper.alive2(b'late', port=7777)
+            again, reply = mapper.alive2(b'late', port=self.late_port)
             if harness.alive2_result(reply)[0] == 0:
                 self.addCleanup(again.close)
                 return harness.alive2_result(reply)
             again.close()
             return None
         self.assertEqual(harness.wait_until(comes_back, lambda: f'its name is its own: {mapper.log()}'), (0, creation))
-        before[b'late'] = (7777, creation)
+        before[b'late'] = (self.late_port, creation)
         self.heals(mapper, before, 'not passed on')
 
     def test_node_that_is_passed_on_late(self):
@@ -180,7 +184,7 @@ class FaultTest(CustodyCase):
                 os.kill(old, signal.SIGCONT)
                 harness.wait_until(lambda: not set(stopped) & mapper.family(), 'they end')
                 self.assertEqual(select.select([connection], [], [], 0)[0], [], mapper.log())
-                before[b'late'] = (7777, creation)
+                before[b'late'] = (self.late_port, creation)
                 self.heals(mapper, before, 'passed on late')
                 connection.close()
                 mapper.wait_gone(b'late')
