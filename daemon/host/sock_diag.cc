@@ -13,9 +13,11 @@
 #include <cerrno>
 #include <cstring>
 #include <fstream>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "daemon/host/proc_sockets.h"
+#include "registry/base/clock.h"
 #include "registry/base/owned_fd.h"
 #include "registry/base/text.h"
 
@@ -30,6 +32,9 @@ constexpr size_t kAnswerSizeMax = 32768;
 constexpr uint32_t kOverflowUid = 65534;
 // The size of a user namespace in which each has one.
 constexpr uint32_t kAllUids = ~0u;
+
+// How many times as long as /proc was read it is not read afterwards.
+constexpr int64_t kProcPauseFactor = 9;
 
 struct Request {
   nlmsghdr header;
@@ -216,7 +221,9 @@ std::optional<TcpListener> SocketQuery::ListenerFor(const sockaddr_storage& addr
 absl::StatusOr<std::vector<TcpListener>> SocketQuery::ListenersOn(uint16_t port) {
   std::vector<TcpListener> found;
   if (!Open()) {
-    if (fallback_ == Fallback::kNone) return absl::UnavailableError("the kernel does not tell");
+    if (!std::exchange(has_read_proc_, false)) {
+      return absl::UnavailableError("the kernel does not tell");
+    }
     const int error = ReadProcSockets(ProcSockets::kListening, [&](const ProcSocket& socket) {
       if (socket.here.port == htons(port)) {
         found.push_back({.cookie = 0, .uid = KnownUid(socket.uid)});
@@ -253,7 +260,14 @@ uint32_t SocketQuery::PeerUid(int fd) {
   const Endpoint destination = EndpointOf(here);
   if (source.family == AF_UNSPEC || source.family != destination.family) return kUnknownUid;
   if (!Open()) {
-    return fallback_ == Fallback::kProc ? PeerUidFromProc(source, destination) : kUnknownUid;
+    const int64_t begin_ns = MonotonicNs();
+    has_read_proc_ = fallback_ == Fallback::kProc && begin_ns >= next_proc_ns_;
+    if (!has_read_proc_) return kUnknownUid;
+    const uint32_t proc_uid = PeerUidFromProc(source, destination);
+    const int64_t end_ns = MonotonicNs();
+    // ListenersOn() takes about as long.
+    next_proc_ns_ = end_ns + 2 * kProcPauseFactor * (end_ns - begin_ns);
+    return proc_uid;
   }
   // A socket of the same numbers in this process's own network namespace is another one.
   if (NetworkNamespace(fd) != network_namespace_) return kUnknownUid;

@@ -102,8 +102,10 @@ class Registrar {
   const Reservations& reservations_;
   WorkerStatistics& statistics_;
   Registering registering_;
-  SocketQuery socket_query_{SocketQuery::Fallback::kProc};
-  Proof proof_{socket_query_};
+  // Each request for a reserved name asks, and must not cost what /proc costs.
+  SocketQuery socket_query_{SocketQuery::Fallback::kNone};
+  SocketQuery orphan_query_{SocketQuery::Fallback::kProc};
+  Proof proof_{orphan_query_};
 };
 
 }  // namespace evermap
