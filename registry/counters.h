@@ -3,8 +3,10 @@
 //
 // Each worker has a block of its own (WorkerStatistics), on cache lines of its own. Invariants:
 //   1. A worker writes only its own block, with relaxed atomics. During an upgrade the old and the
-//      new process may both add to one block, so every write is an atomic addition.
-//   2. Counters only grow and survive the daemon; connections_now alone is a gauge.
+//      new process may both add to one block, so every write of a counter is an atomic addition.
+//   2. Counters only grow and survive the daemon. connections_now alone is a gauge: a copy of what
+//      the worker itself counts, which it stores at its start and after each change, until its
+//      mapper has a successor. So it says nothing of an earlier mapper, however that ended.
 //   3. The offset of a field never changes within a layout version (layout.h), because programs of
 //      different releases map the same file. A new counter takes the first word of `reserved`.
 //   4. Each counter has exactly one row in kCounters. `epmdctl status`, `epmdctl top`, their JSON
@@ -77,7 +79,7 @@ struct alignas(64) WorkerStatistics {
   Counter refused_descriptors;  // ALIVE2 refused for lack of file descriptors
   Counter refused_registry_full;  // ALIVE2 refused because the registry has no room for the name
   Counter accept_errors;
-  Counter connections_now;  // a gauge: added to and subtracted from
+  Counter connections_now;  // a gauge: stored by the worker of the mapper that serves
   Counter orphaned;         // registrations that lost their connection to the mapper
   Counter adopted;          // orphaned registrations that got a new connection
   Counter orphans_ended;    // orphaned registrations that were given up

@@ -13,6 +13,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "daemon/host/log.h"
 #include "registry/base/owned_fd.h"
 
 namespace evermap {
@@ -22,7 +23,11 @@ namespace {
 constexpr absl::Duration kMemoryPause = absl::Milliseconds(1);
 // poll(2) is asked again after this long at the latest, as its timeout is an int.
 constexpr int64_t kPollMsMax = 60'000;
-constexpr size_t kControlSize = CMSG_SPACE(kNotifyFdsMax * sizeof(int));
+constexpr size_t kControlSize =
+    CMSG_SPACE(kNotifyFdsMax * sizeof(int)) + CMSG_SPACE(sizeof(ucred)) + CMSG_SPACE(sizeof(int));
+// Of Linux 6.5, which glibc 2.36 does not know.
+constexpr int kPassPidfd = 76;
+constexpr int kScmPidfd = 0x04;
 
 // Waits for `events`; false when `deadline` passed.
 bool AwaitUntil(int socket, short events, absl::Time deadline) {
@@ -35,6 +40,28 @@ bool AwaitUntil(int socket, short events, absl::Time deadline) {
     // The caller's next call on the socket says what is wrong with it.
     if (ready < 0 && errno != EINTR) return true;
     if (absl::Now() >= deadline) return false;
+  }
+}
+
+void TakeControl(const cmsghdr* part, Notification& message) {
+  const unsigned char* const data = CMSG_DATA(part);
+  if (part->cmsg_level != SOL_SOCKET) return;
+  if (part->cmsg_type == SCM_CREDENTIALS) {
+    ucred sender = {};
+    std::memcpy(&sender, data, sizeof(sender));
+    message.sender_pid = sender.pid;
+  } else if (part->cmsg_type == kScmPidfd) {
+    int fd = -1;
+    std::memcpy(&fd, data, sizeof(fd));
+    // Minus an errno: there is no descriptor for it, or the process has ended on an older kernel.
+    if (fd >= 0) message.sender = OwnedFd(fd);
+  } else if (part->cmsg_type == SCM_RIGHTS) {
+    const size_t count = (part->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    for (size_t i = 0; i < count; ++i) {
+      int fd;
+      std::memcpy(&fd, data + i * sizeof(int), sizeof(fd));
+      message.fds.emplace_back(fd);
+    }
   }
 }
 
@@ -122,9 +149,19 @@ int SendNotificationPatiently(int socket, std::string_view text, absl::Span<cons
   }
 }
 
+void AskForSender(int socket) {
+  // A socket of this family takes the first; the second is refused by an older kernel.
+  const int on = 1;
+  setsockopt(socket, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on));
+  setsockopt(socket, SOL_SOCKET, kPassPidfd, &on, sizeof(on));
+}
+
 Received ReceiveNotification(int socket, Notification& message) {
   message.text.assign(kNotifyTextMax, '\0');
   message.fds.clear();
+  message.has_lost_fds = false;
+  message.sender_pid = 0;
+  message.sender = OwnedFd();
   iovec part = {message.text.data(), message.text.size()};
   alignas(cmsghdr) std::array<char, kControlSize> control;
   msghdr header = {};
@@ -143,15 +180,15 @@ Received ReceiveNotification(int socket, Notification& message) {
   }
   for (cmsghdr* part_of = CMSG_FIRSTHDR(&header); part_of != nullptr;
        part_of = CMSG_NXTHDR(&header, part_of)) {
-    if (part_of->cmsg_level != SOL_SOCKET || part_of->cmsg_type != SCM_RIGHTS) continue;
-    const size_t count = (part_of->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-    for (size_t i = 0; i < count; ++i) {
-      int fd;
-      std::memcpy(&fd, CMSG_DATA(part_of) + i * sizeof(int), sizeof(fd));
-      message.fds.emplace_back(fd);
-    }
+    TakeControl(part_of, message);
   }
   message.text.resize(static_cast<size_t>(got));
+  if ((header.msg_flags & MSG_CTRUNC) != 0) {
+    message.has_lost_fds = true;
+    Log(Severity::kError,
+        "connections that were passed to this process are lost, as it has as many descriptors as "
+        "its limit allows; raise it (ulimit -n, LimitNOFILE=)");
+  }
   // No message is empty, so this is end of file.
   return got == 0 ? Received::kClosed : Received::kMessage;
 }

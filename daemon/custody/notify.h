@@ -16,6 +16,8 @@
 #ifndef EVERMAP_DAEMON_CUSTODY_NOTIFY_H_
 #define EVERMAP_DAEMON_CUSTODY_NOTIFY_H_
 
+#include <sys/types.h>
+
 #include <cstddef>
 #include <optional>
 #include <string>
@@ -38,6 +40,14 @@ inline constexpr size_t kNotifyFdsMax = 128;
 struct Notification {
   std::string text;
   std::vector<OwnedFd> fds;
+  // More descriptors were sent than this process could take: it has as many as its limit allows.
+  bool has_lost_fds = false;
+  // The process that sent it, by the kernel's word; 0 where the socket does not AskForSender(), and
+  // of a message that was sent before it did.
+  pid_t sender_pid = 0;
+  // Its pidfd, which the kernel gives (since 6.5) even when the process has ended, and its id been
+  // given to another.
+  OwnedFd sender;
   // The value of the first line that begins with `key` and '='; it lives as long as `text`.
   std::optional<std::string_view> Get(std::string_view key) const;
   // Whether the first line with the key of `word`, a line KEY=VALUE, is `word`.
@@ -61,8 +71,13 @@ int SendNotification(int socket, std::string_view text, absl::Span<const int> fd
 int SendNotificationPatiently(int socket, std::string_view text, absl::Span<const int> fds,
                               absl::Duration timeout);
 
+// Has the kernel tell with each message that comes from now on which process has sent it. A kernel
+// that cannot give a pidfd tells the process id alone.
+void AskForSender(int socket);
+
 enum class Received { kMessage, kNothing, kClosed };
-// Takes one message, if there is one; otherwise `message` has no descriptors. kClosed when the
+// Takes one message, if there is one; otherwise `message` has no descriptors. That descriptors were
+// lost is logged. kClosed when the
 // other end is closed and all that came from it is read, and also for a socket that does not work.
 Received ReceiveNotification(int socket, Notification& message);
 // As ReceiveNotification(), but waits up to `timeout` for a message; kNothing when that is over.

@@ -3,9 +3,11 @@
 #include "daemon/custody/notify.h"
 
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
@@ -156,6 +158,63 @@ TEST_F(NotifyTest, AddressesOfSystemd) {
   EXPECT_EQ(SendNotification(connected->get(), words::kReady), 0);
   EXPECT_EQ(ReceiveNotification(manager.get(), message_), Received::kMessage);
   EXPECT_EQ(message_.text, words::kReady);
+}
+
+TEST_F(NotifyTest, DescriptorsThatThereIsNoRoomForAreMissed) {
+  const OwnedFd file = File();
+  const std::vector<int> fds(3, file.get());
+  ASSERT_EQ(SendNotification(ours_.get(), words::kStore, fds), 0);
+  ASSERT_EQ(SendNotification(ours_.get(), words::kStore, fds), 0);
+  rlimit limit;
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &limit), 0);
+  {
+    const OwnedFd lowest = File();
+    rlimit tight = limit;
+    tight.rlim_cur = static_cast<rlim_t>(lowest.get()) + 1;
+    ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &tight), 0);
+  }
+  ASSERT_EQ(ReceiveNotification(theirs_.get(), message_), Received::kMessage);
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
+  EXPECT_TRUE(message_.Says(words::kStore));
+  EXPECT_TRUE(message_.has_lost_fds);
+  EXPECT_THAT(message_.fds, SizeIs(1));
+  // The next one is whole.
+  ASSERT_EQ(ReceiveNotification(theirs_.get(), message_), Received::kMessage);
+  EXPECT_FALSE(message_.has_lost_fds);
+  EXPECT_THAT(message_.fds, SizeIs(3));
+}
+
+TEST_F(NotifyTest, TheKernelTellsWhoHasSentIt) {
+  ASSERT_EQ(SendNotification(ours_.get(), "early"), 0);
+  AskForSender(theirs_.get());
+  ASSERT_EQ(SendNotification(ours_.get(), "MAINPID=1"), 0);
+  const pid_t child = fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) _exit(SendNotification(ours_.get(), "MAINPID=1", {ours_.get()}));
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  ASSERT_EQ(status, 0);
+  ASSERT_EQ(ReceiveNotification(theirs_.get(), message_), Received::kMessage);
+  EXPECT_EQ(message_.sender_pid, 0);
+  ASSERT_EQ(ReceiveNotification(theirs_.get(), message_), Received::kMessage);
+  EXPECT_EQ(message_.sender_pid, getpid());
+  EXPECT_EQ(message_.text, "MAINPID=1");
+  // Also of one that has ended, and beside descriptors.
+  ASSERT_EQ(ReceiveNotification(theirs_.get(), message_), Received::kMessage);
+  EXPECT_EQ(message_.sender_pid, child);
+  EXPECT_THAT(message_.fds, SizeIs(1));
+  EXPECT_FALSE(message_.has_lost_fds);
+}
+
+TEST_F(NotifyTest, AMessageWithASenderHasRoomForAllDescriptors) {
+  AskForSender(theirs_.get());
+  const OwnedFd file = File();
+  const std::vector<int> fds(kNotifyFdsMax, file.get());
+  ASSERT_EQ(SendNotification(ours_.get(), words::kStore, fds), 0);
+  ASSERT_EQ(ReceiveNotification(theirs_.get(), message_), Received::kMessage);
+  EXPECT_THAT(message_.fds, SizeIs(kNotifyFdsMax));
+  EXPECT_FALSE(message_.has_lost_fds);
+  EXPECT_EQ(message_.sender_pid, getpid());
 }
 
 }  // namespace

@@ -13,9 +13,11 @@
 #include <cerrno>
 #include <cstring>
 #include <fstream>
+#include <utility>
 
 #include "absl/status/status.h"
-#include "absl/types/span.h"
+#include "daemon/host/proc_sockets.h"
+#include "registry/base/clock.h"
 #include "registry/base/owned_fd.h"
 #include "registry/base/text.h"
 
@@ -30,6 +32,9 @@ constexpr size_t kAnswerSizeMax = 32768;
 constexpr uint32_t kOverflowUid = 65534;
 // The size of a user namespace in which each has one.
 constexpr uint32_t kAllUids = ~0u;
+
+// How many times as long as /proc was read it is not read afterwards.
+constexpr int64_t kProcPauseFactor = 9;
 
 struct Request {
   nlmsghdr header;
@@ -78,7 +83,14 @@ int Exchange(int netlink, const Request& request, Visit visit) {
     auto left = static_cast<uint32_t>(got);
     for (auto* message = reinterpret_cast<nlmsghdr*>(buffer.data()); NLMSG_OK(message, left);
          message = NLMSG_NEXT(message, left)) {
-      if (message->nlmsg_type == NLMSG_DONE) return 0;
+      if (message->nlmsg_type == NLMSG_DONE) {
+        // An error of a request for all of them stands here.
+        int result = 0;
+        if (message->nlmsg_len >= NLMSG_LENGTH(sizeof(result))) {
+          std::memcpy(&result, ContentOf(message), sizeof(result));
+        }
+        return result < 0 ? -result : 0;
+      }
       if (message->nlmsg_type == NLMSG_ERROR) {
         nlmsgerr refused;
         std::memcpy(&refused, ContentOf(message), sizeof(refused));
@@ -90,36 +102,6 @@ int Exchange(int netlink, const Request& request, Visit visit) {
       if ((message->nlmsg_flags & NLM_F_MULTI) == 0) return 0;
     }
   }
-}
-
-// One end of a connection as sock_diag knows it: IPv4 in its own form.
-struct Endpoint {
-  sa_family_t family = AF_UNSPEC;
-  uint16_t port = 0;                     // network byte order
-  std::array<uint32_t, 4> address = {};  // likewise
-  uint32_t scope_id = 0;
-};
-
-Endpoint EndpointOf(const sockaddr_storage& address) {
-  Endpoint end;
-  if (address.ss_family == AF_INET) {
-    const auto& v4 = reinterpret_cast<const sockaddr_in&>(address);
-    end.family = AF_INET;
-    end.port = v4.sin_port;
-    end.address[0] = v4.sin_addr.s_addr;
-  } else if (address.ss_family == AF_INET6) {
-    const auto& v6 = reinterpret_cast<const sockaddr_in6&>(address);
-    end.port = v6.sin6_port;
-    if (IN6_IS_ADDR_V4MAPPED(&v6.sin6_addr)) {
-      end.family = AF_INET;
-      std::memcpy(end.address.data(), v6.sin6_addr.s6_addr + 12, sizeof(in_addr));
-    } else {
-      end.family = AF_INET6;
-      end.scope_id = v6.sin6_scope_id;
-      std::memcpy(end.address.data(), &v6.sin6_addr, sizeof(in6_addr));
-    }
-  }
-  return end;
 }
 
 // The number of a socket's network namespace; 0 where the kernel (before 5.14) does not tell.
@@ -137,6 +119,29 @@ bool HasAllUsers() {
   return !(map >> inside >> outside >> count) || count == kAllUids;
 }
 
+// `uid` as the kernel says it, but for a user who has no number in this process's user namespace.
+uint32_t KnownUid(uint32_t uid) {
+  return uid == kOverflowUid && !HasAllUsers() ? kUnknownUid : uid;
+}
+
+TcpListener ListeningIn(const inet_diag_msg& answer) {
+  return {.cookie = CookieIn(answer), .uid = KnownUid(answer.idiag_uid)};
+}
+
+// Of the socket whose ends are these.
+uint32_t PeerUidFromProc(const Endpoint& here, const Endpoint& there) {
+  uint32_t uid = kUnknownUid;
+  ReadProcSockets(ProcSockets::kAll, [&](const ProcSocket& socket) {
+    if (socket.state != TCP_ESTABLISHED || socket.inode == 0 || !socket.here.IsSame(here) ||
+        !socket.there.IsSame(there)) {
+      return true;
+    }
+    uid = KnownUid(socket.uid);
+    return false;
+  });
+  return uid;
+}
+
 }  // namespace
 
 uint64_t SocketCookie(int fd) {
@@ -145,10 +150,10 @@ uint64_t SocketCookie(int fd) {
   return getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &size) == 0 ? cookie : 0;
 }
 
-void Listeners::Add(uint16_t port, uint64_t cookie, uint32_t inode) {
+void Listeners::Add(uint16_t port, uint64_t cookie, uint32_t inode, uint32_t uid) {
   inodes_.emplace(cookie, inode);
-  const auto [entry, is_first] = by_port_.emplace(port, cookie);
-  if (!is_first && entry->second != cookie) entry->second = 0;
+  const auto [entry, is_first] = by_port_.emplace(port, TcpListener{cookie, uid});
+  if (!is_first && entry->second.cookie != cookie) entry->second = {};
 }
 
 uint32_t Listeners::InodeOf(uint64_t cookie) const {
@@ -156,9 +161,10 @@ uint32_t Listeners::InodeOf(uint64_t cookie) const {
   return found == inodes_.end() ? 0 : found->second;
 }
 
-uint64_t Listeners::CookieOf(uint16_t port) const {
+std::optional<TcpListener> Listeners::OnlyOneOn(uint16_t port) const {
   const auto found = by_port_.find(port);
-  return found == by_port_.end() ? 0 : found->second;
+  if (found == by_port_.end() || found->second.cookie == 0) return std::nullopt;
+  return found->second;
 }
 
 absl::StatusOr<Listeners> ReadListeners() {
@@ -169,7 +175,8 @@ absl::StatusOr<Listeners> ReadListeners() {
     const int error =
         Exchange(netlink.get(), RequestFor(family, NLM_F_DUMP), [&](const inet_diag_msg& answer) {
           if (answer.idiag_state == TCP_LISTEN) {
-            listeners.Add(ntohs(answer.id.idiag_sport), CookieIn(answer), answer.idiag_inode);
+            listeners.Add(ntohs(answer.id.idiag_sport), CookieIn(answer), answer.idiag_inode,
+                          KnownUid(answer.idiag_uid));
           }
         });
     // A kernel without IPv6 has none of its sockets.
@@ -180,24 +187,64 @@ absl::StatusOr<Listeners> ReadListeners() {
 
 bool SocketQuery::Open() {
   if (netlink_.valid()) return true;
+  if (is_missing_) return false;
   netlink_ = OpenNetlink();
+  if (!netlink_.valid()) return false;
   network_namespace_ = NetworkNamespace(netlink_.get());
-  return netlink_.valid();
+  // A kernel without TCP's part of sock_diag says ENOENT, as it does of a socket that is not there.
+  // It says so of all sockets in no state, too, of which there is none.
+  Request request = RequestFor(AF_INET, NLM_F_DUMP);
+  request.body.idiag_states = 0;
+  const int error = Exchange(netlink_.get(), request, [](const inet_diag_msg&) {});
+  if (error == 0) return true;
+  is_missing_ = error == ENOENT;
+  netlink_ = OwnedFd();
+  return false;
 }
 
-uint64_t SocketQuery::ListenerCookie(const sockaddr_storage& address, uint16_t port) {
+std::optional<TcpListener> SocketQuery::ListenerFor(const sockaddr_storage& address,
+                                                    uint16_t port) {
   const Endpoint endpoint = EndpointOf(address);
-  if (endpoint.family == AF_UNSPEC || !Open()) return 0;
+  if (endpoint.family == AF_UNSPEC || !Open()) return std::nullopt;
   Request request = RequestFor(endpoint.family, 0);
   request.body.id.idiag_sport = htons(port);
   std::copy(endpoint.address.begin(), endpoint.address.end(), request.body.id.idiag_src);
-  uint64_t cookie = 0;
+  std::optional<TcpListener> found;
   const int error = Exchange(netlink_.get(), request, [&](const inet_diag_msg& answer) {
-    if (answer.idiag_state == TCP_LISTEN) cookie = CookieIn(answer);
+    if (answer.idiag_state == TCP_LISTEN) found = ListeningIn(answer);
   });
   // An answer that came too late must not be taken for that of the next request.
   if (error != 0 && error != ENOENT) netlink_ = OwnedFd();
-  return error == 0 ? cookie : 0;
+  return error == 0 ? found : std::nullopt;
+}
+
+absl::StatusOr<std::vector<TcpListener>> SocketQuery::ListenersOn(uint16_t port) {
+  std::vector<TcpListener> found;
+  if (!Open()) {
+    if (!std::exchange(has_read_proc_, false)) {
+      return absl::UnavailableError("the kernel does not tell");
+    }
+    const int error = ReadProcSockets(ProcSockets::kListening, [&](const ProcSocket& socket) {
+      if (socket.here.port == htons(port)) {
+        found.push_back({.cookie = 0, .uid = KnownUid(socket.uid)});
+      }
+      return true;
+    });
+    if (error != 0) return absl::UnavailableError(ErrorText(error));
+    return found;
+  }
+  for (const sa_family_t family : {sa_family_t{AF_INET}, sa_family_t{AF_INET6}}) {
+    Request request = RequestFor(family, NLM_F_DUMP);
+    request.body.id.idiag_sport = htons(port);
+    const int error = Exchange(netlink_.get(), request, [&](const inet_diag_msg& answer) {
+      if (answer.idiag_state == TCP_LISTEN) found.push_back(ListeningIn(answer));
+    });
+    // A kernel without IPv6 has none of its sockets.
+    if (error == 0 || family != AF_INET) continue;
+    netlink_ = OwnedFd();
+    return absl::UnavailableError(ErrorText(error));
+  }
+  return found;
 }
 
 uint32_t SocketQuery::PeerUid(int fd) {
@@ -206,16 +253,24 @@ uint32_t SocketQuery::PeerUid(int fd) {
   socklen_t there_size = sizeof(there);
   socklen_t here_size = sizeof(here);
   if (getpeername(fd, reinterpret_cast<sockaddr*>(&there), &there_size) != 0 ||
-      getsockname(fd, reinterpret_cast<sockaddr*>(&here), &here_size) != 0 || !Open()) {
+      getsockname(fd, reinterpret_cast<sockaddr*>(&here), &here_size) != 0) {
     return kUnknownUid;
   }
   const Endpoint source = EndpointOf(there);
   const Endpoint destination = EndpointOf(here);
-  // A socket of the same numbers in this process's own network namespace is another one.
-  if (source.family == AF_UNSPEC || source.family != destination.family ||
-      NetworkNamespace(fd) != network_namespace_) {
-    return kUnknownUid;
+  if (source.family == AF_UNSPEC || source.family != destination.family) return kUnknownUid;
+  if (!Open()) {
+    const int64_t begin_ns = MonotonicNs();
+    has_read_proc_ = fallback_ == Fallback::kProc && begin_ns >= next_proc_ns_;
+    if (!has_read_proc_) return kUnknownUid;
+    const uint32_t proc_uid = PeerUidFromProc(source, destination);
+    const int64_t end_ns = MonotonicNs();
+    // ListenersOn() takes about as long.
+    next_proc_ns_ = end_ns + 2 * kProcPauseFactor * (end_ns - begin_ns);
+    return proc_uid;
   }
+  // A socket of the same numbers in this process's own network namespace is another one.
+  if (NetworkNamespace(fd) != network_namespace_) return kUnknownUid;
   Request request = RequestFor(source.family, 0);
   request.body.id.idiag_sport = source.port;
   request.body.id.idiag_dport = destination.port;
@@ -225,11 +280,12 @@ uint32_t SocketQuery::PeerUid(int fd) {
   uint32_t uid = kUnknownUid;
   const int error = Exchange(netlink_.get(), request, [&](const inet_diag_msg& answer) {
     // A socket that its process has closed is said to be root's; it has no inode any more.
-    if (answer.idiag_state == TCP_ESTABLISHED && answer.idiag_inode != 0) uid = answer.idiag_uid;
+    if (answer.idiag_state == TCP_ESTABLISHED && answer.idiag_inode != 0) {
+      uid = KnownUid(answer.idiag_uid);
+    }
   });
   if (error != 0 && error != ENOENT) netlink_ = OwnedFd();
-  if (error != 0 || (uid == kOverflowUid && !HasAllUsers())) return kUnknownUid;
-  return uid;
+  return error == 0 ? uid : kUnknownUid;
 }
 
 }  // namespace evermap

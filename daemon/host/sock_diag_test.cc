@@ -6,6 +6,11 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "registry/base/owned_fd.h"
 #include "registry/base/text.h"
@@ -66,14 +71,16 @@ OwnedFd ConnectedTo(const char* text, uint16_t port) {
 
 TEST(ListenersTest, APortOfSeveralIsNobodys) {
   Listeners listeners;
-  listeners.Add(1, 100, 1000);
-  listeners.Add(1, 100, 1000);
-  listeners.Add(2, 200, 2000);
-  listeners.Add(2, 201, 2001);
-  listeners.Add(2, 200, 2000);
-  EXPECT_EQ(listeners.CookieOf(1), 100u);
-  EXPECT_EQ(listeners.CookieOf(2), 0u);
-  EXPECT_EQ(listeners.CookieOf(3), 0u);
+  listeners.Add(1, 100, 1000, 7);
+  listeners.Add(1, 100, 1000, 7);
+  listeners.Add(2, 200, 2000, 7);
+  listeners.Add(2, 201, 2001, 7);
+  listeners.Add(2, 200, 2000, 7);
+  ASSERT_TRUE(listeners.OnlyOneOn(1).has_value());
+  EXPECT_EQ(listeners.OnlyOneOn(1)->cookie, 100u);
+  EXPECT_EQ(listeners.OnlyOneOn(1)->uid, 7u);
+  EXPECT_FALSE(listeners.OnlyOneOn(2).has_value());
+  EXPECT_FALSE(listeners.OnlyOneOn(3).has_value());
   EXPECT_EQ(listeners.InodeOf(201), 2001u);
   EXPECT_EQ(listeners.InodeOf(300), 0u);
   EXPECT_TRUE(listeners.Has(201));
@@ -90,31 +97,58 @@ TEST(ListenersTest, OfThisHost) {
     ASSERT_TRUE(listeners.ok()) << listeners.status();
     EXPECT_TRUE(listeners->Has(cookie));
     EXPECT_NE(listeners->InodeOf(cookie), 0u);
-    EXPECT_EQ(listeners->CookieOf(listening.port()), cookie);
+    const auto only = listeners->OnlyOneOn(listening.port());
+    ASSERT_TRUE(only.has_value());
+    EXPECT_EQ(only->cookie, cookie);
+    EXPECT_EQ(only->uid, geteuid());
   }
   const auto listeners = ReadListeners();
   ASSERT_TRUE(listeners.ok()) << listeners.status();
   EXPECT_FALSE(listeners->Has(cookie));
 }
 
+// Cookies of what a connection to `port` of `address` would go to; 0: nothing.
+uint64_t CookieFor(SocketQuery& query, const sockaddr_storage& address, uint16_t port) {
+  const auto found = query.ListenerFor(address, port);
+  if (!found.has_value()) return 0;
+  EXPECT_EQ(found->uid, geteuid());
+  return found->cookie;
+}
+
 TEST(SocketQueryTest, WhereAConnectionWouldGo) {
-  SocketQuery query;
+  SocketQuery query(SocketQuery::Fallback::kNone);
   const Listening one("127.0.0.1");
   const Listening any("0.0.0.0");
   ASSERT_TRUE(one.valid() && any.valid());
-  EXPECT_EQ(query.ListenerCookie(SocketAddress("127.0.0.1"), one.port()), one.cookie());
-  EXPECT_EQ(query.ListenerCookie(SocketAddress("::ffff:127.0.0.1"), one.port()), one.cookie());
-  EXPECT_EQ(query.ListenerCookie(SocketAddress("127.0.0.2"), one.port()), 0u);
-  EXPECT_EQ(query.ListenerCookie(SocketAddress("127.0.0.2"), any.port()), any.cookie());
+  EXPECT_EQ(CookieFor(query, SocketAddress("127.0.0.1"), one.port()), one.cookie());
+  EXPECT_EQ(CookieFor(query, SocketAddress("::ffff:127.0.0.1"), one.port()), one.cookie());
+  EXPECT_EQ(CookieFor(query, SocketAddress("127.0.0.2"), one.port()), 0u);
+  EXPECT_EQ(CookieFor(query, SocketAddress("127.0.0.2"), any.port()), any.cookie());
   const sockaddr_storage no_address = {};
-  EXPECT_EQ(query.ListenerCookie(no_address, one.port()), 0u);
+  EXPECT_EQ(CookieFor(query, no_address, one.port()), 0u);
   const Listening v6("::1");
   if (!v6.valid()) GTEST_SKIP() << "no IPv6 here";
-  EXPECT_EQ(query.ListenerCookie(SocketAddress("::1"), v6.port()), v6.cookie());
+  EXPECT_EQ(CookieFor(query, SocketAddress("::1"), v6.port()), v6.cookie());
+}
+
+TEST(SocketQueryTest, AllThatListenOnAPort) {
+  SocketQuery query(SocketQuery::Fallback::kNone);
+  const Listening one("127.0.0.1");
+  const Listening two("127.0.0.2", one.port());
+  const Listening elsewhere("127.0.0.1");
+  ASSERT_TRUE(one.valid() && two.valid() && elsewhere.valid());
+  const auto found = query.ListenersOn(one.port());
+  ASSERT_TRUE(found.ok()) << found.status();
+  std::vector<uint64_t> cookies;
+  for (const TcpListener& socket : *found) {
+    EXPECT_EQ(socket.uid, geteuid());
+    cookies.push_back(socket.cookie);
+  }
+  EXPECT_THAT(cookies, testing::UnorderedElementsAre(one.cookie(), two.cookie()));
 }
 
 TEST(SocketQueryTest, WhoseAConnectionIs) {
-  SocketQuery query;
+  SocketQuery query(SocketQuery::Fallback::kNone);
   for (const char* address : {"127.0.0.1", "::1"}) {
     const Listening listening(address);
     if (!listening.valid()) continue;

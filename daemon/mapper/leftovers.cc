@@ -4,23 +4,24 @@
 
 #include <algorithm>
 #include <cassert>
+#include <cstddef>
 #include <utility>
 
-#include "absl/container/flat_hash_set.h"
 #include "registry/base/clock.h"
 
 namespace evermap {
 
 Leftovers::Leftovers(const Registry& registry, const Custody& custody, Restoration& restoration,
                      Timers& timers, absl::Span<const int> listeners,
-                     std::function<void()> accept_anew)
+                     std::function<void()> accept_anew, std::vector<const Registering*> registering)
     : registry_(registry),
       custody_(custody),
       restoration_(restoration),
       listeners_(listeners),
       accept_anew_(std::move(accept_anew)),
       accept_check_(timers, [this] { CheckAccepting(); }),
-      unwatched_check_(timers, [this] { CheckUnwatched(); }) {
+      unwatched_check_(timers, [this] { CheckUnwatched(); }),
+      registering_(std::move(registering)) {
   assert(accept_anew_ != nullptr);
 }
 
@@ -46,21 +47,28 @@ void Leftovers::CheckAccepting() {
 }
 
 void Leftovers::CheckUnwatched() {
-  std::vector<RegistrationRef> unwatched;
+  if (unwatched_.empty()) LookForUnwatched();
+  if (HaveAllPassed()) restoration_.OrphanUnwatched(std::exchange(unwatched_, {}));
+  const int64_t now_ms = MonotonicCoarseMs();
+  if (now_ms < watch_until_ms_ || !unwatched_.empty()) {
+    unwatched_check_.Plan(now_ms + kUnwatchedPauseMs);
+  }
+}
+
+void Leftovers::LookForUnwatched() {
   registry_.ForEach([&](const Registration& node) {
     if (node.state != RegistrationState::kLive || custody_.DescriptorOf(node.slot) >= 0) return;
-    unwatched.push_back({node.slot, node.id});
+    unwatched_.push_back({node.slot, node.id});
   });
-  absl::flat_hash_set<uint64_t> seen_before;
-  for (const RegistrationRef node : unwatched_) seen_before.insert(node.id);
-  std::vector<RegistrationRef> seen_again;
-  for (const RegistrationRef node : unwatched) {
-    if (seen_before.contains(node.id)) seen_again.push_back(node);
+  marks_.clear();
+  for (const Registering* worker : registering_) marks_.push_back(worker->Read());
+}
+
+bool Leftovers::HaveAllPassed() const {
+  for (size_t i = 0; i < registering_.size(); ++i) {
+    if (!registering_[i]->HasPassed(marks_[i])) return false;
   }
-  restoration_.OrphanUnwatched(seen_again);
-  unwatched_ = std::move(unwatched);
-  const int64_t now_ms = MonotonicCoarseMs();
-  if (now_ms < watch_until_ms_) unwatched_check_.Plan(now_ms + kUnwatchedPauseMs);
+  return true;
 }
 
 }  // namespace evermap

@@ -21,6 +21,7 @@
 #include "daemon/custody/custody.h"
 #include "daemon/host/timers.h"
 #include "daemon/mapper/restoration.h"
+#include "daemon/names/registering.h"
 #include "registry/registration.h"
 #include "registry/registry.h"
 
@@ -34,13 +35,15 @@ class Leftovers {
   // the longest.
   static constexpr int64_t kAcceptPauseMinMs = 10;
   static constexpr int64_t kAcceptPauseMaxMs = 1'000;
-  // The time between two looks for registrations that nobody watches. One that is seen twice in a
-  // row becomes an orphan; one that is seen once may be about to be taken into custody by a worker.
+  // The time between two looks for registrations that nobody watches. One that is seen becomes an
+  // orphan as soon as no worker can be about to take it into custody (names/registering.h).
   static constexpr int64_t kUnwatchedPauseMs = 1'000;
 
-  // All of it outlives this. `accept_anew` has the workers look at their listening sockets.
+  // All of it outlives this. `accept_anew` has the workers look at their listening sockets; each
+  // worker has one of `registering`.
   Leftovers(const Registry& registry, const Custody& custody, Restoration& restoration,
-            Timers& timers, absl::Span<const int> listeners, std::function<void()> accept_anew);
+            Timers& timers, absl::Span<const int> listeners, std::function<void()> accept_anew,
+            std::vector<const Registering*> registering);
 
   // Begins to look for both, or begins anew. `predecessor_is_there`: the earlier mapper is still
   // leaving, and passes on what it registers; only connections that wait are looked for, until this
@@ -50,6 +53,9 @@ class Leftovers {
  private:
   void CheckAccepting();
   void CheckUnwatched();
+  void LookForUnwatched();
+  // Whether each worker was seen outside of a registration since LookForUnwatched().
+  bool HaveAllPassed() const;
 
   const Registry& registry_;
   const Custody& custody_;
@@ -60,7 +66,10 @@ class Leftovers {
   Timer unwatched_check_;
   int64_t watch_until_ms_ = 0;  // MonotonicCoarseMs()
   int64_t accept_pause_ms_ = kAcceptPauseMinMs;
-  std::vector<RegistrationRef> unwatched_;  // at the last check
+  const std::vector<const Registering*> registering_;
+  // Live registrations without a connection here, and the workers' marks read after they were seen.
+  std::vector<RegistrationRef> unwatched_;
+  std::vector<uint64_t> marks_;
 };
 
 }  // namespace evermap

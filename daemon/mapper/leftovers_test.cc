@@ -33,8 +33,9 @@ class LeftoversTest : public CustodyFixture {
     restoration_ =
         std::make_unique<Restoration>(*registry_, *custody_, *inquiry_, timers_, absl::Hours(1),
                                       [](OwnedFd, RegistrationRef) { ADD_FAILURE(); });
-    leftovers_ = std::make_unique<Leftovers>(*registry_, *custody_, *restoration_, timers_,
-                                             listeners_, [this] { ++accepted_anew_; });
+    leftovers_ = std::make_unique<Leftovers>(
+        *registry_, *custody_, *restoration_, timers_, listeners_, [this] { ++accepted_anew_; },
+        std::vector<const Registering*>{&idle_, &worker_});
   }
   void TearDown() override {
     leftovers_.reset();
@@ -53,6 +54,8 @@ class LeftoversTest : public CustodyFixture {
   Timers timers_;
   std::unique_ptr<Inquiry> inquiry_;
   std::unique_ptr<Restoration> restoration_;
+  Registering idle_;
+  Registering worker_;
   std::unique_ptr<Leftovers> leftovers_;
   int accepted_anew_ = 0;
 };
@@ -74,21 +77,50 @@ TEST_F(LeftoversTest, ConnectionsThatWaitAreLookedFor) {
   EXPECT_LE(TimeoutMs(), Leftovers::kAcceptPauseMaxMs);
 }
 
-TEST_F(LeftoversTest, WhatNobodyWatchesTwiceBecomesAnOrphan) {
+TEST_F(LeftoversTest, WhatNobodyWatchesBecomesAnOrphan) {
   Connection connection = Connect();
   const RegistrationRef lost = Register("lost", connection);
   leftovers_->Watch(false);
-  RunTimers(Leftovers::kUnwatchedPauseMs);
   EXPECT_EQ(Read(lost).state, RegistrationState::kLive);
-  // A worker registers one just now, and takes it into custody a moment later.
-  Connection late_connection = Connect();
-  const RegistrationRef late = Register("late", late_connection);
   RunTimers(Leftovers::kUnwatchedPauseMs);
   EXPECT_EQ(Read(lost).state, RegistrationState::kOrphaned);
-  EXPECT_EQ(Read(late).state, RegistrationState::kLive);
-  custody_->HoldStored(late.slot, late_connection.ours.get());
+}
+
+TEST_F(LeftoversTest, WhatAWorkerIsAboutToTakeIntoCustodyDoesNot) {
+  Connection lost_connection = Connect();
+  const RegistrationRef lost = Register("lost", lost_connection);
+  Connection late_connection = Connect();
+  RegistrationRef late;
+  leftovers_->Watch(false);
+  {
+    // The worker is off the CPU for longer than several looks take.
+    const Registering::Step step(worker_);
+    late = Register("late", late_connection);
+    for (int i = 0; i < 5; ++i) {
+      RunTimers(Leftovers::kUnwatchedPauseMs);
+      EXPECT_EQ(Read(late).state, RegistrationState::kLive);
+      // The same worker might be about to take this one.
+      EXPECT_EQ(Read(lost).state, RegistrationState::kLive);
+    }
+    custody_->HoldStored(late.slot, late_connection.ours.get());
+  }
   RunTimers(Leftovers::kUnwatchedPauseMs);
   EXPECT_EQ(Read(late).state, RegistrationState::kLive);
+  EXPECT_EQ(Read(lost).state, RegistrationState::kOrphaned);
+}
+
+TEST_F(LeftoversTest, AWorkerThatRegistersAllTheTimeHoldsNothingUp) {
+  Connection connection = Connect();
+  const RegistrationRef lost = Register("lost", connection);
+  leftovers_->Watch(false);
+  {
+    const Registering::Step step(worker_);
+    RunTimers(Leftovers::kUnwatchedPauseMs);
+    EXPECT_EQ(Read(lost).state, RegistrationState::kLive);
+  }
+  const Registering::Step next(worker_);
+  RunTimers(Leftovers::kUnwatchedPauseMs);
+  EXPECT_EQ(Read(lost).state, RegistrationState::kOrphaned);
 }
 
 TEST_F(LeftoversTest, WhileThePredecessorIsThereItWatches) {
@@ -98,7 +130,7 @@ TEST_F(LeftoversTest, WhileThePredecessorIsThereItWatches) {
   for (int i = 0; i < 3; ++i) RunTimers(Leftovers::kUnwatchedPauseMs);
   EXPECT_EQ(Read(node).state, RegistrationState::kLive);
   leftovers_->Watch(false);
-  for (int i = 0; i < 2; ++i) RunTimers(Leftovers::kUnwatchedPauseMs);
+  RunTimers(Leftovers::kUnwatchedPauseMs);
   EXPECT_EQ(Read(node).state, RegistrationState::kOrphaned);
 }
 

@@ -24,6 +24,7 @@
 #include "daemon/host/wake_fd.h"
 #include "daemon/process/fault_point.h"
 #include "daemon/process/keeper_start.h"
+#include "daemon/serve/counting.h"
 #include "daemon/serve/descriptor_budget.h"
 #include "daemon/serve/worker.h"
 #include "registry/base/clock.h"
@@ -95,6 +96,8 @@ absl::Status Mapper::Start(absl::FunctionRef<void()> on_ready) {
   parts_.registry->FinishMigration();
   // The sockets listen, so a client that connects from here on is served.
   on_ready();
+  ClearGauges(*parts_.registry, static_cast<uint32_t>(parts_.workers.size()),
+              parts_.registry->view().mapper_status().workers);
   startup_.Record();
   Log(Severity::kNotice, "serves port %d with %d workers through %s; registry %s", options_.port,
       parts_.workers.size(), parts_.loop_reason, parts_.registry->path());
@@ -121,7 +124,12 @@ void Mapper::MakeUnits() {
   const auto accept_anew = [this] {
     for (const std::unique_ptr<Worker>& worker : parts_.workers) worker->AcceptAnew();
   };
-  leftovers_.emplace(registry, custody, *restoration_, timers_, parts_.listeners, accept_anew);
+  std::vector<const Registering*> registering;
+  for (const std::unique_ptr<Worker>& worker : parts_.workers) {
+    registering.push_back(&worker->registering());
+  }
+  leftovers_.emplace(registry, custody, *restoration_, timers_, parts_.listeners, accept_anew,
+                     std::move(registering));
   Predecessor::Host& host = *this;
   predecessor_.emplace(host, *parts_.claim, custody, *parts_.store, parts_.listeners, arguments_);
   publication_.emplace(options_, *parts_.claim, *parts_.store, timers_,

@@ -1,10 +1,10 @@
 #include "daemon/names/inquiry.h"
 
-#include <sys/socket.h>
-
+#include <optional>
 #include <utility>
 
 #include "absl/status/statusor.h"
+#include "daemon/host/address.h"
 #include "registry/base/clock.h"
 
 namespace evermap {
@@ -17,21 +17,19 @@ Inquiry::Inquiry(Registry& registry, const Custody& custody, Timers& timers)
 
 void Inquiry::Add(const Registration& node) {
   const RegistrationRef ref = {node.slot, node.id};
-  const uint64_t cookie = DistributionSocketOf(node);
-  if (cookie != 0) {
-    registry_.Amend(ref.slot, ref.id, {.listener_cookie = cookie});
-  } else {
-    SearchDistributionSocket(ref);
-  }
-  AskForUser(ref);
-}
-
-uint64_t Inquiry::DistributionSocketOf(const Registration& node) {
-  sockaddr_storage peer = {};
-  socklen_t size = sizeof(peer);
   const int fd = custody_.DescriptorOf(node.slot);
-  if (fd < 0 || getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &size) != 0) return 0;
-  return socket_query_.ListenerCookie(peer, node.port);
+  // When the connection was closed meanwhile, and its number is another connection's, the
+  // registration has ended before, and nothing is amended.
+  if (fd < 0) return;
+  const uint32_t uid = socket_query_.PeerUid(fd);
+  const auto listener = socket_query_.ListenerFor(PeerAddress(fd), node.port);
+  Amendment amendment;
+  if (uid != kUnknownUid) amendment.owner_uid = uid;
+  if (listener.has_value() && listener->uid == uid) amendment.listener_cookie = listener->cookie;
+  if (amendment.owner_uid.has_value() || amendment.listener_cookie.has_value()) {
+    registry_.Amend(ref.slot, ref.id, amendment);
+  }
+  if (!amendment.listener_cookie.has_value()) SearchDistributionSocket(ref);
 }
 
 void Inquiry::SearchDistributionSocket(RegistrationRef node) {
@@ -43,32 +41,33 @@ void Inquiry::FindDistributionSockets() {
   const absl::StatusOr<Listeners> listeners = ReadListeners();
   for (const RegistrationRef node : std::exchange(unknown_sockets_, {})) {
     if (!listeners.ok() || !registry_.ReadSlot(node.slot, found_) || found_.id != node.id) continue;
-    const uint64_t cookie = listeners->CookieOf(found_.port);
-    if (cookie != 0) registry_.Amend(node.slot, node.id, {.listener_cookie = cookie});
+    const std::optional<TcpListener> only = listeners->OnlyOneOn(found_.port);
+    if (!only.has_value()) continue;
+    // Of an orphan whose user is not known there is nobody else whom the socket could be compared
+    // with: its port has to do. A live registration without a known user is of another host or
+    // network namespace, so that no socket here is its.
+    const bool is_its = found_.owner_uid != kUnknownUid
+                            ? only->uid == found_.owner_uid
+                            : found_.state == RegistrationState::kOrphaned;
+    if (is_its) registry_.Amend(node.slot, node.id, {.listener_cookie = only->cookie});
   }
   next_search_ms_ = MonotonicCoarseMs() + kSearchIntervalMs;
 }
 
 void Inquiry::AskForUser(RegistrationRef node) {
-  if (unknown_users_.size() >= kUnknownUsersMax) return;
-  unknown_users_.push_back({node, MonotonicCoarseMs() + kUserDelayMs});
-  users_.PlanUnlessPlanned(unknown_users_.front().due_ms);
+  unknown_users_.push_back(node);
+  users_.PlanUnlessPlanned(MonotonicCoarseMs());
 }
 
 void Inquiry::FindUsers() {
-  const int64_t now_ms = MonotonicCoarseMs();
-  for (int i = 0; i < kUsersPerTurn; ++i) {
-    if (unknown_users_.empty() || unknown_users_.front().due_ms > now_ms) break;
-    const RegistrationRef node = unknown_users_.front().node;
+  for (int i = 0; i < kUsersPerTurn && !unknown_users_.empty(); ++i) {
+    const RegistrationRef node = unknown_users_.front();
     unknown_users_.pop_front();
     const int fd = custody_.DescriptorOf(node.slot);
-    // When the connection was closed meanwhile, and its number is another connection's, the
-    // registration has ended before, and nothing is amended.
-    if (fd >= 0) {
-      registry_.Amend(node.slot, node.id, {.owner_uid = socket_query_.PeerUid(fd)});
-    }
+    const uint32_t uid = fd >= 0 ? socket_query_.PeerUid(fd) : kUnknownUid;
+    if (uid != kUnknownUid) registry_.Amend(node.slot, node.id, {.owner_uid = uid});
   }
-  if (!unknown_users_.empty()) users_.Plan(unknown_users_.front().due_ms);
+  if (!unknown_users_.empty()) users_.Plan(MonotonicCoarseMs());
 }
 
 }  // namespace evermap

@@ -63,27 +63,48 @@ class InquiryTest : public CustodyFixture {
   }
   void RunTimers() { timers_.RunDue(MonotonicCoarseMs()); }
   int TimeoutMs() const { return timers_.TimeoutMs(MonotonicCoarseMs()); }
-  // Sleeps until the users that were asked for are due.
-  static void AwaitUsers() { absl::SleepFor(absl::Milliseconds(Inquiry::kUserDelayMs + 20)); }
+  // Sleeps until there may be another search.
+  static void AwaitSearch() { absl::SleepFor(absl::Milliseconds(Inquiry::kSearchIntervalMs + 20)); }
 
   Listening mapper_;
   Timers timers_;
   std::unique_ptr<Inquiry> inquiry_;
 };
 
-TEST_F(InquiryTest, TheDistributionSocketIsFoundAtOnceAndTheUserLater) {
+TEST_F(InquiryTest, TheUserAndTheDistributionSocketAreFoundAtOnce) {
   const Listening distribution;
   const RegistrationRef node = HoldNode("hare", distribution.port());
   inquiry_->Add(Read(node));
   EXPECT_EQ(Read(node).listener_cookie, distribution.cookie());
-  EXPECT_EQ(Read(node).owner_uid, kUnknownUid);
-  EXPECT_GT(TimeoutMs(), Inquiry::kUserDelayMs / 2);
-  RunTimers();
-  EXPECT_EQ(Read(node).owner_uid, kUnknownUid);
-  AwaitUsers();
-  RunTimers();
   EXPECT_EQ(Read(node).owner_uid, getuid());
   EXPECT_EQ(TimeoutMs(), -1);
+}
+
+TEST_F(InquiryTest, ASocketOfAnotherUserIsNotTheNodes) {
+  if (geteuid() != 0) GTEST_SKIP() << "only root can be another user";
+  ASSERT_EQ(seteuid(64101), 0);
+  const Listening others;
+  ASSERT_EQ(seteuid(0), 0);
+  const RegistrationRef node = HoldNode("hare", others.port());
+  inquiry_->Add(Read(node));
+  EXPECT_EQ(Read(node).owner_uid, 0u);
+  EXPECT_EQ(Read(node).listener_cookie, 0u);
+  // Nor is it when all sockets are searched.
+  RunTimers();
+  EXPECT_EQ(Read(node).listener_cookie, 0u);
+}
+
+TEST_F(InquiryTest, OfAnOrphanWithoutAUserTheOnlySocketOnItsPortIsTaken) {
+  const Listening distribution;
+  const RegistrationRef node = HoldNode("hare", distribution.port());
+  inquiry_->SearchDistributionSocket(node);
+  RunTimers();
+  EXPECT_EQ(Read(node).listener_cookie, 0u);
+  ASSERT_TRUE(registry_->Orphan(node.slot, node.id));
+  inquiry_->SearchDistributionSocket(node);
+  AwaitSearch();
+  RunTimers();
+  EXPECT_EQ(Read(node).listener_cookie, distribution.cookie());
 }
 
 TEST_F(InquiryTest, ANodeMayListenOnAnotherAddress) {
@@ -124,7 +145,6 @@ TEST_F(InquiryTest, OfANodeThatHasLeftNothingIsFoundOut) {
   // The name is another node's meanwhile, in the same slot.
   const RegistrationRef again = HoldNode("hare", mapper_.port());
   EXPECT_EQ(again.slot, node.slot);
-  AwaitUsers();
   RunTimers();
   EXPECT_EQ(Read(again).owner_uid, kUnknownUid);
   EXPECT_EQ(Read(again).listener_cookie, 0u);
@@ -138,7 +158,6 @@ TEST_F(InquiryTest, OfManyUsersAFewAreAskedForInATurn) {
     nodes.push_back(HoldNode(absl::StrCat("node", i), 1));
     inquiry_->AskForUser(nodes.back());
   }
-  AwaitUsers();
   RunTimers();
   EXPECT_EQ(Read(nodes[kNodes - 2]).owner_uid, getuid());
   EXPECT_EQ(Read(nodes[kNodes - 1]).owner_uid, kUnknownUid);

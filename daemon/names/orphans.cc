@@ -1,38 +1,63 @@
 #include "daemon/names/orphans.h"
 
+#include <algorithm>
+#include <cstddef>
+
 #include "absl/time/clock.h"
 #include "daemon/host/log.h"
+#include "daemon/host/loopback_probe.h"
 #include "registry/counters.h"
 
 namespace evermap {
 
-Life LifeOf(const Registration& orphan, const absl::StatusOr<Listeners>& listeners) {
-  if (orphan.listener_cookie == 0 || !listeners.ok()) return Life::kUnknown;
-  return listeners->Has(orphan.listener_cookie) ? Life::kAlive : Life::kGone;
+Life LifeSigns::Of(const Registration& orphan) const {
+  if (orphan.listener_cookie == 0 || !listeners_.ok()) return Life::kUnknown;
+  return listeners_->Has(orphan.listener_cookie) ? Life::kAlive : Life::kGone;
 }
 
 void Orphans::Judge() {
   if (orphans_.empty()) return;
-  const absl::StatusOr<Listeners> listeners = ReadListeners();
+  const LifeSigns signs;
   const absl::Time now = absl::Now();
+  int probes_left = kProbesMax;
+  // Who was not tried for want of a turn is tried first the next time.
+  size_t untried = orphans_.size();
   Registration found;
-  std::erase_if(orphans_, [&](const RegistrationRef& orphan) {
+  size_t kept = 0;
+  for (size_t i = 0; i < orphans_.size(); ++i) {
+    const RegistrationRef orphan = orphans_[i];
     if (!registry_.ReadSlot(orphan.slot, found) || found.id != orphan.id ||
         found.state != RegistrationState::kOrphaned) {
-      return true;
+      continue;
     }
-    const Life life = LifeOf(found, listeners);
+    const Life life = signs.Of(found);
     const bool has_grace = now < absl::FromUnixNanos(found.left_unix_ns) + grace_;
-    if (life == Life::kAlive || (life == Life::kUnknown && has_grace)) return false;
-    if (registry_.Unregister(orphan.slot, orphan.id)) {
-      registry_.statistics(0).orphans_ended.fetch_add(1, std::memory_order_relaxed);
-      Log(Severity::kNotice, "unregistered %s, which lost its connection: %s",
-          Escaped(found.name()),
-          life == Life::kGone ? "its node does not listen any more"
-                              : "it did not come back in time (-orphan_grace)");
+    bool stays = life == Life::kAlive || (life == Life::kUnknown && has_grace);
+    if (!stays && !signs.are_told()) {
+      if (probes_left == 0) untried = std::min(untried, kept);
+      stays = AcceptsConnections(found, probes_left);
     }
-    return true;
-  });
+    if (stays) {
+      orphans_[kept++] = orphan;
+      continue;
+    }
+    if (!registry_.Unregister(orphan.slot, orphan.id)) continue;
+    registry_.statistics(0).orphans_ended.fetch_add(1, std::memory_order_relaxed);
+    Log(Severity::kNotice, "unregistered %s, which lost its connection: %s", Escaped(found.name()),
+        life == Life::kGone ? "its node does not listen any more"
+                            : "it did not come back in time (-orphan_grace)");
+  }
+  orphans_.resize(kept);
+  if (untried < kept) {
+    std::rotate(orphans_.begin(), orphans_.begin() + static_cast<ptrdiff_t>(untried),
+                orphans_.end());
+  }
+}
+
+bool Orphans::AcceptsConnections(const Registration& orphan, int& probes_left) {
+  if (probes_left == 0) return true;
+  --probes_left;
+  return ProbeLoopback(orphan.port) == ProbeResult::kAccepted;
 }
 
 }  // namespace evermap

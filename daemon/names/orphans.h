@@ -4,11 +4,11 @@
 //
 // A node lives as long as its distribution socket: the one on which it listens for other nodes, and
 // which the registry knows by its cookie. An orphan whose socket is gone is ended. Where no socket
-// is known, or the kernel does not tell, the orphan is ended after a grace time. Until then the
-// node may come back (OTP 24 and later do so after two seconds) and adopt its registration
-// (registrar.h).
+// is known, the orphan is ended after a grace time. Until then the node may come back (OTP 24 and
+// later do so after two seconds) and adopt its registration (proof.h). Where the kernel does not
+// tell, an orphan whose grace time is over stays as long as its port accepts a connection.
 //
-// Thread safety: an Orphans belongs to the main thread; LifeOf() may be called from any thread.
+// Thread safety: an Orphans belongs to the main thread; LifeSigns may be used in any thread.
 #ifndef EVERMAP_DAEMON_NAMES_ORPHANS_H_
 #define EVERMAP_DAEMON_NAMES_ORPHANS_H_
 
@@ -28,8 +28,20 @@ namespace evermap {
 inline constexpr int64_t kJudgeIntervalMs = 500;
 
 enum class Life { kAlive, kGone, kUnknown };
-// Whether the node of `orphan` lives, by the sockets that listen now.
-Life LifeOf(const Registration& orphan, const absl::StatusOr<Listeners>& listeners);
+
+// The sockets that listened when this was made, by which many orphans are judged at once: reading
+// them costs 1 us each.
+class LifeSigns {
+ public:
+  LifeSigns() : listeners_(ReadListeners()) {}
+  // Whether the kernel has told which sockets listen.
+  bool are_told() const { return listeners_.ok(); }
+  // Whether the node of `orphan` lives.
+  Life Of(const Registration& orphan) const;
+
+ private:
+  const absl::StatusOr<Listeners> listeners_;
+};
 
 class Orphans {
  public:
@@ -44,6 +56,14 @@ class Orphans {
   void Judge();
 
  private:
+  // How many ports are tried in one Judge() where the kernel does not tell which sockets listen: for
+  // 2 ms. The others have their turn at the next ones.
+  static constexpr int kProbesMax = 64;
+
+  // Whether `orphan`, of which nothing is known, stays beyond its grace time; `probes_left` counts
+  // down.
+  static bool AcceptsConnections(const Registration& orphan, int& probes_left);
+
   Registry& registry_;
   const absl::Duration grace_;
   std::vector<RegistrationRef> orphans_;

@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <cassert>
+#include <vector>
 
 #include "daemon/host/log.h"
 #include "daemon/host/sock_diag.h"
@@ -18,6 +19,9 @@ constexpr int kRegisterRetriesMax = 8;
 // again may overtake the end of its own connection: three of some three million did, and the next
 // look, a few microseconds later, saw it. Each look adds four system calls to a refusal.
 constexpr int kHolderLooksMax = 3;
+
+// Slots that are looked at before it is asked whether that is enough.
+constexpr uint32_t kSlotsPerLook = 256;
 
 void Count(Counter& counter) { counter.fetch_add(1, std::memory_order_relaxed); }
 
@@ -48,7 +52,8 @@ Decision Registrar::Register(NodeRecord node, int fd) {
     return decision;
   }
   node.connection_cookie = SocketCookie(fd);
-  const RegisterResult result = AskRegistry(node);
+  const Registering::Step step(registering_);
+  const RegisterResult result = AskRegistry(node, fd);
   decision.outcome = OutcomeOf(result.outcome);
   if (decision.outcome != Decision::Outcome::kRegistered) {
     custody_.Release();
@@ -70,7 +75,7 @@ bool Registrar::IsReservedForAnother(std::string_view name, int fd, Decision& de
   return true;
 }
 
-RegisterResult Registrar::AskRegistry(const NodeRecord& node) {
+RegisterResult Registrar::AskRegistry(const NodeRecord& node, int fd) {
   Registration holder;
   int looks = 0;
   for (int retries = 0;; ++retries) {
@@ -87,7 +92,7 @@ RegisterResult Registrar::AskRegistry(const NodeRecord& node) {
     const RegistrationRef taken_by = {result.slot, result.id};
     if (!IsHeld(taken_by, holder)) continue;
     if (holder.state == RegistrationState::kOrphaned) {
-      if (SettleOrphan(holder, node, result)) return result;
+      if (SettleOrphan(holder, node, fd, result)) return result;
     } else if (custody_.HasLeft(holder)) {
       if (registry_.Unregister(holder.slot, holder.id)) Count(statistics_.holders_found_gone);
     } else if (IsHeld(taken_by, holder) && ++looks == kHolderLooksMax) {
@@ -103,16 +108,18 @@ bool Registrar::IsHeld(const RegistrationRef& registration, Registration& holder
          holder.state != RegistrationState::kRemembered;
 }
 
-bool Registrar::SettleOrphan(const Registration& orphan, const NodeRecord& node,
+bool Registrar::SettleOrphan(const Registration& orphan, const NodeRecord& node, int fd,
                              RegisterResult& result) {
   assert(orphan.state == RegistrationState::kOrphaned);
-  const Life life = LifeOf(orphan, ReadListeners());
-  if (life == Life::kGone) {
-    if (registry_.Unregister(orphan.slot, orphan.id)) Count(statistics_.orphans_ended);
-    return false;
+  switch (proof_.Of(orphan, node.port, fd)) {
+    case Verdict::kRefuse:
+      return true;
+    case Verdict::kReplace:
+      if (registry_.Unregister(orphan.slot, orphan.id)) Count(statistics_.orphans_ended);
+      return false;
+    case Verdict::kAdopt:
+      break;
   }
-  // A node that listens on another port is another node, while this one lives or may live.
-  if (orphan.port != node.port) return true;
   if (!registry_.Adopt(orphan.slot, orphan.id, node.connection_cookie)) return false;
   Count(statistics_.adopted);
   result = {RegisterResult::Outcome::kRegistered, orphan.slot, orphan.id, orphan.creation};
@@ -125,6 +132,32 @@ void Registrar::End(const RegistrationRef& registration, int fd) {
     Log(Severity::kRegistrations, "unregistered the node of fd %d", fd);
   }
   custody_.GiveUp(registration.slot, fd);
+}
+
+void Registrar::EndGoneOrphans() {
+  std::vector<RegistrationRef> orphans;
+  uint32_t first = 0;
+  bool has_more = true;
+  bool has_other = false;
+  while (has_more && !has_other) {
+    has_more = registry_.ForEachOf(first, kSlotsPerLook, [&](const Registration& node) {
+      if (node.state == RegistrationState::kOrphaned) orphans.push_back({node.slot, node.id});
+      if (node.state == RegistrationState::kLive) has_other = true;
+    });
+    first += kSlotsPerLook;
+  }
+  if (has_other || orphans.empty()) return;
+  const LifeSigns signs;
+  Registration orphan;
+  for (const RegistrationRef ref : orphans) {
+    if (!registry_.ReadSlot(ref.slot, orphan) || orphan.id != ref.id ||
+        orphan.state != RegistrationState::kOrphaned) {
+      continue;
+    }
+    // One that lives is enough.
+    if (signs.Of(orphan) != Life::kGone) return;
+    if (registry_.Unregister(ref.slot, ref.id)) Count(statistics_.orphans_ended);
+  }
 }
 
 bool Registrar::EndNamed(std::string_view name) {

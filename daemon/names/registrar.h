@@ -11,7 +11,8 @@
 // A name is given in this order: its reservation is looked at (reservations.h), then a place in
 // custody is taken, then the registry is asked. Where somebody holds the name already, the holder
 // is looked at before the name is refused, because a node that was stopped and started again may be
-// faster than the end of its own old connection.
+// faster than the end of its own old connection. A holder that is an orphan makes way only for a
+// proof (proof.h, INV-13).
 //
 // The registrar decides and returns a value. It never reads from or writes to the connection of the
 // node that asks, and knows neither the wire protocol nor the states of a connection.
@@ -26,6 +27,8 @@
 
 #include "daemon/custody/custody.h"
 #include "daemon/host/sock_diag.h"
+#include "daemon/names/proof.h"
+#include "daemon/names/registering.h"
 #include "daemon/names/reservations.h"
 #include "registry/registration.h"
 #include "registry/registry.h"
@@ -62,6 +65,9 @@ class Registrar {
   // into custody. Of several that ask for one name at the same time exactly one gets it (INV-2).
   Decision Register(NodeRecord node, int fd);
 
+  // Tells whether a registration is being made that is not in custody yet; from any thread.
+  const Registering& registering() const { return registering_; }
+
   // Passes a new registration on to the main thread, which stores its connection for the next
   // mapper. Is called after the node has got its reply. The next mapper gives none, so a node whose
   // connection was stored earlier might wait for it for ever.
@@ -71,6 +77,10 @@ class Registrar {
   // has ended, and gives the connection up. The caller closes `fd` afterwards.
   void End(const RegistrationRef& registration, int fd);
 
+  // Ends the orphans whose node is gone, unless a node is registered that is none: for a request
+  // that asks whether any node is registered, and must not wait for Orphans::Judge().
+  void EndGoneOrphans();
+
   // Ends whatever registration has this name, and shuts its connection down, which its worker then
   // finds closed. False when nobody has the name.
   bool EndNamed(std::string_view name);
@@ -79,19 +89,23 @@ class Registrar {
   // Whether a reservation, which `decision` then names, keeps the name from the user behind `fd`.
   bool IsReservedForAnother(std::string_view name, int fd, Decision& decision);
   // Asks the registry, and clears away holders that have left.
-  RegisterResult AskRegistry(const NodeRecord& node);
+  RegisterResult AskRegistry(const NodeRecord& node, int fd);
   // Whether the registration still holds its name; `holder` is then a copy of it.
   bool IsHeld(const RegistrationRef& registration, Registration& holder) const;
-  // Lets a node that comes back adopt `orphan`, its own registration, or ends that when its node is
-  // gone. True when `result` is final: the name is adopted, or belongs to another node that lives
-  // or may live. False: ask the registry again.
-  bool SettleOrphan(const Registration& orphan, const NodeRecord& node, RegisterResult& result);
+  // Does with `orphan` what is proved that the node behind `fd` may do (proof.h). True when `result`
+  // is final: the name is adopted, or refused. False: ask the registry again.
+  bool SettleOrphan(const Registration& orphan, const NodeRecord& node, int fd,
+                    RegisterResult& result);
 
   Registry& registry_;
   Custody& custody_;
   const Reservations& reservations_;
   WorkerStatistics& statistics_;
-  SocketQuery socket_query_;
+  Registering registering_;
+  // Each request for a reserved name asks, and must not cost what /proc costs.
+  SocketQuery socket_query_{SocketQuery::Fallback::kNone};
+  SocketQuery orphan_query_{SocketQuery::Fallback::kProc};
+  Proof proof_{orphan_query_};
 };
 
 }  // namespace evermap

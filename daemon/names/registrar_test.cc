@@ -192,23 +192,26 @@ class RegistrarOrphanTest : public RegistrarTest {
   void SetUp() override {
     RegistrarTest::SetUp();
     if (!ReadListeners().ok()) GTEST_SKIP() << "the kernel does not tell which sockets listen";
-    distribution_socket_ = std::make_unique<LoopbackListener>();
     const TcpPair lost;
-    orphan_ = Register("a", lost.server.get());
+    orphan_ = Register("a", lost.server.get(), port());
     const auto [slot, id] = orphan_.registration;
     ASSERT_TRUE(registry_->Amend(
-        slot, id, {.listener_cookie = SocketCookie(distribution_socket_->fd.get())}));
+        slot, id,
+        {.listener_cookie = SocketCookie(distribution_socket_->fd.get()), .owner_uid = getuid()}));
     ASSERT_TRUE(registry_->Orphan(slot, id));
     custody_->GiveUp(slot, lost.server.get());
   }
 
-  std::unique_ptr<LoopbackListener> distribution_socket_;
+  uint16_t port() const { return port_; }
+
+  std::unique_ptr<LoopbackListener> distribution_socket_ = std::make_unique<LoopbackListener>();
+  const uint16_t port_ = ntohs(distribution_socket_->address.sin_port);
   Decision orphan_;
 };
 
 TEST_F(RegistrarOrphanTest, IsAdoptedByTheNodeThatComesBack) {
   const TcpPair node;
-  const Decision decision = Register("a", node.server.get());
+  const Decision decision = Register("a", node.server.get(), port());
   ASSERT_EQ(decision.outcome, Outcome::kRegistered);
   EXPECT_EQ(decision.registration.slot, orphan_.registration.slot);
   EXPECT_EQ(decision.registration.id, orphan_.registration.id);
@@ -221,6 +224,35 @@ TEST_F(RegistrarOrphanTest, KeepsItsNameFromANodeOnAnotherPort) {
   const TcpPair node;
   EXPECT_EQ(Register("a", node.server.get(), 8).outcome, Outcome::kTaken);
   EXPECT_EQ(statistics().adopted, 0u);
+}
+
+TEST_F(RegistrarOrphanTest, Inv13IsNotAdoptedByAnotherUser) {
+  if (geteuid() != 0) GTEST_SKIP() << "only root can be another user";
+  ASSERT_EQ(seteuid(64101), 0);
+  const TcpPair other;
+  ASSERT_EQ(seteuid(0), 0);
+  for (const uint16_t other_port : {port(), uint16_t{8}, port()}) {
+    EXPECT_EQ(Register("a", other.server.get(), other_port).outcome, Outcome::kTaken);
+  }
+  EXPECT_EQ(statistics().adopted, 0u);
+  EXPECT_EQ(statistics().orphans_ended, 0u);
+  // root's node itself is not kept out by that.
+  const TcpPair node;
+  EXPECT_EQ(Register("a", node.server.get(), port()).registration.id, orphan_.registration.id);
+}
+
+TEST_F(RegistrarOrphanTest, EndsGoneOrphansOnlyWhenNothingElseIsThere) {
+  registrar_->EndGoneOrphans();
+  EXPECT_EQ(registry_->live_count(), 1u);
+  distribution_socket_ = nullptr;
+  const TcpPair node;
+  const Decision other = Register("b", node.server.get());
+  registrar_->EndGoneOrphans();
+  EXPECT_EQ(registry_->live_count(), 2u);
+  registrar_->End(other.registration, node.server.get());
+  registrar_->EndGoneOrphans();
+  EXPECT_EQ(registry_->live_count(), 0u);
+  EXPECT_EQ(statistics().orphans_ended, 1u);
 }
 
 TEST_F(RegistrarOrphanTest, IsEndedWhenItsNodeIsGone) {

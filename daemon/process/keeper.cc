@@ -95,13 +95,13 @@ class Keeper {
 
   // The mapper that is followed.
   void StartMapper();
-  void Follow(pid_t pid);
+  void Follow(pid_t pid, OwnedFd process);
   void OnMapperEnd();
   void Reap();
   void ReadLink(Newcomer newcomer);
   void CloseLink();
   void OnMessage(Notification& message, Newcomer newcomer);
-  void OnMainPid(const Notification& message, Newcomer newcomer);
+  void OnMainPid(Notification& message, Newcomer newcomer);
   void ReplaceIfOutdated(pid_t pid, const std::string& named);
 
   const std::vector<std::string>& arguments_;
@@ -144,8 +144,9 @@ void Keeper::Resume(OwnedFd link, pid_t mapper_pid) {
   on_ready_.reset();
   watch_ = MapperWatch::OfServingMapper();
   link_ = std::move(link);
+  AskForSender(link_.get());
   Watch(link_.get(), EPOLLIN);
-  Follow(mapper_pid);
+  Follow(mapper_pid, OwnedFd(pidfd_open(mapper_pid, 0)));
 }
 
 bool Keeper::Watch(int fd, uint32_t events) {
@@ -212,21 +213,24 @@ void Keeper::StartMapper() {
   }
   watch_.On(Event::kStarted, MonotonicCoarseMs());
   link_ = std::move(ends->first);
+  AskForSender(link_.get());
   if (!Watch(link_.get(), EPOLLIN)) {
     // Its messages would never be read, so that the next mapper would have none of its sockets.
     Log(Severity::kError, "the keeper cannot watch a mapper: %s", ErrorText(errno));
     kill(*pid, SIGKILL);
   }
-  Follow(*pid);
+  Follow(*pid, OwnedFd(pidfd_open(*pid, 0)));
 }
 
-// From now on process `pid` is the mapper.
-void Keeper::Follow(pid_t pid) {
+// From now on process `pid` is the mapper; `process` is its pidfd, or errno says why there is none.
+void Keeper::Follow(pid_t pid, OwnedFd process) {
+  const int open_error = process.valid() ? 0 : errno;
   assert(pid > 0 && watch_.has_mapper());
   // The one that was followed before may have ended, and say so itself now; then its status stays.
   if (pid != mapper_pid_) mapper_status_.reset();
   mapper_pid_ = pid;
-  mapper_fd_ = OwnedFd(pidfd_open(pid, 0));
+  mapper_fd_ = std::move(process);
+  errno = open_error;
   if (!mapper_fd_.valid() || !Watch(mapper_fd_.get(), EPOLLIN)) {
     // ESRCH: it has ended, and another process has waited for it. Any other error: it may run, and
     // must not when this keeper starts another.
@@ -355,16 +359,23 @@ void Keeper::OnMessage(Notification& message, Newcomer newcomer) {
   PassUpgrade();
 }
 
-void Keeper::OnMainPid(const Notification& message, Newcomer newcomer) {
+// A mapper tells of itself, so its process is the sender's. What was sent through a link before this
+// keeper asked for that, by an older release, has only the process id as a number, which may be
+// another's by now if the mapper has ended.
+void Keeper::OnMainPid(Notification& message, Newcomer newcomer) {
   const auto text = message.Get(words::kMainPid);
   int pid = 0;
   if (!text.has_value() || !absl::SimpleAtoi(absl::string_view(text->data(), text->size()), &pid) ||
       pid <= 0) {
     return;
   }
+  if (message.sender_pid > 0) pid = message.sender_pid;
+  OwnedFd process = std::move(message.sender);
+  if (!process.valid()) process = OwnedFd(pidfd_open(pid, 0));
+  const int error = errno;
   FaultPoint("keeper:mainpid");
   if (newcomer == Newcomer::kKilled) {
-    kill(pid, SIGKILL);
+    if (process.valid()) pidfd_send_signal(process.get(), SIGKILL, nullptr, 0);
     return;
   }
   // A program that knows nothing of files would refuse what it is started with.
@@ -372,7 +383,8 @@ void Keeper::OnMainPid(const Notification& message, Newcomer newcomer) {
   if (watch_.state() != State::kStopping) {
     ReplaceIfOutdated(pid, std::string(message.Get(words::kProgram).value_or("")));
   }
-  Follow(pid);
+  errno = error;
+  Follow(pid, std::move(process));
 }
 
 // Goes on as the program of mapper `pid`, if that is another one: the next mapper must be able to

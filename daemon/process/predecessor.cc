@@ -2,6 +2,7 @@
 
 #include <poll.h>
 #include <signal.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -10,6 +11,7 @@ extern "C" {
 #include <sys/pidfd.h>
 }
 
+#include <algorithm>
 #include <cassert>
 #include <cerrno>
 #include <optional>
@@ -149,7 +151,8 @@ bool Predecessor::GiveUp(const absl::Status& status) {
     return true;
   }
   // The successor does not run any more, so whatever it has done to the registry can be undone.
-  Fail(std::string(status.message()));
+  // It may have said why it takes nothing.
+  Fail(reason_.empty() ? std::string(status.message()) : reason_);
   if (const absl::Status restored = registry_.RollBackSuccessorsMigration(); !restored.ok()) {
     Log(Severity::kError, "%s", restored.message());
   }
@@ -232,30 +235,53 @@ bool Predecessor::HasCommitted() {
   Notification message;
   while (ReceiveNotification(link_.get(), message) == Received::kMessage) {
     if (message.Says(words::kReady)) return true;
+    if (const auto reason = message.Get(words::kFailure)) reason_ = std::string(*reason);
   }
   return false;
 }
 
 std::string Predecessor::End(absl::Duration patience) {
   assert(is_under_way());
-  int status = 0;
-  pollfd ended = {successor_.process.get(), POLLIN, 0};
-  // When poll(2) fails the successor is killed a little early.
-  poll(&ended, 1, static_cast<int>(absl::ToInt64Milliseconds(patience)));
-  pidfd_send_signal(successor_.process.get(), SIGKILL, nullptr, 0);
-  while (waitpid(successor_.watcher, &status, 0) < 0 && errno == EINTR) {
+  bool has_ended = HasEnded(patience);
+  if (!has_ended) {
+    const int failed = pidfd_send_signal(successor_.process.get(), SIGKILL, nullptr, 0);
+    const int error = failed != 0 ? errno : 0;
+    has_ended = HasEnded(kKillPatience);
+    if (!has_ended) {
+      Log(Severity::kError, "the new program does not end%s%s; this mapper does not wait for it",
+          error != 0 ? ": " : "", error != 0 ? ErrorText(error) : "");
+      // It was killed, so it does nothing more in user mode, when it comes back to that at all; and
+      // where it may not be killed, it learns that it has failed when it says that it commits.
+      shutdown(link_.get(), SHUT_RD);
+      // The watcher waits for it.
+      kill(successor_.watcher, SIGKILL);
+    }
   }
   // A successor that is prepared has ended its watcher, so that the watcher's end says nothing of
   // its own.
-  while (poll(&ended, 1, -1) < 0 && errno == EINTR) {
+  int status = 0;
+  while (waitpid(successor_.watcher, &status, 0) < 0 && errno == EINTR) {
   }
   successor_ = Watched();
   if (!reason_.empty()) return reason_;
+  if (!has_ended) return "the new program did not take over, and does not end";
   if (is_prepared_) return "the new program ended before it took over";
   if (WIFSIGNALED(status)) {
     return absl::StrCat("the new program was ended by signal ", sigabbrev_np(WTERMSIG(status)));
   }
   return absl::StrCat("the new program ended with exit code ", WEXITSTATUS(status));
+}
+
+bool Predecessor::HasEnded(absl::Duration patience) const {
+  pollfd ended = {successor_.process.get(), POLLIN, 0};
+  const absl::Time deadline = absl::Now() + patience;
+  while (true) {
+    const int64_t left_ms = std::max<int64_t>(absl::ToInt64Milliseconds(deadline - absl::Now()), 0);
+    const int ready = poll(&ended, 1, static_cast<int>(left_ms));
+    if (ready > 0) return true;
+    // When poll(2) fails otherwise, the successor is killed a little early.
+    if (ready == 0 || errno != EINTR) return false;
+  }
 }
 
 void Predecessor::Cancel(const std::string& reason) {

@@ -22,6 +22,8 @@
 //      accepted, and ends.
 //   3. Whether there was a commit is decided only when the successor has said so or has ended. A
 //      successor that is given up is therefore ended first, and then its last messages are read.
+//      One that does not end when it is killed, as a process that waits for a disk does not, is
+//      waited for no longer than kKillPatience: it can say nothing more then.
 //   4. A successor whose predecessor is gone before the commit ends, since the store starts another
 //      mapper then. For the same reason it accepts nothing before the store was told of it.
 //      (INV-10)
@@ -55,6 +57,8 @@ namespace evermap {
 inline constexpr absl::Duration kPrepareTimeout = absl::Seconds(20);
 // How long it may then take to commit, while connections wait.
 inline constexpr absl::Duration kCommitTimeout = absl::Seconds(5);
+// How long a successor that was killed may take to end, while connections wait.
+inline constexpr absl::Duration kKillPatience = absl::Seconds(1);
 // How long the workers may take to pause.
 inline constexpr absl::Duration kPauseTimeout = absl::Seconds(2);
 
@@ -112,8 +116,10 @@ class Predecessor {
   bool GiveUp(const absl::Status& status);
   void Fail(const std::string& reason);
   // Ends the successor: waits up to `patience` for its end, kills it then, and returns why it
-  // ended.
+  // ended. If it has not ended after kKillPatience, the link takes no messages any more.
   std::string End(absl::Duration patience);
+  // Whether the successor has ended within `patience`.
+  bool HasEnded(absl::Duration patience) const;
   // Whether the successor, which has ended, had committed with a message that was not read yet.
   bool HasCommitted();
 

@@ -8,6 +8,7 @@
 #include "absl/time/time.h"
 #include "daemon/custody/notify.h"
 #include "daemon/custody/words.h"
+#include "daemon/host/descriptor_limit.h"
 #include "daemon/process/fault_point.h"
 #include "daemon/process/predecessor.h"
 
@@ -58,6 +59,13 @@ absl::StatusOr<std::vector<OwnedFd>> Successor::ReceiveConnections() {
       case Received::kClosed:
         return absl::AbortedError("the mapper to take over from is gone");
     }
+    // The predecessor has them all, and serves on.
+    if (message.has_lost_fds) {
+      return absl::ResourceExhaustedError(
+          absl::StrCat("the limit of ", RaiseDescriptorLimit(),
+                       " open files leaves no room for all connections; raise it (ulimit -n, "
+                       "LimitNOFILE=)"));
+    }
     for (OwnedFd& fd : message.fds) connections.push_back(std::move(fd));
   } while (!message.Says(words::kYours));
   FaultPoint("successor:yours");
@@ -90,6 +98,8 @@ bool Successor::TakeLate(absl::FunctionRef<void(OwnedFd)> take) {
   while (true) {
     switch (ReceiveNotification(link_.get(), message)) {
       case Received::kMessage:
+        // Registrations whose connections are lost become orphans when the predecessor has ended
+        // (mapper/leftovers.h).
         for (OwnedFd& fd : message.fds) take(std::move(fd));
         break;
       case Received::kNothing:

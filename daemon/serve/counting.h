@@ -3,15 +3,25 @@
 #ifndef EVERMAP_DAEMON_SERVE_COUNTING_H_
 #define EVERMAP_DAEMON_SERVE_COUNTING_H_
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 
 #include "registry/base/clock.h"
 #include "registry/counters.h"
+#include "registry/registry.h"
 
 namespace evermap {
 
 inline void Count(Counter& counter) { counter.fetch_add(1, std::memory_order_relaxed); }
+
+// Clears the gauges of the blocks from `first` up to `end`: those of workers that an earlier mapper
+// had and this one has not.
+inline void ClearGauges(Registry& registry, uint32_t first, uint32_t end) {
+  for (uint32_t worker = first; worker < std::min(end, kStatisticsWorkersMax); ++worker) {
+    registry.statistics(worker).connections_now.store(0, std::memory_order_relaxed);
+  }
+}
 
 // Counts the latency of a request whose first bytes were read at `begin_ns` (MonotonicNs()).
 inline void CountLatency(WorkerStatistics& statistics, int64_t begin_ns) {

@@ -78,7 +78,8 @@ void Exchange::Become(Connection& connection, State next) {
 std::optional<uint32_t> Exchange::Take(int fd, State state) {
   const uint32_t number = connections_.Take();
   if (number == kNoConnection) return std::nullopt;
-  statistics_.connections_now.fetch_add(1, std::memory_order_relaxed);
+  ++connections_now_;
+  StoreGauge();
   Connection& connection = connections_[number];
   connection.fd = fd;
   Become(connection, state);
@@ -302,7 +303,15 @@ void Exchange::Close(uint32_t number) {
   shared_.sources.Leave(connection.source);
   Become(connection, State::kFree);
   connections_.Return(number);
-  statistics_.connections_now.fetch_sub(1, std::memory_order_relaxed);
+  --connections_now_;
+  StoreGauge();
+}
+
+void Exchange::StoreGauge() {
+  // Before the workers of a mapper that has handed over go on, they are told so; from then on the
+  // gauge is the successor's.
+  if (shared_.has_successor.load(std::memory_order_acquire)) return;
+  statistics_.connections_now.store(connections_now_, std::memory_order_relaxed);
 }
 
 void Exchange::EndUnfinished(uint32_t number) {

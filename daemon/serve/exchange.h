@@ -130,6 +130,10 @@ class Exchange {
   // this process, or its host, may have stood still. REQUIRES: the connection has a deadline.
   void EndUnfinished(uint32_t number);
 
+  // Stores how many connections there are in the gauge: what stands there at the start is of an
+  // earlier mapper.
+  void StoreGauge();
+
   // For looking only.
   const Connections& connections() const { return connections_; }
   // Whether a connection waits for its peer. Nodes, and requests that wait for a list, do not.
@@ -154,6 +158,7 @@ class Exchange {
   WorkerStatistics& statistics_;
   const int64_t packet_timeout_ms_;
   Connections connections_;
+  uint64_t connections_now_ = 0;  // as many of connections_ are not free
   // When the first bytes of this turn were looked at; 0: there were none yet.
   int64_t turn_begin_ns_ = 0;
   std::array<std::byte, kReceiveSizeMax> first_bytes_;

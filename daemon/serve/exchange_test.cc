@@ -239,6 +239,22 @@ TEST_F(ExchangeTest, ThereAreNoMoreConnectionsThanDescriptors) {
   EXPECT_EQ(statistics().connections_now, kDescriptorsMax);
 }
 
+TEST_F(ExchangeTest, TheGaugeIsTheMappersThatServes) {
+  // What an earlier mapper has left there.
+  statistics().connections_now.store(77);
+  exchange_->StoreGauge();
+  EXPECT_EQ(statistics().connections_now, 0u);
+  OwnedFd connection(dup(wake_fd_));
+  ASSERT_TRUE(exchange_->AdoptNode(connection, kRegistration));
+  EXPECT_EQ(statistics().connections_now, 1u);
+  // The successor has stored its own count meanwhile.
+  shared_->has_successor.store(true);
+  statistics().connections_now.store(77);
+  OwnedFd late(dup(wake_fd_));
+  ASSERT_TRUE(exchange_->AdoptNode(late, kRegistration));
+  EXPECT_EQ(statistics().connections_now, 77u);
+}
+
 TEST_F(ExchangeTest, ARequestThatHasComeIsAnsweredThoughItsTimeIsOver) {
   OpenAndWait();
   exchange_->EndUnfinished(number_);

@@ -149,6 +149,7 @@ Reply Verbs::Decide(const Requester&, const protocol::DumpRequest&) {
 
 Reply Verbs::Decide(const Requester&, const protocol::KillRequest&) {
   Count(statistics_.kill);
+  if (!access_.MayEndMapper(shared_.registry)) registrar_.EndGoneOrphans();
   if (!access_.MayEndMapper(shared_.registry)) {
     Log(Severity::kRequests, "KILL refused: nodes are registered");
     return {.bytes = Bytes(protocol::kKillReplyRefused)};

@@ -45,6 +45,7 @@ Worker::Worker(uint32_t number, std::unique_ptr<Loop> loop, Shared& shared)
 }
 
 void Worker::Serve() {
+  exchange_.StoreGauge();
   EmptyInbox();
   acceptor_.Start();
   while (true) {

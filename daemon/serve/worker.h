@@ -55,6 +55,8 @@ class Worker final : private LoopHandler {
     accepts_anew_.store(true, std::memory_order_release);
     Wake();
   }
+  // See Registrar::registering(). From any thread.
+  const Registering& registering() const { return registrar_.registering(); }
   // Makes the connection of a registration, which is in custody already, this worker's. From any
   // thread.
   void Adopt(OwnedFd connection, const RegistrationRef& registration);

@@ -1,15 +1,17 @@
 """Nodes stay registered whoever dies or hangs at whichever step of an upgrade (P2, P3, INV-8 to INV-10)."""
 
 import contextlib
+import errno
 import json
 import os
 import select
 import signal
+import socket
 import time
 import unittest
 
 import harness
-from harness import EPMD_FAULTS, Kept
+from harness import EPMD_FAULTS, Kept, faults
 from harness.custody import CustodyCase
 from harness.epmdctl import creations, epmdctl, status
 from harness.process import state_of
@@ -118,7 +120,10 @@ class FaultTest(CustodyCase):
         """A node that a predecessor has registered while it leaves: (its connection, its creation, the predecessor, which stands
         still before it passes the node on)."""
         old = mapper.mapper_pid()
-        request = harness.frame(harness.alive2_body(b'late', port=7777))
+        listener = socket.create_server((harness.HOST, 0))
+        self.addCleanup(listener.close)
+        self.late_port = listener.getsockname()[1]
+        request = harness.frame(harness.alive2_body(b'late', port=self.late_port))
         connections = status(mapper)['connections']
         connection = mapper.connect()
         self.addCleanup(connection.close)
@@ -149,17 +154,17 @@ class FaultTest(CustodyCase):
         mapper, before = self.mapper_that_passes_late()
         _, creation, old = self.late_node(mapper)
         os.kill(old, signal.SIGKILL)
-        self.assertEqual(mapper.lookup(b'late').port, 7777)
+        self.assertEqual(mapper.lookup(b'late').port, self.late_port)
 
         def comes_back():
-            again, reply = mapper.alive2(b'late', port=7777)
+            again, reply = mapper.alive2(b'late', port=self.late_port)
             if harness.alive2_result(reply)[0] == 0:
                 self.addCleanup(again.close)
                 return harness.alive2_result(reply)
             again.close()
             return None
         self.assertEqual(harness.wait_until(comes_back, lambda: f'its name is its own: {mapper.log()}'), (0, creation))
-        before[b'late'] = (7777, creation)
+        before[b'late'] = (self.late_port, creation)
         self.heals(mapper, before, 'not passed on')
 
     def test_node_that_is_passed_on_late(self):
@@ -179,7 +184,7 @@ class FaultTest(CustodyCase):
                 os.kill(old, signal.SIGCONT)
                 harness.wait_until(lambda: not set(stopped) & mapper.family(), 'they end')
                 self.assertEqual(select.select([connection], [], [], 0)[0], [], mapper.log())
-                before[b'late'] = (7777, creation)
+                before[b'late'] = (self.late_port, creation)
                 self.heals(mapper, before, 'passed on late')
                 connection.close()
                 mapper.wait_gone(b'late')
@@ -228,6 +233,40 @@ class FaultTest(CustodyCase):
         os.kill(old, signal.SIGCONT)
         self.heals(mapper, before, 'committed when it was given up')
         self.assertNotIn(old, self.processes(mapper))
+
+
+@unittest.skipUnless(os.path.exists(EPMD_FAULTS), 'no variant with fault points in this build')
+@unittest.skipUnless(faults.INJECT, 'no library that lets calls fail')
+@unittest.skipIf(harness.LOOP == 'epoll', 'takes long, and is the same with both event loops')
+class UnkillableTest(CustodyCase):
+    """A successor that is given up and cannot be ended, as one that hangs in the kernel."""
+
+    def test_the_workers_do_not_wait_for_it(self):
+        for point in ('successor:prepared', 'successor:yours', 'successor:commit'):
+            with self.subTest(point=point):
+                switch = faults.Switch([('pidfd_send_signal', errno.EPERM, 1000)])
+                mapper = Kept(binary=EPMD_FAULTS, env={'EPMD_FAULTS': f'{point}=stop', **switch.environment})
+                self.addCleanup(mapper.close)
+                mapper.start()
+                self.register(mapper, 20)
+                before = creations(mapper)
+                old = mapper.mapper_pid()
+                switch.turn(True)
+                os.kill(old, signal.SIGHUP)
+                harness.wait_until(lambda m=mapper: 'the upgrade failed' in m.log(), lambda: f'it is given up: {mapper.log()}', 60)
+                # It is there, and stays so.
+                stopped, = [pid for pid in mapper.family() if state_of(pid) == 'T']
+                self.check_kept(mapper, before)
+                self.assertEqual(status(mapper)['pid'], old)
+                with mapper.register(b'another')[0]:
+                    self.assertIsNotNone(mapper.lookup(b'another'))
+                # When it goes on it finds that it has failed, and ends.
+                switch.turn(False)
+                os.kill(stopped, signal.SIGCONT)
+                harness.wait_until(lambda: state_of(stopped) in ('', 'Z', 'X'), 'the end of the successor')
+                self.check_kept(mapper, before)
+                self.assertEqual(status(mapper)['pid'], old)
+                mapper.close()
 
 
 if __name__ == '__main__':

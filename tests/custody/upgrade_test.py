@@ -81,6 +81,40 @@ class UpgradeTest(CustodyCase):
         self.register(mapper, 5, b'restarted')
         self.check_kept(mapper, before)
 
+    def test_connections_are_counted_once(self):
+        """The gauge is of the mapper that serves, however the one before has ended."""
+        mapper = self.kept(args=['-workers', '4'])
+
+        def shows(connections):
+            # epmdctl asks no mapper; a request that has just ended may still count.
+            harness.wait_until(lambda: status(mapper)['connections'] == connections,
+                               lambda: f"{connections} connections: {status(mapper)['connections']}")
+
+        nodes = [mapper.register(b'node%d' % number)[0] for number in range(20)]
+        harness.wait_until(lambda: status(mapper)['counters']['stored'] >= 20, 'all are stored')
+        shows(20)
+        for number in range(6):
+            pid = mapper.mapper_pid()
+            if number % 2 == 0:
+                self.assertEqual(mapper.upgraded().returncode, 0, mapper.log())
+            else:
+                os.kill(pid, signal.SIGKILL)
+            harness.wait_until(lambda p=pid: status(mapper)['running'] and mapper.mapper_pid() != p, 'another mapper')
+            shows(20)
+        for node in nodes:
+            node.close()
+        shows(0)
+
+    def test_connections_of_workers_that_are_no_more(self):
+        with harness.Mapper(args=['-workers', '4']) as mapper:
+            nodes = [mapper.register(b'node%d' % number)[0] for number in range(40)]
+            mapper.stop(signal.SIGKILL)
+            for node in nodes:
+                node.close()
+            mapper._args = ['-workers', '1']
+            mapper.start()
+            harness.wait_until(lambda: status(mapper)['connections'] == 0, lambda: str(status(mapper)['connections']))
+
     def test_as_many_nodes_as_descriptors_allow(self):
         """Through upgrades and crashes, in which the same descriptors are passed on."""
         mapper = self.kept(descriptors=512)

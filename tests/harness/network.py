@@ -63,6 +63,14 @@ def in_network_of(pid):
         os.close(there)
 
 
+def own_network():
+    """This process, and what it starts, are alone in a network from here on. Needs root."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(CLONE_NEWNET) != 0:
+        raise unittest.SkipTest('no network namespaces here: ' + os.strerror(ctypes.get_errno()))
+    subprocess.run(['ip', 'link', 'set', 'lo', 'up'], check=True)
+
+
 class TwoHosts:
     """Two network namespaces joined by a pair of virtual cables: somebody who is not local. Needs root.
 

@@ -30,7 +30,7 @@ def upgrade(mapper):
 
 
 def owner_of(mapper, name):
-    """The node as epmdctl shows it; the mapper finds out whose it is when it has been there for a second."""
+    """The node as epmdctl shows it; the mapper finds out whose it is some milliseconds after the reply."""
     return harness.wait_until(lambda: (node := lookup(mapper, name))['uid'] is not None and node, f'the user of {name}')
 
 
@@ -219,10 +219,10 @@ class ReserveTest(unittest.TestCase):
     def test_adoption(self):
         """An orphan's name goes back to its user, with the same creation, and to nobody else."""
         mapper = self.mapper(f'hare={ALICE}')
-        listener = socket.create_server((harness.HOST, 0))
-        self.addCleanup(listener.close)
-        port = listener.getsockname()[1]
         with user(ALICE):
+            listener = socket.create_server((harness.HOST, 0))
+            self.addCleanup(listener.close)
+            port = listener.getsockname()[1]
             alice, creation = mapper.register(b'hare', port=port)
         owner_of(mapper, 'hare')
         harness.wait_until(lambda: lookup(mapper, 'hare')['pid'], 'the listener')

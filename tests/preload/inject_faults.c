@@ -123,6 +123,7 @@ static void* (*real_mmap64)(void*, size_t, int, int, int, off64_t);
 static int (*real_open64)(const char*, int, ...);
 static int (*real_openat64)(int, const char*, int, ...);
 static int (*real_pidfd_open)(pid_t, unsigned);
+static int (*real_pidfd_send_signal)(int, int, void*, unsigned);
 static int (*real_signalfd)(int, const void*, int);
 REAL(io_uring_queue_init_params);
 REAL(io_uring_register_probe);
@@ -169,6 +170,7 @@ __attribute__((constructor)) static void Start(void) {
   FIND(open64);
   FIND(openat64);
   FIND(pidfd_open);
+  FIND(pidfd_send_signal);
   FIND(poll);
   FIND(read);
   FIND(recv);
@@ -237,6 +239,8 @@ CALL(int, listen, (int fd, int backlog), (fd, backlog))
 CALL(void*, mmap64, (void* at, size_t size, int protection, int flags, int fd, off64_t offset),
      (at, size, protection, flags, fd, offset))
 CALL(int, pidfd_open, (pid_t pid, unsigned flags), (pid, flags))
+CALL(int, pidfd_send_signal, (int pidfd, int signal, void* info, unsigned flags),
+     (pidfd, signal, info, flags))
 CALL(int, poll, (struct pollfd * fds, nfds_t count, int timeout), (fds, count, timeout))
 CALL(ssize_t, read, (int fd, void* data, size_t size), (fd, data, size))
 CALL(ssize_t, recv, (int fd, void* data, size_t size, int flags), (fd, data, size, flags))
