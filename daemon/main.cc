@@ -19,6 +19,8 @@
 #include "daemon/command/interactive.h"
 #include "daemon/command/options.h"
 #include "daemon/command/starter_service.h"
+#include "daemon/custody/notify_socket.h"
+#include "daemon/custody/store.h"
 #include "daemon/custody/words.h"
 #include "daemon/host/log.h"
 #include "daemon/mapper/mapper.h"
@@ -81,10 +83,14 @@ int Tell(const Options& options) {
 // A process that serves in one way or another.
 class Server {
  public:
-  Server(Options options, std::vector<std::string> arguments, Inheritance inherited)
+  // `waiting`: the address of a socket at which somebody waits to hear that connections are accepted;
+  // empty: nobody, or the mapper itself says so.
+  Server(Options options, std::vector<std::string> arguments, Inheritance inherited,
+         std::string waiting)
       : options_(std::move(options)),
         arguments_(std::move(arguments)),
-        inherited_(std::move(inherited)) {}
+        inherited_(std::move(inherited)),
+        waiting_(std::move(waiting)) {}
 
   // Returns the exit code.
   int Run() {
@@ -102,6 +108,7 @@ class Server {
   int Play(Role role, absl::FunctionRef<void()> ready) {
     const auto on_ready = [&] {
       ready();
+      if (!waiting_.empty()) SayReady(waiting_);
       if (!options_.daemon) return;
       LetGoOfStandardStreams();
       SetUpLog(LogTarget::kSyslog, options_.debug_level);
@@ -141,7 +148,19 @@ class Server {
   const Options options_;
   const std::vector<std::string> arguments_;
   Inheritance inherited_;
+  const std::string waiting_;
 };
+
+// Takes the NOTIFY_SOCKET of a reader that holds no descriptors out of the environment, and returns it:
+// a process with such a reader needs a keeper, and its successors are none of that reader's business.
+std::string TakeSocketOfNoStore() {
+  const char* const variable = getenv(variables::kNotifySocket);
+  if (variable == nullptr) return {};
+  std::string address = variable;
+  if (HoldsDescriptors(address, Store::kTellTimeout)) return {};
+  unsetenv(variables::kNotifySocket);
+  return address;
+}
 
 int Serve(Options options, std::vector<std::string> arguments) {
   MakeRegistryPathAbsolute(options, arguments);
@@ -152,11 +171,14 @@ int Serve(Options options, std::vector<std::string> arguments) {
     Log(Severity::kError, "%s", inherited.status().message());
     return 1;
   }
-  InheritRuntimeDirectory(inherited->keeper.valid() || inherited->predecessor.valid() ||
-                          inherited->mapper.valid());
+  const bool has_link =
+      inherited->keeper.valid() || inherited->predecessor.valid() || inherited->mapper.valid();
+  InheritRuntimeDirectory(has_link);
   // It is the socket of the service that has started this process, and says nothing of this one.
   if (options.daemon) unsetenv(variables::kNotifySocket);
-  return Server(std::move(options), std::move(arguments), *std::move(inherited)).Run();
+  std::string waiting = has_link ? std::string() : TakeSocketOfNoStore();
+  return Server(std::move(options), std::move(arguments), *std::move(inherited), std::move(waiting))
+      .Run();
 }
 
 int Main(int argc, char** argv) {

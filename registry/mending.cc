@@ -151,7 +151,7 @@ absl::Status Mending::Finish() {
   const bool is_copied = file_.valid();
   if (is_copied) {
     outdated_.push_back(StoredName(segment.fd()));
-    segment.MoveTo(std::exchange(file_, OwnedFd()));
+    MoveTo(std::exchange(file_, OwnedFd()), segment);
   }
   if (lock_.valid()) WriteOwner(owner, segment);
   if (is_copied) {

@@ -76,15 +76,6 @@ bool Segment::MapOpen(const std::string& path, OwnedFd fd, uint64_t file_size, S
   return true;
 }
 
-void Segment::MoveTo(OwnedFd fd) {
-  void* base = mmap(base_, shape_.geometry.file_size, PROT_READ | PROT_WRITE,
-                    MAP_SHARED | MAP_FIXED, fd.get(), 0);
-  const int moved = dup3(fd.get(), fd_.get(), O_CLOEXEC);
-  // Neither takes more of anything than there was. If one fails the mapping may be gone already, and
-  // the next mapper goes on from the files.
-  assert(base == base_ && moved == fd_.get());
-}
-
 Segment::~Segment() {
   if (base_ != nullptr) munmap(base_, shape_.geometry.file_size);
 }
@@ -97,6 +88,16 @@ uint32_t Segment::high_water() const {
 bool Segment::Commit(uint64_t offset, uint64_t bytes) const {
   assert(offset + bytes <= shape_.geometry.file_size);
   return CommitRange(fd_.get(), offset, bytes);
+}
+
+void MoveTo(const OwnedFd& fd, Segment& segment) {
+  char* const base = const_cast<char*>(segment.at<char>(0));
+  const void* const mapped = mmap(base, segment.geometry().file_size, PROT_READ | PROT_WRITE,
+                                  MAP_SHARED | MAP_FIXED, fd.get(), 0);
+  const int moved = dup3(fd.get(), segment.fd(), O_CLOEXEC);
+  // Neither takes more of anything than there was. If one fails the mapping may be gone already, and
+  // the next mapper goes on from the files.
+  assert(mapped == base && moved == segment.fd());
 }
 
 bool IsNamed(const Segment& segment, const std::string& path) {
