@@ -139,7 +139,7 @@ Problem Examine(const Claim::Options& options, const RegistryOwner& own, const W
     return HeldByAnother(options.path, &segment);
   }
   if (owner.network_namespace == own.network_namespace && owner.port == own.port) return {};
-  if (!options.takes_foreign) {
+  if (!options.takes_foreign || RegistryView(segment).CountLive() > 0) {
     return Taken(
         Problem::Kind::kForeign, options.path,
         "it is the registry of the mapper for " + Named(owner) + ", not for " + Named(own));
@@ -291,7 +291,9 @@ absl::StatusOr<std::unique_ptr<Claim>> Claim::MakeUnnamed(const Options& options
   absl::StatusOr<std::unique_ptr<Registry>> registry = Registry::OpenMapped(
       options.path, std::move(segment), std::move(place), {.owner = own, .forgets_nodes = false});
   if (!registry.ok()) return registry.status();
-  return std::unique_ptr<Claim>(new Claim(options.path, std::move(lock), {}, *std::move(registry)));
+  std::unique_ptr<Claim> claim(new Claim(options.path, std::move(lock), {}, *std::move(registry)));
+  claim->was_published_ = false;
+  return claim;
 }
 
 std::vector<Claim::File> Claim::files() const {

@@ -41,7 +41,8 @@ class Claim {
     // A predecessor hands over to this process, and has its writer's place meanwhile.
     bool has_predecessor = false;
     // A registry whose mapper is gone and served another network namespace or port is taken all the
-    // same; its names are remembered, as after a reboot. Else it is left alone.
+    // same when no node is registered in it; its names are remembered, as after a reboot. Else it is
+    // left alone: that mapper may come back, and its nodes still run.
     bool takes_foreign = false;
   };
   // What a store has to hold, and its name there.
@@ -72,6 +73,9 @@ class Claim {
   std::vector<File> files() const;
   // Names of files that were handed over and are not the registry's any more.
   const std::vector<std::string>& outdated() const { return outdated_; }
+  const std::string& path() const { return path_; }
+  // Whether the registry has ever had a path, unlike one of MakeUnnamed().
+  bool was_published() const { return was_published_; }
   // Whether the path and that of the lock lead to these files, so that readers find the registry.
   bool IsPublished() const;
 
@@ -83,8 +87,11 @@ class Claim {
         outdated_(std::move(outdated)),
         registry_(std::move(registry)) {}
 
-  const std::string path_;
-  const OwnedFd lock_;
+  friend class Mending;  // mending.h
+
+  std::string path_;
+  bool was_published_ = true;
+  OwnedFd lock_;
   const std::vector<std::string> outdated_;
   const std::unique_ptr<Registry> registry_;
 };

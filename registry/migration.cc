@@ -251,38 +251,44 @@ Problem Migrate(const std::string& path, const Segment& old) {
   return {};
 }
 
-namespace {
-
-// Whether the file at `path` may lose it to a registry that belongs to `owner`: it is none of another
-// living mapper's.
-bool MayReplace(const std::string& path, const RegistryOwner& owner, const Segment& old) {
+Problem MayTakeName(const std::string& path, const OwnLocks& locks) {
+  if (IdentityAt(path) == FileIdentity{}) return {};
   Problem problem;
   const std::unique_ptr<Segment> there = Segment::Map(path, SegmentAccess::kWrite, problem);
-  if (there == nullptr) return false;
-  const RegistryOwner its = ReadOwner(*there);
-  return !its.is_known() || its.lock == owner.lock || its.lock == ReadOwner(old).lock;
-}
-
-// Names the file at `new_path` `path`; what was there is then at `new_path`. Looking and renaming are
-// one step: the two change names, and change back when it was another's.
-Problem Exchange(const std::string& path, const std::string& new_path, const RegistryOwner& owner,
-                 const Segment& old) {
-  const auto rename_as = [&](unsigned flags) {
-    return renameat2(AT_FDCWD, new_path.c_str(), AT_FDCWD, path.c_str(), flags) == 0;
-  };
-  if (rename_as(RENAME_NOREPLACE)) return {};
-  if (errno != EEXIST || !rename_as(RENAME_EXCHANGE)) {
-    return Failed(path, "the new file cannot take its place", errno);
+  if (problem.kind == Problem::Kind::kNotFound) return {};
+  if (there != nullptr) {
+    const RegistryOwner its = ReadOwner(*there);
+    if (!its.is_known() || its.lock == locks[0] || its.lock == locks[1]) return {};
   }
-  if (MayReplace(new_path, owner, old)) return {};
-  rename_as(RENAME_EXCHANGE);
   return {Problem::Kind::kForeign,
           path +
               ": another mapper's registry, or something else, took its place; remove that, or "
               "name another with -registry"};
 }
 
-}  // namespace
+Problem TakeName(const std::string& path, const std::string& new_path, const OwnLocks& locks) {
+  const auto rename_as = [&](unsigned flags) {
+    return renameat2(AT_FDCWD, new_path.c_str(), AT_FDCWD, path.c_str(), flags) == 0;
+  };
+  if (rename_as(RENAME_NOREPLACE)) return {};
+  Problem problem;
+  if (errno == EEXIST && rename_as(RENAME_EXCHANGE)) {
+    problem = MayTakeName(new_path, locks);
+    if (problem) {
+      rename_as(RENAME_EXCHANGE);
+    } else {
+      MarkSuperseded(new_path);
+    }
+  } else {
+    // A file system without such renaming: the two steps are not one there.
+    problem = MayTakeName(path, locks);
+    if (!problem && rename(new_path.c_str(), path.c_str()) != 0) {
+      problem = Failed(path, "the new file cannot take its place", errno);
+    }
+  }
+  unlink(new_path.c_str());
+  return problem;
+}
 
 std::unique_ptr<Segment> Republish(const std::string& path, const RegistryOwner& owner,
                                    Segment& old, Problem& problem) {
@@ -291,12 +297,9 @@ std::unique_ptr<Segment> Republish(const std::string& path, const RegistryOwner&
   Reach(1);
   problem = Build(path, new_path, FormerSegment(old), owner);
   Reach(5);
-  if (!problem) problem = Exchange(path, new_path, owner, old);
+  if (!problem) problem = TakeName(path, new_path, {owner.lock, ReadOwner(old).lock});
   Reach(8);
-  if (!problem) {
-    MarkSuperseded(new_path);
-    Store(old.superseded(), 1);
-  }
+  if (!problem) Store(old.superseded(), 1);
   Reach(9);
   unlink(new_path.c_str());
   if (problem) return nullptr;

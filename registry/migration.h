@@ -19,9 +19,11 @@
 #ifndef EVERMAP_REGISTRY_MIGRATION_H_
 #define EVERMAP_REGISTRY_MIGRATION_H_
 
+#include <array>
 #include <memory>
 #include <string>
 
+#include "registry/base/file_identity.h"
 #include "registry/owner.h"
 #include "registry/problem.h"
 #include "registry/segment.h"
@@ -40,6 +42,16 @@ Problem Migrate(const std::string& path, const Segment& old);
 // REQUIRES: `old` is mapped for writing, and nobody writes to it.
 std::unique_ptr<Segment> Republish(const std::string& path, const RegistryOwner& owner,
                                    Segment& old, Problem& problem);
+
+// The lock files of a claim (claim.h): the one that it has, and the one that it had before.
+using OwnLocks = std::array<FileIdentity, 2>;
+// Whether the file at `path` may lose it to a registry of the claim with these locks: there is none, or
+// its header names one of them, or none at all. Else kForeign.
+Problem MayTakeName(const std::string& path, const OwnLocks& locks);
+// Gives the file at `new_path` the name `path`, if MayTakeName(); what was there is then superseded.
+// Looking and renaming are one step: the two change names, and change back. Nothing is at `new_path`
+// afterwards.
+Problem TakeName(const std::string& path, const std::string& new_path, const OwnLocks& locks);
 
 // Rolls a migration back from inside: puts the file that `own` maps back to `path`, if another one is
 // there; the other one, of whatever layout, is then marked as superseded and without a name.

@@ -175,7 +175,9 @@ class Registry {
  private:
   Registry(std::string path, std::unique_ptr<Segment> segment, std::unique_ptr<WriterPlace> place);
 
-  const std::string path_;
+  friend class Mending;  // mending.h
+
+  std::string path_;
   const std::unique_ptr<Segment> segment_;
   const std::unique_ptr<WriterPlace> place_;
   const std::unique_ptr<const RegistryView> view_;

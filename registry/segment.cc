@@ -1,5 +1,6 @@
 #include "registry/segment.h"
 
+#include <fcntl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -73,6 +74,15 @@ bool Segment::MapOpen(const std::string& path, OwnedFd fd, uint64_t file_size, S
   buckets_ = reinterpret_cast<layout::Word*>(base_ + g.buckets_offset);
   records_ = reinterpret_cast<layout::Record*>(base_ + g.records_offset);
   return true;
+}
+
+void Segment::MoveTo(OwnedFd fd) {
+  void* base = mmap(base_, shape_.geometry.file_size, PROT_READ | PROT_WRITE,
+                    MAP_SHARED | MAP_FIXED, fd.get(), 0);
+  const int moved = dup3(fd.get(), fd_.get(), O_CLOEXEC);
+  // Neither takes more of anything than there was. If one fails the mapping may be gone already, and
+  // the next mapper goes on from the files.
+  assert(base == base_ && moved == fd_.get());
 }
 
 Segment::~Segment() {

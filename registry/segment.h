@@ -85,6 +85,10 @@ class Segment {
   // file system cannot do it.
   // REQUIRES: mapped with kWrite; the range is inside the file.
   bool Commit(uint64_t offset, uint64_t bytes) const;
+  // Goes on with file `fd`, which has the same content: at the same address, and under the same
+  // descriptor, so that whoever knows these does not notice. REQUIRES: mapped with kWrite; nobody else
+  // uses the segment meanwhile.
+  void MoveTo(OwnedFd fd);
   // The descriptor of the file, which stays the segment's: for questions about the file itself.
   int fd() const { return fd_.get(); }
 

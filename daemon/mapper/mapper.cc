@@ -45,11 +45,6 @@ constexpr size_t kStoreDuplicatesMax = kDescriptorsForRequests / 2;
 static_assert(kStoreDuplicatesMax <= kNotifyFdsMax);
 // The least time between two starts of a keeper.
 constexpr int64_t kKeeperPauseMs = 1000;
-// How often is looked whether the registry is still at its path.
-constexpr int64_t kPathCheckMs = 1000;
-// The longest time between two attempts to put it back there; the first is kPathCheckMs, and each
-// next one twice the one before.
-constexpr int64_t kMendPauseMaxMs = 64'000;
 // How long a mapper that leaves waits for the end of its own predecessor, if that is still leaving.
 constexpr int64_t kPredecessorEndMs = 5'000;
 // How long the main thread pauses when the kernel has no memory for poll(2).
@@ -75,7 +70,6 @@ Mapper::Mapper(const Options& options, const std::vector<std::string>& arguments
       gather_(timers_, [this] { TakeNew(); }),
       keeper_start_(timers_, [this] { ReplaceKeeper(); }),
       upgrade_deadline_(timers_, [this] { ContinueUpgrade(); }),
-      path_check_(timers_, [this] { CheckPath(); }),
       keeper_started_ms_(MonotonicCoarseMs() - kKeeperPauseMs) {}
 
 int Mapper::Run(absl::FunctionRef<void()> on_ready) {
@@ -113,11 +107,7 @@ absl::Status Mapper::Start(absl::FunctionRef<void()> on_ready) {
   stage_ = Stage::kServing;
   if (parts_.successor.has_value()) parts_.successor->SayServing();
   if (parts_.listeners_are_inherited) leftovers_->Watch(parts_.successor.has_value());
-  const int64_t now_ms = MonotonicCoarseMs();
-  path_check_.Plan(now_ms + kPathCheckMs);
-  // What this process could not do, its successor could not either.
-  mend_pause_ms_ = parts_.claim->IsPublished() ? kPathCheckMs : kMendPauseMaxMs;
-  next_mend_ms_ = now_ms + mend_pause_ms_;
+  publication_->Watch();
   return absl::OkStatus();
 }
 
@@ -142,6 +132,15 @@ void Mapper::MakeUnits() {
                      std::move(registering));
   Predecessor::Host& host = *this;
   predecessor_.emplace(host, *parts_.claim, custody, *parts_.store, parts_.listeners, arguments_);
+  publication_.emplace(options_, *parts_.claim, *parts_.store, timers_,
+                       Publication::Host{.is_alone =
+                                             [this] {
+                                               return !predecessor_->is_under_way() &&
+                                                      !parts_.successor.has_value() &&
+                                                      !keeper_start_.is_planned();
+                                             },
+                                         .pause = [this] { return PauseWorkers(); },
+                                         .resume = [this] { ResumeWorkers(); }});
 }
 
 void Mapper::Serve() {
@@ -188,7 +187,8 @@ bool Mapper::OnSignals() {
     if (signal.ssi_signo == SIGHUP) {
       // A successor inherits the link to the keeper, so there has to be one.
       if (keeper_start_.is_planned()) ReplaceKeeper();
-      BeginUpgrade(Predecessor::Program::kAskedFor);
+      predecessor_->Begin();
+      if (predecessor_->is_under_way()) upgrade_deadline_.Plan(predecessor_->deadline_ms());
       continue;
     }
     Log(Severity::kNotice, "ends: got signal %s", sigabbrev_np(static_cast<int>(signal.ssi_signo)));
@@ -221,37 +221,6 @@ void Mapper::ContinueUpgrade() {
   } else if (predecessor_->is_under_way()) {
     upgrade_deadline_.Plan(predecessor_->deadline_ms());
   }
-}
-
-// A registry that has lost its path is copied back there by a successor of the same program, which
-// gets it at rest; until then readers do not find it, and nothing else is wrong.
-void Mapper::CheckPath() {
-  path_check_.Plan(MonotonicCoarseMs() + kPathCheckMs);
-  if (parts_.claim->IsPublished()) {
-    is_path_lost_ = false;
-    mend_pause_ms_ = kPathCheckMs;
-    return;
-  }
-  if (!is_path_lost_) {
-    Log(Severity::kWarning, "%s: the registry, or its lock file, is not there any more%s",
-        parts_.registry->path(),
-        parts_.store->holds() ? "; it is put back"
-                              : "; epmdctl does not find it until this mapper is started again");
-  }
-  is_path_lost_ = true;
-  const int64_t now_ms = MonotonicCoarseMs();
-  if (!parts_.store->holds() || now_ms < next_mend_ms_ || predecessor_->is_under_way() ||
-      keeper_start_.is_planned() || parts_.successor.has_value()) {
-    return;
-  }
-  next_mend_ms_ = now_ms + mend_pause_ms_;
-  mend_pause_ms_ = std::min(2 * mend_pause_ms_, kMendPauseMaxMs);
-  BeginUpgrade(Predecessor::Program::kOwn);
-}
-
-void Mapper::BeginUpgrade(Predecessor::Program program) {
-  predecessor_->Begin(program);
-  if (predecessor_->is_under_way()) upgrade_deadline_.Plan(predecessor_->deadline_ms());
 }
 
 void Mapper::CancelUpgrade(const std::string& reason) {

@@ -22,6 +22,7 @@
 #include "daemon/custody/deposits.h"
 #include "daemon/host/timers.h"
 #include "daemon/mapper/leftovers.h"
+#include "daemon/mapper/publication.h"
 #include "daemon/mapper/restoration.h"
 #include "daemon/mapper/startup.h"
 #include "daemon/names/inquiry.h"
@@ -76,9 +77,6 @@ class Mapper final : private Predecessor::Host {
   // has committed.
   void ContinueUpgrade();
   void CancelUpgrade(const std::string& reason);
-  void BeginUpgrade(Predecessor::Program program);
-  // Looks whether readers still find the registry.
-  void CheckPath();
   // Passes on to the units what the workers have registered.
   void TakeNew();
   // Plans that another keeper is started, when this mapper has one and it is gone.
@@ -102,13 +100,9 @@ class Mapper final : private Predecessor::Host {
   Startup startup_;
 
   Timers timers_;
-  Timer gather_;            // new connections in custody gather until then
-  Timer keeper_start_;      // a keeper that died is replaced
-  Timer upgrade_deadline_;  // the successor's time is over
-  Timer path_check_;
-  bool is_path_lost_ = false;  // and has been said
-  int64_t next_mend_ms_ = 0;   // MonotonicCoarseMs(); no attempt to put it back before
-  int64_t mend_pause_ms_ = 0;  // until the attempt after the next
+  Timer gather_;               // new connections in custody gather until then
+  Timer keeper_start_;         // a keeper that died is replaced
+  Timer upgrade_deadline_;     // the successor's time is over
   int64_t keeper_started_ms_;  // MonotonicCoarseMs() when this mapper last started a keeper
   // From here on made by MakeUnits().
   std::optional<Inquiry> inquiry_;
@@ -116,6 +110,7 @@ class Mapper final : private Predecessor::Host {
   std::optional<Restoration> restoration_;
   std::optional<Leftovers> leftovers_;
   std::optional<Predecessor> predecessor_;
+  std::optional<Publication> publication_;
   std::vector<std::thread> threads_;
   Registration found_ = {};
 };

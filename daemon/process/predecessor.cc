@@ -50,7 +50,7 @@ Predecessor::Predecessor(Host& host, Claim& claim, const Custody& custody, Store
       arguments_(arguments),
       own_program_(OwnProgram()) {}
 
-void Predecessor::Begin(Program which) {
+void Predecessor::Begin() {
   if (is_under_way()) {
     Log(Severity::kWarning, "an upgrade is under way already");
     return;
@@ -65,8 +65,7 @@ void Predecessor::Begin(Program which) {
         "start it without -no_keeper, or as a service of Type=notify");
     return;
   }
-  const UpgradeRequest request =
-      which == Program::kAskedFor ? TakeUpgradeRequest(registry_.path()) : UpgradeRequest{};
+  const UpgradeRequest request = TakeUpgradeRequest(registry_.path());
   if (!request.complaint.empty()) Log(Severity::kWarning, "%s", request.complaint);
   const std::string& program = request.program.empty() ? own_program_ : request.program;
   Log(Severity::kNotice, "upgrade: starts %s", program);

@@ -80,13 +80,9 @@ class Predecessor {
   Predecessor(Host& host, Claim& claim, const Custody& custody, Store& store,
               absl::Span<const int> listeners, const std::vector<std::string>& arguments);
 
-  // Which program the successor runs.
-  enum class Program : uint8_t {
-    kAskedFor,  // that which epmdctl has asked for (registry/upgrade_request.h), or else kOwn
-    kOwn,       // the file that this process was started from
-  };
-  // Starts a successor. A failure is logged and recorded.
-  void Begin(Program which);
+  // Starts a successor: the program that epmdctl has asked for (registry/upgrade_request.h), or
+  // else the file that this process was started from. A failure is logged and recorded.
+  void Begin();
   // Whether there is a successor that has not committed.
   bool is_under_way() const { return successor_.watcher > 0; }
   // To be polled for reading while an upgrade is under way, until deadline_ms().
