@@ -38,7 +38,10 @@ struct Handed {
   std::vector<std::string> names;    // of all in the store
 };
 
-bool IsLock(const struct stat& file) { return file.st_size == 0; }
+// A registry that was cut short may be empty, too, but may be read by all.
+bool IsLock(const struct stat& file) {
+  return file.st_size == 0 && (file.st_mode & (S_IRWXG | S_IRWXO)) == 0;
+}
 
 // Of several registries the one that no other has superseded; the last mapper died while it
 // published it again, and the others got old. A single one is taken whatever is said of it.
@@ -165,6 +168,12 @@ std::unique_ptr<Segment> MapAtPath(const Claim::Options& options, const Registry
 std::unique_ptr<Segment> Publish(const std::string& path, const RegistryOwner& own,
                                  Segment& segment, Problem& problem) {
   problem = {};
+  // A migration took the path away, and nothing has been acknowledged from what it made: the store
+  // would have that.
+  if (!IsNamed(segment, path) && IsNamed(segment, PreviousPath(path))) {
+    problem = RollBackMigration(path, segment);
+    if (problem) return nullptr;
+  }
   if (IsNamed(segment, path)) {
     if (segment.is_newest()) return nullptr;
     problem = Migrate(path, segment);
@@ -212,6 +221,12 @@ absl::StatusOr<std::unique_ptr<Claim>> Claim::Make(const Options& options,
   const std::string& path = options.path;
   Handed handed = SortHanded(path, std::move(files));
   Problem problem;
+  if (handed.segment == nullptr) {
+    // A file that is no registry is refused before a lock file is left beside it.
+    Segment::Map(path, SegmentAccess::kRead, problem);
+    if (problem.kind == Problem::Kind::kUnacceptable) return ToStatus(problem);
+    problem = {};
+  }
   Locked locked = LockAtPath(path, handed.lock, problem);
   const bool is_locked_at_path = !problem;
   if (problem && handed.segment == nullptr) {

@@ -29,7 +29,7 @@
 
 namespace evermap {
 
-// Whether the regular file `fd` may be one of those that a claim consists of.
+// Whether `fd` may be one of the files that a claim consists of.
 bool IsFileOfClaim(int fd);
 
 class Claim {

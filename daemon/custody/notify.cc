@@ -172,7 +172,8 @@ Received ReceiveNotification(int socket, Notification& message) {
   ssize_t got;
   do {
     got = recvmsg(socket, &header, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
-  } while (got < 0 && errno == EINTR);
+    // An end that is closed before it has read all is reported once, before what it has said.
+  } while (got < 0 && (errno == EINTR || errno == ECONNRESET));
   if (got < 0) {
     // When there is no memory, the message stays in the queue and can be taken later.
     const bool may_come = errno == EAGAIN || errno == ENOMEM || errno == ENOBUFS;

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import socket
@@ -123,24 +124,24 @@ class CrashTest(CustodyCase):
         os.kill(new_keeper, signal.SIGTERM)
         harness.wait_until(lambda: not mapper.family(), 'all ended')
 
-    def without_registry(self, mapper):
-        """Kills the mapper, and the next ones cannot start: there is a directory in the place of the registry."""
+    def without_descriptors(self, mapper):
+        """Kills the mapper, and the next ones cannot start: the limit of open files leaves none for nodes. Returns what it
+        was."""
         pid = mapper.mapper_pid()
         os.kill(mapper.pid, signal.SIGSTOP)
         os.kill(pid, signal.SIGKILL)
-        os.rename(mapper.registry, mapper.registry + '.kept')
-        os.mkdir(mapper.registry)
+        limit = resource.prlimit(mapper.pid, resource.RLIMIT_NOFILE, (128, 128))
         os.kill(mapper.pid, signal.SIGCONT)
-        harness.wait_until(lambda: mapper.log().count('is not a regular file') >= 2, lambda: f'it tries twice: {mapper.log()}')
+        harness.wait_until(lambda: mapper.log().count('leaves none for nodes') >= 2, lambda: f'it tries twice: {mapper.log()}')
+        return limit
 
     def test_mapper_that_cannot_start_again_is_tried_until_it_can(self):
         mapper = self.kept()
         self.register(mapper, 20)
         before = creations(mapper)
         harness.wait_until(lambda: status(mapper)['counters']['stored'] >= 20, 'all are stored')
-        self.without_registry(mapper)
-        os.rmdir(mapper.registry)
-        os.rename(mapper.registry + '.kept', mapper.registry)
+        limit = self.without_descriptors(mapper)
+        resource.prlimit(mapper.pid, resource.RLIMIT_NOFILE, limit)
         harness.wait_until(mapper._answers, lambda: f'it serves again: {mapper.log()}')
         self.check_kept(mapper, before)
         self.assertEqual(status(mapper)['orphaned'], 0)
@@ -148,7 +149,7 @@ class CrashTest(CustodyCase):
     def test_keeper_ends_when_asked_to_while_no_mapper_can_start(self):
         mapper = self.kept()
         self.register(mapper, 1)
-        self.without_registry(mapper)
+        self.without_descriptors(mapper)
         os.kill(mapper.pid, signal.SIGTERM)
         mapper.wait()
         self.assertEqual(mapper.family(), set())

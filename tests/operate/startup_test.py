@@ -528,13 +528,32 @@ class DaemonTest(TemporaryDirectoryTest):
     def test_default_registry(self):
         """By port, in $RUNTIME_DIRECTORY; nothing else is made."""
         port = harness.free_port()
-        done = harness.run_epmd('-daemon', '-address', '127.0.0.1', '-loop', harness.LOOP, port=port,
-                                env={'RUNTIME_DIRECTORY': self.directory})
+        # As systemd does, which tells the process that it executes by its pid.
+        command = ['/bin/sh', '-c', 'SYSTEMD_EXEC_PID=$$ exec "$0" "$@"', harness.EPMD, '-port', str(port), '-daemon',
+                   '-address', '127.0.0.1', '-loop', harness.LOOP]
+        done = subprocess.run(command, env={**os.environ, 'RUNTIME_DIRECTORY': self.directory}, stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60)
         try:
             self.assertEqual(done.returncode, 0, done)
             self.assertIn(f'registry.{port}', os.listdir(self.directory))
         finally:
             self.end(port)
+
+    @harness.ours_only
+    def test_inherited_runtime_directory(self):
+        """The directory of a service that has merely started a mapper is not the mapper's."""
+        port = harness.free_port()
+        done = harness.run_epmd('-daemon', '-address', '127.0.0.1', '-loop', harness.LOOP, port=port,
+                                env={'RUNTIME_DIRECTORY': self.directory, 'SYSTEMD_EXEC_PID': '1'})
+        try:
+            self.assertEqual(done.returncode, 0, done)
+            self.assertEqual([name for name in os.listdir(self.directory) if name.startswith('registry')], [])
+        finally:
+            self.end(port)
+            for directory in ('/run/epmd', f'/dev/shm/epmd-{os.geteuid()}'):
+                for name in (f'registry.{port}', f'registry.{port}.lock'):
+                    with contextlib.suppress(OSError):
+                        os.unlink(os.path.join(directory, name))
 
 
 # Puts the inherited sockets where systemd's protocol has them and becomes the mapper: LISTEN_PID has to be its own pid.

@@ -25,6 +25,7 @@ SANDBOX = os.path.join(harness.ROOT, 'tests', 'fixtures', 'systemd-sandbox')
 BIN = '/mnt/bin'
 LOG = '/mnt/log'
 NODES = 3
+STORED_FILES = 2
 # The mapper's user, where there is none of its name.
 NO_USER = '64999'
 # A request that waits for a mapper to come back may take this long. The budget is 100 ms, on an idle machine.
@@ -288,8 +289,8 @@ class SystemdTest(unittest.TestCase):
         for name, node in self.nodes.items():
             self.assertEqual(node.evaluate('lists:sort(nodes())'), self.connected[name])
             self.assertEqual(node.evaluate('receive {nodedown, Who} -> {nodedown, Who} after 0 -> none end'), 'none')
-        # The store: a descriptor of each node, and of those that have just gone.
-        harness.wait_until(lambda: self.stored() == NODES + self.stored_listeners,
+        # The store: a descriptor of each node, and of those that have just gone; the registry and its lock.
+        harness.wait_until(lambda: self.stored() == NODES + self.stored_listeners + STORED_FILES,
                            lambda: f'{self.stored()} are stored')
 
     def stored(self):
@@ -405,7 +406,7 @@ class SystemdTest(unittest.TestCase):
                 code, text = self.systemd.run(command)
                 self.assertEqual(code, 0 if 'stop' in command else 1, text)
         # The socket starts it again when the first of them comes back, two seconds later.
-        harness.wait_until(lambda: self.stored() == NODES, lambda: f'{self.stored()} are stored: {self.log()}')
+        harness.wait_until(lambda: self.stored() == NODES + STORED_FILES, lambda: f'{self.stored()} are stored: {self.log()}')
         self.check_all()
         self.systemd.check('systemctl stop epmd.socket epmd.service')
         self.assertEqual(self.stored(), 0)
