@@ -32,6 +32,10 @@ namespace evermap {
 // is damaged beyond use is left out. REQUIRES: `old` has a former layout.
 Problem Migrate(const std::string& path, const Segment& old);
 
+// The last steps of that, which also other copies take (migrate_down.h): the file at PATH.migrating, which
+// is complete, takes the place of the one at PATH.
+Problem PublishMigrated(const std::string& path);
+
 // Rolls a migration back from inside: puts the file that `own` maps back to `path`, if another one is
 // there; the other one, of whatever layout, is then marked as superseded and without a name.
 // REQUIRES: `own` is mapped for writing.

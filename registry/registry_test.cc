@@ -198,7 +198,7 @@ TEST_F(RegistryTest, AFullRegistryKeepsWhatItHasAndRecyclesTheOldest) {
     registry->Unregister(nodes[i].slot, nodes[i].id);
   EXPECT_EQ(registry->Register({.name = "more"}).outcome, Outcome::kRegistered);
   std::set<std::string> remembered;
-  registry->ForEach([&](const Registration& node) {
+  registry->ForEach(Which::kAll, [&](const Registration& node) {
     if (node.state == RegistrationState::kRemembered) remembered.emplace(node.name());
   });
   EXPECT_EQ(remembered, (std::set<std::string>{"node3", "node5"}));

@@ -47,7 +47,7 @@ void Leftovers::CheckAccepting() {
 
 void Leftovers::CheckUnwatched() {
   std::vector<RegistrationRef> unwatched;
-  registry_.ForEach([&](const Registration& node) {
+  registry_.ForEach(Which::kRegistered, [&](const Registration& node) {
     if (node.state != RegistrationState::kLive || custody_.DescriptorOf(node.slot) >= 0) return;
     unwatched.push_back({node.slot, node.id});
   });

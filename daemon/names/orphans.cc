@@ -1,8 +1,9 @@
 #include "daemon/names/orphans.h"
 
-#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "daemon/host/log.h"
 #include "registry/counters.h"
+#include "registry/reader.h"
 
 namespace evermap {
 
@@ -14,7 +15,7 @@ Life LifeOf(const Registration& orphan, const absl::StatusOr<Listeners>& listene
 void Orphans::Judge() {
   if (orphans_.empty()) return;
   const absl::StatusOr<Listeners> listeners = ReadListeners();
-  const absl::Time now = absl::Now();
+  const uint64_t now_ns = registry_.view().SteadyNs();
   Registration found;
   std::erase_if(orphans_, [&](const RegistrationRef& orphan) {
     if (!registry_.ReadSlot(orphan.slot, found) || found.id != orphan.id ||
@@ -22,7 +23,8 @@ void Orphans::Judge() {
       return true;
     }
     const Life life = LifeOf(found, listeners);
-    const bool has_grace = now < absl::FromUnixNanos(found.left_unix_ns) + grace_;
+    const bool has_grace =
+        now_ns < found.departure + static_cast<uint64_t>(absl::ToInt64Nanoseconds(grace_));
     if (life == Life::kAlive || (life == Life::kUnknown && has_grace)) return false;
     if (registry_.Unregister(orphan.slot, orphan.id)) {
       registry_.statistics(0).orphans_ended.fetch_add(1, std::memory_order_relaxed);
