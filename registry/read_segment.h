@@ -67,7 +67,9 @@ Copied CopyRecord(const SegmentType& segment, uint32_t index, uint64_t state, Re
   out.name_size = static_cast<uint16_t>(name_size);
   out.extra_size = static_cast<uint16_t>(extra_size);
   CopyText(NameWords(segment, index, name_size), name_size, out.name_bytes);
-  CopyText(ExtraWords(segment, index, name_size, extra_size), extra_size, out.extra_bytes);
+  if (extra_size > 0) {
+    CopyText(ExtraWords(segment, index, name_size, extra_size), extra_size, out.extra_bytes);
+  }
   if (layout::Load(record.state) != state) return Copied::kChanged;
   return name_size == 0 ? Copied::kNothing : Copied::kYes;
 }

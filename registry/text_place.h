@@ -19,13 +19,14 @@ namespace evermap {
 // A block whose texts are all zero, for a record that has none in the file as it should (INV-6).
 inline const layout::TextBlock kNoTextBlock = {};
 
-// The block that record `index` has. REQUIRES: segment.HasRecord(index).
-inline const layout::TextBlock& BlockOf(const Segment& segment, uint32_t index) {
+// The block that record `index` has. REQUIRES: segment.HasRecord(index). Not inline, so that what asks for
+// texts in records is small enough to be (INV-1).
+[[gnu::noinline]] inline const layout::TextBlock& BlockOf(const Segment& segment, uint32_t index) {
   const char* block = segment.extents().BlockAt(layout::Load(segment.record(index).text_block));
   return block == nullptr ? kNoTextBlock : *reinterpret_cast<const layout::TextBlock*>(block);
 }
 // To be written to. REQUIRES: the caller has provided for it (text_pool.h).
-inline layout::TextBlock& BlockOf(Segment& segment, uint32_t index) {
+[[gnu::noinline]] inline layout::TextBlock& BlockOf(Segment& segment, uint32_t index) {
   char* block = segment.extents().BlockAt(layout::Load(segment.record(index).text_block));
   assert(block != nullptr);
   return *reinterpret_cast<layout::TextBlock*>(block);
