@@ -70,7 +70,9 @@ inline void UseEverything(const std::string& path) {
     (*registry)->Adopt(node.slot, node.id, 1);
     (*registry)->Unregister(node.slot, node.id);
   }
-  (*registry)->ForEach([](const Registration&) {});
+  for (const Which which : {Which::kRegistered, Which::kAll}) {
+    (*registry)->ForEach(which, [](const Registration&) {});
+  }
   (*registry)->live_count();
 }
 
