@@ -131,7 +131,6 @@ bool Registry::ForEachOf(uint32_t first, uint32_t count,
 }
 
 uint64_t Registry::generation() const { return view_->generation(); }
-int Registry::file() const { return segment_->fd(); }
 const std::string& Registry::path() const { return path_; }
 const RegistryView& Registry::view() const { return *view_; }
 
