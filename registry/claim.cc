@@ -261,7 +261,8 @@ absl::StatusOr<std::unique_ptr<Claim>> Claim::Make(const Options& options,
       Registry::OpenMapped(path, std::move(segment), std::move(locked.place),
                            {.owner = own, .forgets_nodes = standing == Standing::kForgetsNodes});
   if (!registry.ok()) return registry.status();
-  const std::string own_names[] = {StoredName(locked.lock.get()), StoredName((*registry)->file())};
+  const std::string own_names[] = {StoredName(locked.lock.get()),
+                                   StoredName((*registry)->segment_->fd())};
   std::vector<std::string> outdated;
   for (const std::string& name : handed.names) {
     if (name != own_names[0] && name != own_names[1]) outdated.push_back(name);
@@ -297,12 +298,12 @@ absl::StatusOr<std::unique_ptr<Claim>> Claim::MakeUnnamed(const Options& options
 }
 
 std::vector<Claim::File> Claim::files() const {
-  const int file = registry_->file();
+  const int file = registry_->segment_->fd();
   return {{StoredName(lock_.get()), lock_.get()}, {StoredName(file), file}};
 }
 
 bool Claim::IsPublished() const {
-  return IdentityAt(path_) == IdentityOf(registry_->file()) &&
+  return IdentityAt(path_) == IdentityOf(registry_->segment_->fd()) &&
          IdentityAt(LockPath(path_)) == IdentityOf(lock_.get());
 }
 

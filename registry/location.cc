@@ -91,7 +91,8 @@ absl::Status MakeRegistryDirectory(const std::string& registry_path) {
   }
   const int error = errno;
   if (error == EROFS || IsNoSpace(error)) {
-    return absl::ResourceExhaustedError(absl::StrCat(directory, ": cannot be made: ", ErrorText(error)));
+    return absl::ResourceExhaustedError(
+        absl::StrCat(directory, ": cannot be made: ", ErrorText(error)));
   }
   return absl::FailedPreconditionError(absl::StrCat(directory,
                                                     ": cannot be made: ", ErrorText(error),

@@ -18,17 +18,20 @@
 namespace evermap {
 namespace {
 
-class LocationTest : public RegistryDirectoryTest {};
-
-// By default, by port, in a directory of the user's that nobody else may write to.
-TEST_F(LocationTest, WhereARegistryIs) {
-  const auto in_child = [](auto check) {
+class LocationTest : public RegistryDirectoryTest {
+ protected:
+  // What check() says in a process with an environment of its own.
+  template <typename Check>
+  static bool in_child(Check check) {
     const pid_t child = fork();
     if (child == 0) _exit(check() ? 0 : 1);
     int status = -1;
     EXPECT_EQ(waitpid(child, &status, 0), child);
     return status == 0;
-  };
+  }
+};
+
+TEST_F(LocationTest, RuntimeDirectoryIsThatOfTheServiceThatThisProcessIs) {
   EXPECT_TRUE(in_child([] {
     setenv("RUNTIME_DIRECTORY", "/run/one:/run/two", 1);
     setenv("SYSTEMD_EXEC_PID", std::to_string(getpid()).c_str(), 1);
@@ -51,6 +54,10 @@ TEST_F(LocationTest, WhereARegistryIs) {
     InheritRuntimeDirectory(/*is_meant=*/true);
     return DefaultRegistryPath(4369) == "/run/one/registry.4369";
   }));
+}
+
+// By default, by port, in a directory of the user's that nobody else may write to.
+TEST_F(LocationTest, WhereARegistryIs) {
   if (geteuid() == 0) {
     EXPECT_TRUE(in_child([] {
       setenv("RUNTIME_DIRECTORY", "", 1);

@@ -175,7 +175,10 @@ Problem Build(const std::string& path, const std::string& new_path, const Former
       {Load(old.boot_id(0)), Load(old.boot_id(1))},
   };
   Problem problem;
-  const std::unique_ptr<Segment> fresh = Segment::CreateAt(new_path, origin, problem);
+  OwnedFd fd = CreateSegmentFileAt(new_path, origin, problem);
+  if (!fd.valid()) return problem;
+  const std::unique_ptr<Segment> fresh =
+      Segment::MapFile(new_path, std::move(fd), SegmentAccess::kWrite, problem);
   if (fresh == nullptr) return problem;
   Reach(2);
   problem = CopyAll(path, old, *fresh);

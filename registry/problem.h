@@ -19,8 +19,8 @@ struct Problem {
     kBusy,          // another process is in the way
     kHeld,          // another mapper has the registry
     kForeign,       // the registry belongs to another network namespace or port
-    kNoSpace,  // nothing can be written there: it is full, or read-only
-    kSystem,  // a system call failed for another reason
+    kNoSpace,       // nothing can be written there: it is full, or read-only
+    kSystem,        // a system call failed for another reason
   };
   Kind kind = Kind::kNone;
   std::string message;

@@ -139,7 +139,6 @@ std::optional<uint32_t> Registry::ForEachOf(
 }
 
 uint64_t Registry::generation() const { return view_->generation(); }
-int Registry::file() const { return segment_->fd(); }
 const std::string& Registry::path() const { return path_; }
 const RegistryView& Registry::view() const { return *view_; }
 

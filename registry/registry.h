@@ -155,8 +155,6 @@ class Registry {
   // between changes it costs one load.
   uint32_t live_count() const;
   const std::string& path() const;
-  // The descriptor of the file, which stays the registry's.
-  int file() const;
   // What readers see of the file that this object writes to (reader.h), also that another file has
   // taken its place. Valid as long as this object.
   const RegistryView& view() const;
@@ -185,6 +183,7 @@ class Registry {
  private:
   Registry(std::string path, std::unique_ptr<Segment> segment, std::unique_ptr<WriterPlace> place);
 
+  friend class Claim;    // claim.h
   friend class Mending;  // mending.h
 
   std::string path_;

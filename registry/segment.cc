@@ -34,18 +34,6 @@ std::unique_ptr<Segment> Segment::MapFile(const std::string& path, OwnedFd fd, S
   return segment;
 }
 
-std::unique_ptr<Segment> Segment::CreateAt(const std::string& path, const SegmentOrigin& origin,
-                                           Problem& problem) {
-  OwnedFd fd = CreateSegmentFileAt(path, origin, problem);
-  if (!fd.valid()) return nullptr;
-  std::unique_ptr<Segment> segment(new Segment());
-  const uint64_t file_size = layout::GeometryFor(origin.capacity).file_size_min;
-  if (!segment->MapOpen(path, std::move(fd), file_size, SegmentAccess::kWrite, problem)) {
-    return nullptr;
-  }
-  return segment;
-}
-
 bool Segment::MapOpen(const std::string& path, OwnedFd fd, uint64_t file_size, SegmentAccess access,
                       Problem& problem) {
   const size_t header_size = std::min<uint64_t>(file_size, HeaderSizeMax());

@@ -36,10 +36,6 @@ class Segment {
   // The same for a file that is open already; `path` is for messages.
   static std::unique_ptr<Segment> MapFile(const std::string& path, OwnedFd fd, SegmentAccess access,
                                           Problem& problem);
-  // Makes and maps a file with mode 0644 at `path`, where there must be none, with an empty
-  // registry in the newest layout. On failure what has been made is left there.
-  static std::unique_ptr<Segment> CreateAt(const std::string& path, const SegmentOrigin& origin,
-                                           Problem& problem);
 
   ~Segment();
   Segment(const Segment&) = delete;

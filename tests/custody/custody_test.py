@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import random
-import resource
 import shutil
 import signal
 import socket
@@ -124,24 +123,28 @@ class CrashTest(CustodyCase):
         os.kill(new_keeper, signal.SIGTERM)
         harness.wait_until(lambda: not mapper.family(), 'all ended')
 
-    def without_descriptors(self, mapper):
-        """Kills the mapper, and the next ones cannot start: the limit of open files leaves none for nodes. Returns what it
-        was."""
+    def with_damaged_registry(self, mapper):
+        """Kills the mapper, and the next ones cannot start: its registry does not begin as one. Returns what mends that."""
+        def begin(replacement):
+            with open(mapper.registry, 'r+b', buffering=0) as registry:
+                begins = registry.read(8)
+                registry.seek(0)
+                registry.write(replacement)
+            return begins
         pid = mapper.mapper_pid()
         os.kill(mapper.pid, signal.SIGSTOP)
         os.kill(pid, signal.SIGKILL)
-        limit = resource.prlimit(mapper.pid, resource.RLIMIT_NOFILE, (128, 128))
+        begins = begin(b'\0' * 8)
         os.kill(mapper.pid, signal.SIGCONT)
-        harness.wait_until(lambda: mapper.log().count('leaves none for nodes') >= 2, lambda: f'it tries twice: {mapper.log()}')
-        return limit
+        harness.wait_until(lambda: mapper.log().count('ended with exit code 1') >= 2, lambda: f'it tries twice: {mapper.log()}')
+        return lambda: begin(begins)
 
     def test_mapper_that_cannot_start_again_is_tried_until_it_can(self):
         mapper = self.kept()
         self.register(mapper, 20)
         before = creations(mapper)
         harness.wait_until(lambda: status(mapper)['counters']['stored'] >= 20, 'all are stored')
-        limit = self.without_descriptors(mapper)
-        resource.prlimit(mapper.pid, resource.RLIMIT_NOFILE, limit)
+        self.with_damaged_registry(mapper)()
         harness.wait_until(mapper._answers, lambda: f'it serves again: {mapper.log()}')
         self.check_kept(mapper, before)
         self.assertEqual(status(mapper)['orphaned'], 0)
@@ -149,7 +152,7 @@ class CrashTest(CustodyCase):
     def test_keeper_ends_when_asked_to_while_no_mapper_can_start(self):
         mapper = self.kept()
         self.register(mapper, 1)
-        self.without_descriptors(mapper)
+        self.with_damaged_registry(mapper)
         os.kill(mapper.pid, signal.SIGTERM)
         mapper.wait()
         self.assertEqual(mapper.family(), set())

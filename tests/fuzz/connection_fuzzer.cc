@@ -176,7 +176,8 @@ struct Mapper {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using evermap::Require;
   static evermap::Mapper mapper;
-  evermap::Custody custody(mapper.registry->view().capacity(), evermap::kDescriptorsMax, mapper.wake_fd);
+  evermap::Custody custody(mapper.registry->view().capacity(), evermap::kDescriptorsMax,
+                           mapper.wake_fd);
   std::optional<evermap::Shared> shared;
   shared.emplace(evermap::ServeOptions{.relaxed_command_check = true}, *mapper.registry, custody,
                  mapper.sources, mapper.reservations, mapper.listeners, evermap::kDescriptorsMax,
