@@ -1,6 +1,7 @@
 #include "registry/claim.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -30,6 +31,9 @@ namespace {
 using layout::Load;
 
 constexpr mode_t kOwnerOnly = 0600;
+// How long is waited for a lock whose mapper has ended, and how often is looked.
+constexpr int kEndPatienceMs = 2000;
+constexpr int kEndPollMs = 20;
 
 // The files that were handed over, told apart by what they are.
 struct Handed {
@@ -115,6 +119,13 @@ Problem HeldByAnother(const std::string& path, const Segment* segment) {
                             " has it", of));
 }
 
+// Whether the mapper runs that serves from the registry at `path`, as far as that tells.
+bool HasRunningMapper(const std::string& path) {
+  Problem problem;
+  const std::unique_ptr<Segment> segment = Segment::Map(path, SegmentAccess::kRead, problem);
+  return segment != nullptr && IsRunning(RegistryView(*segment).mapper_status());
+}
+
 bool IsOfThisBoot(const Segment& segment) {
   const BootId boot = CurrentBootId();
   const FormerSegment words(segment);
@@ -196,12 +207,8 @@ OwnedFd UnnamedFile(const char* name) { return OwnedFd(memfd_create(name, MFD_CL
 
 bool IsFileOfClaim(int fd) {
   struct stat file;
-  if (fstat(fd, &file) != 0 || !S_ISREG(file.st_mode)) return false;
-  if (IsLock(file)) return true;
-  uint64_t magic = 0;
-  return pread(fd, &magic, sizeof(magic), layout::kMagicAt) ==
-             static_cast<ssize_t>(sizeof(magic)) &&
-         magic == layout::kMagic;
+  // What is in it does not count: it may be damaged, and then has to be said to be.
+  return fstat(fd, &file) == 0 && S_ISREG(file.st_mode) && file.st_uid == geteuid();
 }
 
 Claim::~Claim() = default;
@@ -228,6 +235,14 @@ absl::StatusOr<std::unique_ptr<Claim>> Claim::Make(const Options& options,
     problem = {};
   }
   Locked locked = LockAtPath(path, handed.lock, problem);
+  // Processes that have the lock may be about to end, as the mapper has that they belong to.
+  for (int waited_ms = 0; problem.kind == Problem::Kind::kHeld && handed.segment == nullptr &&
+                          waited_ms < kEndPatienceMs && !HasRunningMapper(path);
+       waited_ms += kEndPollMs) {
+    poll(nullptr, 0, kEndPollMs);
+    problem = {};
+    locked = LockAtPath(path, handed.lock, problem);
+  }
   const bool is_locked_at_path = !problem;
   if (problem && handed.segment == nullptr) {
     Problem ignored;
