@@ -1,6 +1,7 @@
 #include "registry/claim.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -28,14 +29,19 @@ namespace evermap {
 namespace {
 
 using layout::Load;
+using layout::Store;
 
 constexpr mode_t kOwnerOnly = 0600;
+// How long is waited for a lock whose mapper has ended, and how often is looked.
+constexpr int kEndPatienceMs = 2000;
+constexpr int kEndPollMs = 20;
 
 // The files that were handed over, told apart by what they are.
 struct Handed {
-  OwnedFd lock;                      // invalid: none
-  std::unique_ptr<Segment> segment;  // null: none
-  std::vector<std::string> names;    // of all in the store
+  OwnedFd lock;                                  // invalid: none
+  std::unique_ptr<Segment> segment;              // null: none
+  std::vector<std::unique_ptr<Segment>> others;  // that it took the place of
+  std::vector<std::string> names;                // of all in the store
 };
 
 // A registry that was cut short may be empty, too, but may be read by all.
@@ -61,8 +67,9 @@ Handed SortHanded(const std::string& path, std::vector<OwnedFd> files) {
         Segment::MapFile(path, std::move(fd), SegmentAccess::kWrite, problem);
     if (segment == nullptr) continue;
     if (handed.segment == nullptr || Load(handed.segment->superseded()) != 0) {
-      handed.segment = std::move(segment);
+      std::swap(handed.segment, segment);
     }
+    if (segment != nullptr) handed.others.push_back(std::move(segment));
   }
   if (locks.empty()) return handed;
   const auto is_its_lock = [&handed](const OwnedFd& lock) {
@@ -115,6 +122,13 @@ Problem HeldByAnother(const std::string& path, const Segment* segment) {
                             " has it", of));
 }
 
+// Whether the mapper runs that serves from the registry at `path`, as far as that tells.
+bool HasRunningMapper(const std::string& path) {
+  Problem problem;
+  const std::unique_ptr<Segment> segment = Segment::Map(path, SegmentAccess::kRead, problem);
+  return segment != nullptr && IsRunning(RegistryView(*segment).mapper_status());
+}
+
 bool IsOfThisBoot(const Segment& segment) {
   const BootId boot = CurrentBootId();
   const FormerSegment words(segment);
@@ -163,6 +177,22 @@ std::unique_ptr<Segment> MapAtPath(const Claim::Options& options, const Registry
   return MapNewest(options.path, options.capacity, place, problem);
 }
 
+// Why this process must not take over from its predecessor, if it has one; no problem otherwise.
+// REQUIRES: `place` holds the opening lock.
+Problem ExaminePredecessor(const Claim::Options& options, const Handed& handed,
+                           const WriterPlace& place) {
+  if (!options.has_predecessor) return {};
+  if (!options.predecessor_lives()) {
+    return {Problem::Kind::kBusy, options.path + ": the mapper to take over from is gone"};
+  }
+  // A predecessor of 0.1.0 hands no files over, and has a writer's place.
+  if (handed.segment != nullptr || place.HasCompany()) return {};
+  return {Problem::Kind::kUnacceptable,
+          options.path +
+              ": is not the registry of the mapper to take over from, whose own was removed; to "
+              "upgrade it restart it when its nodes may be lost"};
+}
+
 // Gives the registry that was handed over its path back; null when that cannot be, with a problem,
 // or when it has it.
 std::unique_ptr<Segment> Publish(const std::string& path, const RegistryOwner& own,
@@ -196,12 +226,8 @@ OwnedFd UnnamedFile(const char* name) { return OwnedFd(memfd_create(name, MFD_CL
 
 bool IsFileOfClaim(int fd) {
   struct stat file;
-  if (fstat(fd, &file) != 0 || !S_ISREG(file.st_mode)) return false;
-  if (IsLock(file)) return true;
-  uint64_t magic = 0;
-  return pread(fd, &magic, sizeof(magic), layout::kMagicAt) ==
-             static_cast<ssize_t>(sizeof(magic)) &&
-         magic == layout::kMagic;
+  // What is in it does not count: it may be damaged, and then has to be said to be.
+  return fstat(fd, &file) == 0 && S_ISREG(file.st_mode) && file.st_uid == geteuid();
 }
 
 Claim::~Claim() = default;
@@ -228,6 +254,14 @@ absl::StatusOr<std::unique_ptr<Claim>> Claim::Make(const Options& options,
     problem = {};
   }
   Locked locked = LockAtPath(path, handed.lock, problem);
+  // Processes that have the lock may be about to end, as the mapper has that they belong to.
+  for (int waited_ms = 0; problem.kind == Problem::Kind::kHeld && handed.segment == nullptr &&
+                          waited_ms < kEndPatienceMs && !HasRunningMapper(path);
+       waited_ms += kEndPollMs) {
+    poll(nullptr, 0, kEndPollMs);
+    problem = {};
+    locked = LockAtPath(path, handed.lock, problem);
+  }
   const bool is_locked_at_path = !problem;
   if (problem && handed.segment == nullptr) {
     Problem ignored;
@@ -243,6 +277,10 @@ absl::StatusOr<std::unique_ptr<Claim>> Claim::Make(const Options& options,
     if (locked.place == nullptr) return ToStatus(problem);
     locked.lock = std::move(handed.lock);
   }
+  if (const Problem gone = ExaminePredecessor(options, handed, *locked.place); gone) {
+    return ToStatus(gone);
+  }
+  for (const std::unique_ptr<Segment>& other : handed.others) Store(other->superseded(), 1);
   const RegistryOwner own = {.lock = IdentityOf(locked.lock.get()),
                              .network_namespace = OwnNetworkNamespace(),
                              .port = options.port};

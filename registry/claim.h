@@ -17,6 +17,7 @@
 #define EVERMAP_REGISTRY_CLAIM_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -40,6 +41,9 @@ class Claim {
     uint16_t port = 0;                             // of the mapper
     // A predecessor hands over to this process, and has its writer's place meanwhile.
     bool has_predecessor = false;
+    // Whether that predecessor is still there; asked when the opening lock is held, since the mapper
+    // that is started after its death waits for that lock, and then serves.
+    std::function<bool()> predecessor_lives = [] { return true; };
     // A registry whose mapper is gone and served another network namespace or port is taken all the
     // same when no node is registered in it; its names are remembered, as after a reboot. Else it is
     // left alone: that mapper may come back, and its nodes still run.

@@ -20,11 +20,11 @@ namespace {
 constexpr char kSystemDirectory[] = "/run/epmd";
 constexpr mode_t kDirectoryMode = 0755;
 
-// Whether systemd has executed this very process, so that what its environment says of a service is
-// said of this one.
-bool IsExecutedBySystemd() {
+// Whether what the environment says of a service is said of this very process: systemd has executed
+// it, or the variable is from somebody else, who set it on purpose.
+bool IsSaidOfThisProcess() {
   const char* text = getenv("SYSTEMD_EXEC_PID");
-  return text != nullptr && text == std::to_string(getpid());
+  return text == nullptr || text == std::to_string(getpid());
 }
 
 // Set once, before there are threads.
@@ -33,7 +33,7 @@ bool g_runtime_directory_is_meant = false;
 std::string DefaultDirectory() {
   const char* runtime_directory = getenv("RUNTIME_DIRECTORY");
   if (runtime_directory != nullptr && *runtime_directory != '\0' &&
-      (g_runtime_directory_is_meant || IsExecutedBySystemd())) {
+      (g_runtime_directory_is_meant || IsSaidOfThisProcess())) {
     return std::string(runtime_directory, strcspn(runtime_directory, ":"));
   }
   if (geteuid() == 0 || DirectoryComplaint(kSystemDirectory, geteuid()).empty()) {
@@ -56,7 +56,7 @@ bool IsThere(const std::string& path) { return access(path.c_str(), F_OK) == 0; 
 }  // namespace
 
 void InheritRuntimeDirectory(bool is_meant) {
-  g_runtime_directory_is_meant = is_meant || IsExecutedBySystemd();
+  g_runtime_directory_is_meant = is_meant || IsSaidOfThisProcess();
   if (!g_runtime_directory_is_meant) unsetenv("RUNTIME_DIRECTORY");
 }
 

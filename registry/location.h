@@ -20,13 +20,13 @@ namespace evermap {
 void InheritRuntimeDirectory(bool is_meant);
 
 // Path where a mapper on `port` that this user starts keeps its registry by default:
-// $RUNTIME_DIRECTORY (the first of several) in a process that systemd itself has executed, else
+// $RUNTIME_DIRECTORY (the first of several), unless systemd has set it for another process, else
 // /run/epmd for root and for the user that it belongs to, else $XDG_RUNTIME_DIR/epmd where that is a
 // directory of the caller's, else /dev/shm/epmd-UID; then "/registry.PORT". When a registry of this
 // network namespace alone is there (NamespaceRegistryPath()), it is that.
 //
 // A process inherits $RUNTIME_DIRECTORY from whatever service has started it, and that directory is
-// removed with that service.
+// removed with that service. $SYSTEMD_EXEC_PID tells which process was meant.
 std::string DefaultRegistryPath(uint16_t port);
 // The same for a network namespace whose usual path another one has: that path and ".net-" with the
 // number of the namespace.

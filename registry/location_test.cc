@@ -37,6 +37,12 @@ TEST_F(LocationTest, RuntimeDirectoryIsThatOfTheServiceThatThisProcessIs) {
     setenv("SYSTEMD_EXEC_PID", std::to_string(getpid()).c_str(), 1);
     return DefaultRegistryPath(4369) == "/run/one/registry.4369";
   }));
+  // Without systemd somebody has set it on purpose.
+  EXPECT_TRUE(in_child([] {
+    setenv("RUNTIME_DIRECTORY", "/run/one", 1);
+    unsetenv("SYSTEMD_EXEC_PID");
+    return DefaultRegistryPath(4369) == "/run/one/registry.4369";
+  }));
   // Whatever a service has started inherits the variable, which does not speak of that.
   for (const char* executed : {"1", ""}) {
     EXPECT_TRUE(in_child([executed] {
@@ -50,7 +56,7 @@ TEST_F(LocationTest, RuntimeDirectoryIsThatOfTheServiceThatThisProcessIs) {
   // A process that such a one has started to be the mapper is meant, too.
   EXPECT_TRUE(in_child([] {
     setenv("RUNTIME_DIRECTORY", "/run/one", 1);
-    unsetenv("SYSTEMD_EXEC_PID");
+    setenv("SYSTEMD_EXEC_PID", "1", 1);
     InheritRuntimeDirectory(/*is_meant=*/true);
     return DefaultRegistryPath(4369) == "/run/one/registry.4369";
   }));

@@ -129,12 +129,15 @@ std::string Startup::RegistryPath() const {
 }
 
 Claim::Options Startup::ClaimOptions(std::string path) const {
-  return {.path = std::move(path),
-          .capacity = options_.capacity,
-          .port = options_.port,
-          .has_predecessor = parts_.successor.has_value(),
-          // A path that was named means this very registry. The usual one may be another's.
-          .takes_foreign = !options_.registry_path.empty()};
+  return {
+      .path = std::move(path),
+      .capacity = options_.capacity,
+      .port = options_.port,
+      .has_predecessor = parts_.successor.has_value(),
+      .predecessor_lives =
+          [this] { return parts_.successor.has_value() && parts_.successor->PredecessorLives(); },
+      // A path that was named means this very registry. The usual one may be another's.
+      .takes_foreign = !options_.registry_path.empty()};
 }
 
 absl::Status Startup::ReceiveFiles() {

@@ -1,5 +1,7 @@
 #include "daemon/process/successor.h"
 
+#include <poll.h>
+
 #include <algorithm>
 #include <cassert>
 
@@ -41,6 +43,11 @@ absl::StatusOr<std::vector<OwnedFd>> Successor::ReceiveFiles() {
       break;
   }
   return absl::AbortedError("the mapper to take over from is gone");
+}
+
+bool Successor::PredecessorLives() const {
+  pollfd link = {link_.get(), 0, 0};
+  return poll(&link, 1, 0) == 0;
 }
 
 absl::StatusOr<std::vector<OwnedFd>> Successor::ReceiveConnections() {

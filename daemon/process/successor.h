@@ -29,6 +29,8 @@ class Successor {
   // `link` leads to the predecessor.
   explicit Successor(OwnedFd link) : link_(std::move(link)) {}
 
+  // Whether the predecessor has its end of the link.
+  bool PredecessorLives() const;
   // To be polled for reading after SayServing().
   int link() const { return link_.get(); }
 

@@ -23,7 +23,7 @@ from harness.process import command_line
 
 NODES = 5
 NEXT_LAYOUT = os.environ.get('EPMD_NEXT_LAYOUT_BINARY')
-# How long a stranger is let alone, to do what it should not: longer than its -orphan_grace.
+# How long a mapper whose path is another's is let alone, to do what it should not: it looks once a second.
 MISCHIEF_S = 2.5
 
 
@@ -133,7 +133,7 @@ class StrangerTest(OwnershipCase):
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                        env=harness.clean_environment())
         try:
-            code = process.wait(MISCHIEF_S)
+            code = process.wait(harness.PATIENCE_S)
         except subprocess.TimeoutExpired:
             code = None
             # It serves, and none of its processes may start another.
