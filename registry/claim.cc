@@ -153,7 +153,7 @@ Problem Examine(const Claim::Options& options, const RegistryOwner& own, const W
     return HeldByAnother(options.path, &segment);
   }
   if (owner.network_namespace == own.network_namespace && owner.port == own.port) return {};
-  if (!options.takes_foreign || RegistryView(segment).CountLive() > 0) {
+  if (!options.takes_foreign) {
     return Taken(
         Problem::Kind::kForeign, options.path,
         "it is the registry of the mapper for " + Named(owner) + ", not for " + Named(own));

@@ -45,8 +45,8 @@ class Claim {
     // that is started after its death waits for that lock, and then serves.
     std::function<bool()> predecessor_lives = [] { return true; };
     // A registry whose mapper is gone and served another network namespace or port is taken all the
-    // same when no node is registered in it; its names are remembered, as after a reboot. Else it is
-    // left alone: that mapper may come back, and its nodes still run.
+    // same, and its names are remembered, as after a reboot: a container that is started again has
+    // another namespace and the same path. Else it is left alone.
     bool takes_foreign = false;
   };
   // What a store has to hold, and its name there.

@@ -17,7 +17,7 @@
 //   kForget       mapper       store           let the file of the name go
 //   kBarrier      mapper       store           close what comes along when all before it is done
 //   kFiles        predecessor  successor       the files of the claim come along
-//   kTakesFiles   successor    predecessor     I have taken them (beside kPrepared)
+//   kTakesFiles   successor    predecessor     I have taken them (before kPrepared)
 //   kTakesFiles   mapper       keeper          so would my program (beside kMainPid)
 //   kReady        mapper       store           connections are accepted
 //   kReady        successor    predecessor     the commit: the nodes are mine from here on

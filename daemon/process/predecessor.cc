@@ -58,6 +58,7 @@ void Predecessor::Begin() {
   RecordUpgradeBegun(registry_);
   reason_.clear();
   is_prepared_ = false;
+  takes_files_ = false;
   sent_.clear();
   if (!store_.holds()) {
     Fail(
@@ -136,7 +137,7 @@ bool Predecessor::IsPrepared(const Notification& message) {
       reason_ = absl::StrCat("the new program cannot be executed: ", ErrorText(error));
     }
   }
-  takes_files_ = message.Says(words::kTakesFiles);
+  if (message.Says(words::kTakesFiles)) takes_files_ = true;
   return message.Says(words::kPrepared);
 }
 

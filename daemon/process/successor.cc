@@ -35,7 +35,8 @@ absl::StatusOr<std::vector<OwnedFd>> Successor::ReceiveFiles() {
   Notification message;
   switch (AwaitNotification(link_.get(), message, kHandOverTimeout)) {
     case Received::kMessage:
-      if (message.Says(words::kFiles)) return std::move(message.fds);
+      has_files_ = message.Says(words::kFiles);
+      if (has_files_) return std::move(message.fds);
       return absl::AbortedError("the mapper to take over from says something else first");
     case Received::kNothing:
       return absl::DeadlineExceededError("the mapper to take over from hands no registry over");
@@ -52,8 +53,11 @@ bool Successor::PredecessorLives() const {
 
 absl::StatusOr<std::vector<OwnedFd>> Successor::ReceiveConnections() {
   FaultPoint("successor:prepared");
-  const std::string prepared = absl::StrCat(words::kPrepared, "\n", words::kTakesFiles);
-  if (absl::Status status = Say(prepared); !status.ok()) return status;
+  // A predecessor of 0.1.0, which offers no files, knows a message by the whole of its text.
+  if (has_files_) {
+    if (absl::Status status = Say(words::kTakesFiles); !status.ok()) return status;
+  }
+  if (absl::Status status = Say(words::kPrepared); !status.ok()) return status;
   std::vector<OwnedFd> connections;
   Notification message;
   const absl::Time deadline = absl::Now() + kHandOverTimeout;

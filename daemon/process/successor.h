@@ -55,6 +55,7 @@ class Successor {
   absl::Status Say(std::string_view word);
 
   OwnedFd link_;
+  bool has_files_ = false;  // that it has received with ReceiveFiles()
 };
 
 }  // namespace evermap

@@ -228,10 +228,20 @@ class StrangerTest(OwnershipCase):
         if not has_keeper:
             mapper.family = lambda: set()
         self.kill_all(mapper)
-        self.strangers(mapper, None)
         mapper.start()
-        # They are orphans now, which listen.
+        # They are orphans now, which listen. The lock of those who died is not in the way.
         self.check_all(mapper, before)
+        self.strangers(mapper, self.serving(mapper))
+        self.check_all(mapper, before)
+
+    def test_a_path_that_was_named_is_taken_when_all_have_died(self):
+        """As by a container that is started again: it is another network, with the same path, and must serve."""
+        mapper = self.mapper()
+        before, _ = self.nodes(mapper)
+        self.kill_all(mapper)
+        other = self.mapper(port=harness.free_port())
+        self.assertEqual(len(before), NODES)
+        self.assertEqual(creations(other), {})
 
     def test_after_the_death_of_all(self):
         self.check_after_death_of_all(has_keeper=True)
