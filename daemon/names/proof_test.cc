@@ -32,7 +32,8 @@ Registration Orphan(uint64_t cookie = kCookie, uint32_t owner_uid = kOwner) {
   return orphan;
 }
 
-Verdict Of(const Registration& orphan, Newcomer newcomer, std::vector<TcpListener> listeners) {
+Verdict Of(const Registration& orphan, Newcomer newcomer,
+           const std::vector<TcpListener>& listeners) {
   return Judge(orphan, newcomer, listeners);
 }
 

@@ -344,7 +344,13 @@ void Keeper::CloseLink() {
 void Keeper::OnMessage(Notification& message, Newcomer newcomer) {
   if (message.Says(words::kStore)) {
     const bool are_files = !message.Says(words::kStoreName);
-    for (OwnedFd& fd : message.fds) are_files ? HoldFile(std::move(fd)) : Hold(std::move(fd));
+    for (OwnedFd& fd : message.fds) {
+      if (are_files) {
+        HoldFile(std::move(fd));
+      } else {
+        Hold(std::move(fd));
+      }
+    }
   }
   if (message.Says(words::kForget)) {
     LetGoOfFile(message.Get(words::kFileName).value_or(""));
