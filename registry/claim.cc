@@ -135,6 +135,13 @@ bool IsOfThisBoot(const Segment& segment) {
   return Load(words.boot_id(0)) == boot[0] && Load(words.boot_id(1)) == boot[1];
 }
 
+// What the header of this process's registry is to say.
+RegistryOwner OwnerWith(const OwnedFd& lock, const Claim::Options& options) {
+  return {.lock = IdentityOf(lock.get()),
+          .network_namespace = OwnNetworkNamespace(),
+          .port = options.port};
+}
+
 // What a file at the path is to a mapper that was handed nothing.
 enum class Standing : uint8_t { kOwn, kForgetsNodes };
 
@@ -220,8 +227,6 @@ bool NeedsPublishing(const std::string& path, const Handed& handed) {
          ReadOwner(*handed.segment).lock != IdentityOf(handed.lock.get());
 }
 
-OwnedFd UnnamedFile(const char* name) { return OwnedFd(memfd_create(name, MFD_CLOEXEC)); }
-
 }  // namespace
 
 bool IsFileOfClaim(int fd) {
@@ -281,9 +286,7 @@ absl::StatusOr<std::unique_ptr<Claim>> Claim::Make(const Options& options,
     return ToStatus(gone);
   }
   for (const std::unique_ptr<Segment>& other : handed.others) Store(other->superseded(), 1);
-  const RegistryOwner own = {.lock = IdentityOf(locked.lock.get()),
-                             .network_namespace = OwnNetworkNamespace(),
-                             .port = options.port};
+  const RegistryOwner own = OwnerWith(locked.lock, options);
   Standing standing = Standing::kOwn;
   std::unique_ptr<Segment> segment;
   if (handed.segment == nullptr) {
@@ -311,7 +314,7 @@ absl::StatusOr<std::unique_ptr<Claim>> Claim::Make(const Options& options,
 
 absl::StatusOr<std::unique_ptr<Claim>> Claim::MakeUnnamed(const Options& options) {
   Problem problem;
-  const OwnedFd lock_file = UnnamedFile("epmd-registry.lock");
+  const OwnedFd lock_file(memfd_create("epmd-registry.lock", MFD_CLOEXEC));
   if (!lock_file.valid() || fchmod(lock_file.get(), kOwnerOnly) != 0) {
     return absl::ErrnoToStatus(errno, "no memory for a registry without a file");
   }
@@ -324,11 +327,9 @@ absl::StatusOr<std::unique_ptr<Claim>> Claim::MakeUnnamed(const Options& options
   std::unique_ptr<Segment> segment =
       Segment::MapFile(options.path, std::move(file), SegmentAccess::kWrite, problem);
   if (segment == nullptr) return ToStatus(problem);
-  const RegistryOwner own = {.lock = IdentityOf(lock.get()),
-                             .network_namespace = OwnNetworkNamespace(),
-                             .port = options.port};
-  absl::StatusOr<std::unique_ptr<Registry>> registry = Registry::OpenMapped(
-      options.path, std::move(segment), std::move(place), {.owner = own, .forgets_nodes = false});
+  absl::StatusOr<std::unique_ptr<Registry>> registry =
+      Registry::OpenMapped(options.path, std::move(segment), std::move(place),
+                           {.owner = OwnerWith(lock, options), .forgets_nodes = false});
   if (!registry.ok()) return registry.status();
   std::unique_ptr<Claim> claim(new Claim(options.path, std::move(lock), {}, *std::move(registry)));
   claim->was_published_ = false;

@@ -57,6 +57,8 @@ static_assert(LatencyBucketEndNs(4) == 3000 && LatencyBucketEndNs(5) == 4000);
 static_assert(LatencyBucketEndNs(kLatencyBuckets - 2) == 393'216'000);
 
 using Counter = std::atomic<uint64_t>;
+// A relaxed addition is enough, since each worker has counters of its own.
+inline void Count(Counter& counter) { counter.fetch_add(1, std::memory_order_relaxed); }
 
 // What one worker has counted. All zero when it has never run.
 struct alignas(64) WorkerStatistics {

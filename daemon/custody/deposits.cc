@@ -93,7 +93,7 @@ DepositQueue::Outcome Deposits::Deposit(RegistrationRef node) {
                error == EMFILE ? "; raise the limit of open files (ulimit -n, LimitNOFILE=)" : "");
     return Outcome::kLater;
   }
-  registry_.statistics(0).stored.fetch_add(1, std::memory_order_relaxed);
+  Count(registry_.statistics(0).stored);
   store_.Put(std::move(connection));
   return Outcome::kStored;
 }

@@ -3,8 +3,9 @@
 // It starts (startup.h), has the workers serve (serve/worker.h), and does meanwhile what is not
 // anybody's request: it has connections stored (custody/deposits.h), finds out about nodes
 // (names/inquiry.h), looks after what an earlier mapper left (restoration.h, leftovers.h), replaces
-// a keeper that died, and hands over to a successor (process/predecessor.h). It has the control flow:
-// these units return to it, and none calls it.
+// a keeper that died, puts back a registry that has lost its path (publication.h), and hands over to
+// a successor (process/predecessor.h). It has the control flow: these units return to it, and reach it
+// only through the functions that it has given them (MakeUnits()).
 //
 // Thread safety: belongs to the main thread.
 #ifndef EVERMAP_DAEMON_MAPPER_MAPPER_H_

@@ -44,7 +44,7 @@ void Orphans::Judge() {
       continue;
     }
     if (!registry_.Unregister(orphan.slot, orphan.id)) continue;
-    registry_.statistics(0).orphans_ended.fetch_add(1, std::memory_order_relaxed);
+    Count(registry_.statistics(0).orphans_ended);
     Log(Severity::kNotice, "unregistered %s, which lost its connection: %s", Escaped(found.name()),
         life == Life::kGone ? "its node does not listen any more"
                             : "it did not come back in time (-orphan_grace)");

@@ -23,8 +23,6 @@ constexpr int kHolderLooksMax = 3;
 // Slots that are looked at before it is asked whether that is enough.
 constexpr uint32_t kSlotsPerLook = 256;
 
-void Count(Counter& counter) { counter.fetch_add(1, std::memory_order_relaxed); }
-
 Decision::Outcome OutcomeOf(RegisterResult::Outcome outcome) {
   switch (outcome) {
     case RegisterResult::Outcome::kRegistered:

@@ -1,5 +1,4 @@
-// How a worker counts. Each worker has counters of its own (registry/counters.h), so that a
-// relaxed addition is enough.
+// What a worker counts beyond Count() (registry/counters.h): gauges and latencies.
 #ifndef EVERMAP_DAEMON_SERVE_COUNTING_H_
 #define EVERMAP_DAEMON_SERVE_COUNTING_H_
 
@@ -12,8 +11,6 @@
 #include "registry/registry.h"
 
 namespace evermap {
-
-inline void Count(Counter& counter) { counter.fetch_add(1, std::memory_order_relaxed); }
 
 // Clears the gauges of the blocks from `first` up to `end`: those of workers that an earlier mapper
 // had and this one has not.
