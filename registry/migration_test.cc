@@ -48,7 +48,7 @@ TEST_F(MigrationTest, Inv7NothingIsLost) {
   const std::string content = ReadFile(path_);
   EXPECT_EQ(VersionOfFile(content), kOldVersion);
   EXPECT_TRUE(NeedsMigration());
-  EXPECT_EQ(ReadFile(path_), content);
+  EXPECT_TRUE(FileHas(path_, content));
   // A reader of today reads the old layout as it is.
   EXPECT_EQ(DumpOf(path_), before);
   std::string error;
@@ -239,7 +239,7 @@ TEST_F(MigrationTest, NeedsMigrationTellsWhatOpenWould) {
     const auto needs = Registry::NeedsMigration(path_);
     EXPECT_EQ(needs.status().code(), absl::StatusCode::kFailedPrecondition) << at;
     EXPECT_EQ(needs.status(), Registry::Open({.path = path_}).status());
-    EXPECT_EQ(ReadFile(path_), damaged);
+    EXPECT_TRUE(FileHas(path_, damaged));
   }
 }
 
@@ -258,7 +258,7 @@ TEST_F(MigrationTest, WithoutRoomTheOldFileStays) {
   int status = 0;
   ASSERT_EQ(waitpid(child, &status, 0), child);
   EXPECT_EQ(status, 0);
-  EXPECT_EQ(ReadFile(path_), content);
+  EXPECT_TRUE(FileHas(path_, content));
   EXPECT_EQ(Names(), (std::set<std::string>{"registry", "registry.lock"}));
 }
 
@@ -324,7 +324,7 @@ TEST_F(MigrationTest, StepsThatFail) {
   EXPECT_NE(std::string(unnamed.status().message()).find("cannot be named"), std::string::npos)
       << unnamed.status();
   rmdir(g_in_the_way.c_str());
-  EXPECT_TRUE(ReadFile(path_) == content);
+  EXPECT_TRUE(FileHas(path_, content));
   // The new file is not there any more.
   g_in_the_way = path_ + ".migrating";
   SetMigrationHookForTests([](int step) {
@@ -333,7 +333,7 @@ TEST_F(MigrationTest, StepsThatFail) {
   const auto gone = Registry::Open({.path = path_});
   EXPECT_NE(std::string(gone.status().message()).find("cannot take its place"), std::string::npos)
       << gone.status();
-  EXPECT_TRUE(ReadFile(path_) == content);
+  EXPECT_TRUE(FileHas(path_, content));
   EXPECT_EQ(Names(), (std::set<std::string>{"registry", "registry.lock"}));
   SetMigrationHookForTests(nullptr);
   // Taken back while there is another file of the name that the newer one should get.
