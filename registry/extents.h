@@ -57,7 +57,7 @@ class Extents {
   // The beginning of extent `number`, and its use. REQUIRES: number < count().
   char* at(uint32_t number) const {
     assert(number < count());
-    return base_ + extents_offset_ + uint64_t{number} * extent_size_;
+    return &base_[extents_offset_ + uint64_t{number} * extent_size_];
   }
   layout::ExtentUse use(uint32_t number) const;
   // The block that a record names by `block`, its number + 1; null when there is none inside the file.

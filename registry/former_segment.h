@@ -139,8 +139,8 @@ class FormerSegment {
     if (geometry_.extents_max == 0) {
       return segment_.at<char>(geometry_.records_offset + uint64_t{index} * layout_.record_size);
     }
-    return segment_.extents().records(index / geometry_.extent_records) +
-           uint64_t{index % geometry_.extent_records} * layout_.record_size;
+    const char* records = segment_.extents().records(index / geometry_.extent_records);
+    return &records[uint64_t{index % geometry_.extent_records} * layout_.record_size];
   }
   const layout::Word* TextAt(uint32_t index, layout::TextPlace place) const {
     const char* begin = nullptr;

@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "registry/base/owned_fd.h"
 #include "registry/counters.h"
@@ -34,7 +35,9 @@ using layout::Word;
 constexpr const layout::LayoutDescription& kV2 = layout_v2::kDescription;
 constexpr mode_t kMode = 0644;
 
-// A new file in layout version 2, mapped for writing. Like those of that version it has holes where
+}  // namespace
+
+// A file in layout version 2, mapped for writing. Like those of that version it has holes where
 // nothing was used yet.
 class V2File {
  public:
@@ -45,14 +48,12 @@ class V2File {
   V2File(const V2File&) = delete;
   V2File& operator=(const V2File&) = delete;
 
-  // Makes it at `path`, where there must be none, with memory for `slots` records; false when that
-  // cannot be done (errno says why).
-  bool Create(const std::string& path, uint32_t slots) {
+  // Makes it at `path`, where there must be none; false when that cannot be done (errno says why).
+  bool Create(const std::string& path) {
     fd_ = OwnedFd(open(path.c_str(), O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC | O_NOFOLLOW, kMode));
     // The umask must not decide which users can read the registry.
     if (!fd_.valid() || fchmod(fd_.get(), kMode) != 0 ||
-        ftruncate(fd_.get(), static_cast<off_t>(geometry_.file_size_max)) != 0 ||
-        !Commit(0, geometry_.records_offset + uint64_t{slots} * kV2.record_size)) {
+        ftruncate(fd_.get(), static_cast<off_t>(geometry_.file_size_max)) != 0) {
       return false;
     }
     void* base =
@@ -61,7 +62,7 @@ class V2File {
     base_ = static_cast<char*>(base);
     return true;
   }
-  // Gives memory to a range, so that writing to it cannot end in SIGBUS.
+  // Gives memory to a range, so that writing to it cannot end in SIGBUS; false: errno says why.
   bool Commit(uint64_t offset, uint64_t bytes) const {
     return fallocate(fd_.get(), 0, static_cast<off_t>(offset), static_cast<off_t>(bytes)) == 0 ||
            errno == EOPNOTSUPP || errno == ENOSYS;
@@ -87,6 +88,8 @@ class V2File {
   OwnedFd fd_;
   char* base_ = nullptr;
 };
+
+namespace {
 
 void CopyWords(const Word* from, size_t count, Word* to) {
   for (size_t i = 0; i < count; ++i) Store(to[i], Load(from[i]));
@@ -165,13 +168,13 @@ bool CopyRecord(const FormerSegment& from, uint32_t index, Kind kind, V2File& to
   return true;
 }
 
-// Builds the file at `new_path`; false when that cannot be done (errno says why).
-bool Build(const std::string& new_path, const Segment& segment) {
+// Makes `to` a copy of `segment`, whatever it was before; false when that cannot be done (errno says
+// why).
+bool CopyAll(const Segment& segment, V2File& to) {
   const FormerSegment from(segment);
   const MigrationPlan plan = PlanMigration(from);
   const auto slots = static_cast<uint32_t>(plan.kinds.size());
-  V2File to(from.capacity());
-  if (!to.Create(new_path, slots)) return false;
+  if (!to.Commit(0, to.RecordOffset(slots))) return false;
   const SegmentOrigin origin{from.capacity(),
                              from.hash_key(),
                              Load(from.word(&HeaderPlaces::created_unix_ns)),
@@ -181,34 +184,51 @@ bool Build(const std::string& new_path, const Segment& segment) {
       std::max<uint64_t>(Load(from.word(&HeaderPlaces::creation_floor)),
                          plan.forgotten_creation == 0 ? 0 : uint64_t{plan.forgotten_creation} + 1);
   CopyHeader(from, slots, static_cast<uint32_t>(floor), to);
+  for (uint32_t bucket = 0; bucket < to.geometry().buckets; ++bucket) {
+    Store(to.At(to.geometry().buckets_offset + bucket * sizeof(Word)), 0);
+  }
   for (uint32_t index = 0; index < slots; ++index) {
+    Store(to.At(to.RecordOffset(index) + kV2.record.state), 0);
     if (plan.kinds[index] == Kind::kFree) continue;
     if (!CopyRecord(from, index, plan.kinds[index], to)) return false;
   }
-  // The name must not reach a disk before the content. In memory this does nothing.
-  return to.Sync();
+  return true;
 }
 
 }  // namespace
 
-Problem MigrateDown(const std::string& path) {
-  Problem problem;
+DownCopy::DownCopy(std::string path, std::unique_ptr<Segment> from, std::unique_ptr<V2File> to)
+    : path_(std::move(path)), from_(std::move(from)), to_(std::move(to)) {}
+DownCopy::~DownCopy() = default;
+
+std::unique_ptr<DownCopy> DownCopy::Publish(const std::string& path, Problem& problem) {
   const std::unique_ptr<WriterPlace> place = WriterPlace::Open(path, problem);
-  if (place == nullptr) return problem;
-  const std::unique_ptr<Segment> segment = Segment::Map(path, SegmentAccess::kWrite, problem);
-  if (segment == nullptr) return problem;
-  if (!segment->is_newest()) {
-    return {Problem::Kind::kUnacceptable, path + ": has not the layout of this release"};
+  if (place == nullptr) return nullptr;
+  std::unique_ptr<Segment> from = Segment::Map(path, SegmentAccess::kWrite, problem);
+  if (from == nullptr) return nullptr;
+  if (!from->is_newest()) {
+    problem = {Problem::Kind::kUnacceptable, path + ": has not the layout of this release"};
+    return nullptr;
   }
+  auto to = std::make_unique<V2File>(FormerSegment(*from).capacity());
   const std::string new_path = MigratingPath(path);
   unlink(new_path.c_str());
-  if (Build(new_path, *segment)) {
+  // The name must not reach a disk before the content. In memory this does nothing.
+  if (to->Create(new_path) && CopyAll(*from, *to) && to->Sync()) {
     problem = PublishMigrated(path);
   } else {
     problem = SystemProblem(path, "cannot be copied for release 0.1.0", errno);
   }
-  if (problem) unlink(new_path.c_str());
-  return problem;
+  if (problem) {
+    unlink(new_path.c_str());
+    return nullptr;
+  }
+  return std::unique_ptr<DownCopy>(new DownCopy(path, std::move(from), std::move(to)));
+}
+
+Problem DownCopy::Refresh() {
+  if (CopyAll(*from_, *to_)) return {};
+  return SystemProblem(path_, "cannot be copied for release 0.1.0", errno);
 }
 
 }  // namespace evermap

@@ -68,8 +68,8 @@ TEST_F(MigrateDownTest, Inv7ThereAndBackAgain) {
   const auto before = Dump();
   ASSERT_EQ(before.size(), 700u);
   ASSERT_EQ(Version(), layout::kLayoutVersion);
-  const Problem problem = MigrateDown(path_);
-  ASSERT_FALSE(problem) << problem.message;
+  Problem problem;
+  ASSERT_NE(DownCopy::Publish(path_, problem), nullptr) << problem.message;
   EXPECT_EQ(Version(), 2u);
   EXPECT_EQ(Dump(), before);
   EXPECT_TRUE(registry->view().superseded());
@@ -88,7 +88,7 @@ TEST_F(MigrateDownTest, Inv7ThereAndBackAgain) {
   EXPECT_EQ(Dump(), before);
   EXPECT_EQ(Names(), (std::set<std::string>{"registry", "registry.lock"}));
   // ... or the older release goes on with it, and is upgraded again.
-  ASSERT_FALSE(MigrateDown(path_));
+  ASSERT_NE(DownCopy::Publish(path_, problem), nullptr) << problem.message;
   registry.reset();
   registry = Open();
   registry->FinishMigration();
@@ -105,6 +105,41 @@ TEST_F(MigrateDownTest, Inv7ThereAndBackAgain) {
     const std::string name(found.name());
     EXPECT_EQ(registry->Register({.name = name}).creation, found.creation + 1);
   }
+}
+
+// Who has the copy open sees in it what was changed since: what is new, has ended, was orphaned, got
+// a longer text, and records that were not there before.
+TEST_F(MigrateDownTest, Inv7WhatIsWrittenMeanwhileIsInIt) {
+  auto registry = Open(2000);
+  Fill(*registry);
+  Problem problem;
+  const auto copy = DownCopy::Publish(path_, problem);
+  ASSERT_NE(copy, nullptr) << problem.message;
+  std::string error;
+  const auto reader = Reader::Open(path_, error);
+  ASSERT_NE(reader, nullptr) << error;
+  Registration found;
+  for (uint32_t slot = 0; slot < 700; slot += 2) {
+    ASSERT_TRUE(registry->ReadSlot(slot, found));
+    if (found.state == RegistrationState::kRemembered) continue;
+    const std::string name(found.name());
+    registry->Unregister(slot, found.id);
+    if (slot % 3 == 0) registry->Register(NodeOf(name, 7, ExtraOf(slot + 1)));
+    if (slot % 5 == 0) registry->Orphan(slot, found.id);
+  }
+  for (uint16_t i = 0; i < 900; ++i) {
+    registry->Register(NodeOf(absl::StrCat("later", i, std::string(i % 190, 'l')), i, ExtraOf(i)));
+  }
+  EXPECT_FALSE(reader->view().Lookup("later0", found));
+  problem = copy->Refresh();
+  ASSERT_FALSE(problem) << problem.message;
+  const auto now = Dump();
+  EXPECT_EQ(Version(), 2u);
+  EXPECT_TRUE(reader->view().Lookup("later0", found));
+  EXPECT_FALSE(reader->view().superseded());
+  ASSERT_TRUE(registry->RollBackSuccessorsMigration().ok());
+  EXPECT_EQ(Version(), layout::kLayoutVersion);
+  EXPECT_EQ(Dump(), now);
 }
 
 TEST_F(MigrateDownTest, Inv3MayBeKilledAtEachStep) {
@@ -125,7 +160,8 @@ TEST_F(MigrateDownTest, Inv3MayBeKilledAtEachStep) {
       SetMigrationHookForTests([](int reached) {
         if (reached == crash_at) raise(SIGKILL);
       });
-      _exit(MigrateDown(path_) ? 1 : 0);
+      Problem problem;
+      _exit(DownCopy::Publish(path_, problem) == nullptr ? 1 : 0);
     }
     int status = 0;
     ASSERT_EQ(waitpid(child, &status, 0), child);
@@ -142,13 +178,17 @@ TEST_F(MigrateDownTest, Inv3MayBeKilledAtEachStep) {
 }
 
 TEST_F(MigrateDownTest, WhatCannotBeCopiedStays) {
-  EXPECT_EQ(MigrateDown(path_).kind, Problem::Kind::kNotFound);
+  Problem problem;
+  EXPECT_EQ(DownCopy::Publish(path_, problem), nullptr);
+  EXPECT_EQ(problem.kind, Problem::Kind::kNotFound);
   unlink((path_ + ".lock").c_str());
   Open(16);
-  ASSERT_FALSE(MigrateDown(path_));
+  problem = {};
+  ASSERT_NE(DownCopy::Publish(path_, problem), nullptr) << problem.message;
   // It has that layout already.
   const std::string content = ReadFile(path_);
-  EXPECT_EQ(MigrateDown(path_).kind, Problem::Kind::kUnacceptable);
+  EXPECT_EQ(DownCopy::Publish(path_, problem), nullptr);
+  EXPECT_EQ(problem.kind, Problem::Kind::kUnacceptable);
   EXPECT_TRUE(FileHas(path_, content));
 }
 

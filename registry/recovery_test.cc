@@ -174,10 +174,9 @@ TEST_F(RecoveryTest, Inv3WritersMayBeKilledAnywhere) {
 // A record of the segment at `path`, to be put into a state that only a dead writer leaves.
 class ForgedRecord {
  public:
-  ForgedRecord(const std::string& path, uint32_t slot) : slot_(slot) {
-    Problem problem;
-    segment_ = Segment::Map(path, SegmentAccess::kWrite, problem);
-    EXPECT_NE(segment_, nullptr) << problem.message;
+  ForgedRecord(const std::string& path, uint32_t slot)
+      : segment_(Segment::Map(path, SegmentAccess::kWrite, problem_)), slot_(slot) {
+    EXPECT_NE(segment_, nullptr) << problem_.message;
   }
 
   void Claim(layout::Kind kind, uint32_t owner) {
@@ -186,8 +185,9 @@ class ForgedRecord {
   }
 
  private:
-  std::unique_ptr<Segment> segment_;
-  uint32_t slot_ = 0;
+  Problem problem_;
+  const std::unique_ptr<Segment> segment_;
+  const uint32_t slot_;
 };
 
 TEST_F(RecoveryTest, Inv3NobodyWaitsForADeadAdopter) {

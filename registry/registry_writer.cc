@@ -142,8 +142,8 @@ int Main(int argc, char** argv) {
     } else if (command == "restore") {
       answer = registry.RollBackSuccessorsMigration().ToString();
     } else if (command == "down") {
-      const Problem problem = MigrateDown(path);
-      answer = problem ? problem.message : "OK";
+      Problem problem;
+      answer = DownCopy::Publish(path, problem) == nullptr ? problem.message : "OK";
     } else if (command == "crash") {
       g_crash_at = atoi(argument.c_str());
       SetMigrationHookForTests([](int step) {
