@@ -5,7 +5,7 @@
 namespace evermap {
 
 ChainSearch FindOnChain(Segment& segment, uint32_t bucket, uint32_t index) {
-  assert(bucket < segment.geometry().buckets && index < segment.capacity());
+  assert(bucket < segment.geometry().buckets && segment.HasRecord(index));
   for (uint32_t i = 0; i < layout::kRestartsMax; ++i) {
     ChainWalk<Segment> walk(segment, bucket);
     ChainStep step = walk.Next();

@@ -57,7 +57,7 @@ class ChainWalk {
     on_record_ = true;
     while (!layout::IsEnd(at_)) {
       index_ = layout::IndexOf(at_);
-      if (index_ >= segment_.capacity() || ++steps_ > segment_.capacity()) {
+      if (!segment_.HasRecord(index_) || ++steps_ > segment_.capacity()) {
         return ChainStep::kBroken;
       }
       next_ = segment_.record(index_).next.load(std::memory_order_acquire);
@@ -120,7 +120,7 @@ bool HasName(const SegmentType& segment, uint32_t index, uint64_t hash, std::str
 enum class ChainSearch : uint8_t { kLinked, kNotLinked, kUnknown };
 
 // Whether record `index` is on the chain of `bucket`. kUnknown only in a damaged segment.
-// REQUIRES: index < capacity; `bucket` comes from BucketOf().
+// REQUIRES: HasRecord(index); `bucket` comes from BucketOf().
 ChainSearch FindOnChain(Segment& segment, uint32_t bucket, uint32_t index);
 
 // Takes record `index` off its chain; false only in a damaged segment.

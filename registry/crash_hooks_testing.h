@@ -18,6 +18,7 @@
 #include "registry/crash_points.h"
 #include "registry/migration.h"
 #include "registry/registry_testing.h"
+#include "registry/segment.h"
 
 namespace evermap {
 
@@ -77,6 +78,15 @@ inline void InstallHooks() {
     if (g_is_guarded) SetWritable(word, false);
   };
   SetMigrationHookForTests([](int) { ReachPoint(); });
+}
+
+// The record that has a block, + 1, as the block says.
+inline uint32_t OwnerOfBlock(const Segment& segment, uint64_t block) {
+  const auto extent = static_cast<uint32_t>((block - 1) / layout::kExtentBlocks);
+  EXPECT_LT(extent, segment.extents().count());
+  EXPECT_EQ(segment.extents().use(extent), layout::ExtentUse::kBlocks);
+  const auto& head = *reinterpret_cast<const layout::ExtentHead*>(segment.extents().at(extent));
+  return layout::LowHalf(head.block_owners[(block - 1) % layout::kExtentBlocks].load());
 }
 
 // Points that are passed over between two that are tried, on slow builds.

@@ -29,6 +29,7 @@
 #include "registry/base/path.h"
 #include "registry/crash_hooks_testing.h"
 #include "registry/layout.h"
+#include "registry/occupancy.h"
 #include "registry/reader.h"
 #include "registry/recovery.h"
 #include "registry/registry.h"
@@ -37,10 +38,11 @@
 
 namespace evermap {
 
-// Without what depends on the time.
+// Without what depends on the time, and what is not remembered.
 inline std::string DescribeStable(Registration node) {
   node.left_unix_ns = 0;
   node.departure = 0;
+  if (node.state == RegistrationState::kRemembered) node.extra_size = 0;
   return Describe(node);
 }
 
@@ -226,9 +228,13 @@ class RegistryCrashTest : public testing::Test {
     }
     std::set<uint64_t> ids;
     std::set<uint64_t> departures;
-    for (uint32_t index = 0; index < segment->capacity(); ++index) {
+    std::set<uint64_t> blocks;
+    for (uint32_t index = 0; index < segment->extents().slots(); ++index) {
       const layout::Record& record = segment->record(index);
       const layout::Kind kind = layout::KindOf(record.state.load());
+      const bool is_occupied =
+          ((OccupiedAmong(*segment, index) >> (index % layout::kSlotsPerWord)) & 1) != 0;
+      EXPECT_TRUE(is_occupied || !layout::IsFound(kind)) << "L-14: slot " << index;
       if (index >= used) {
         EXPECT_EQ(kind, layout::Kind::kFree);
       }
@@ -242,6 +248,15 @@ class RegistryCrashTest : public testing::Test {
         EXPECT_EQ(linked.count(index), 1u) << "slot " << index;
         EXPECT_TRUE(ids.insert(record.id.load()).second) << "INV-4";
         EXPECT_LE(record.id.load(), segment->header().next_id.load()) << "INV-4";
+      }
+      if (const uint64_t block = record.text_block.load(); block != 0) {
+        // One that is remembered under an inline name may have lost it.
+        const size_t size = layout::NameSizeOf(record.sizes.load());
+        if (layout::IsFound(kind) ||
+            (kind == layout::Kind::kRemembered && !layout::NameIsInline(size))) {
+          EXPECT_TRUE(blocks.insert(block).second) << "L-15: slot " << index;
+          EXPECT_EQ(OwnerOfBlock(*segment, block), index + 1) << "L-15";
+        }
       }
       if (layout::IsFoundOrphaned(kind) || kind == layout::Kind::kRemembered) {
         EXPECT_TRUE(departures.insert(record.departure.load()).second) << "L-7";

@@ -8,8 +8,9 @@
  *   for (uint32_t at = 0; evermap_next(registry, &at, &node);) printf("%s\n", node.name);
  *   evermap_close(registry);
  *
- * A lookup takes some hundred nanoseconds: it reads shared memory and makes no system call. It
- * works while the mapper restarts, and, with what was known last, while none runs.
+ * A lookup takes some hundred nanoseconds: it reads shared memory and makes no system call, but for
+ * one when it is the first that meets a node in a part that the file has got since. It works while
+ * the mapper restarts, and, with what was known last, while none runs.
  *
  * Thread safety: everything but evermap_close() may be called by any number of threads at once.
  * An open registry goes on to show what the mapper knows, over its restarts and upgrades, as long
@@ -49,7 +50,7 @@ typedef struct evermap_node {
   uint16_t highest_version;
   uint16_t lowest_version;
   uint16_t name_size;  /* bytes, without the final NUL */
-  uint16_t extra_size; /* bytes, without the final NUL */
+  uint16_t extra_size; /* bytes, without the final NUL; EVERMAP_REMEMBERED: 0 */
   uint8_t node_type;   /* 77 normal, 72 hidden */
   uint8_t protocol;    /* 0 TCP/IPv4 */
   uint8_t state;       /* enum evermap_state */

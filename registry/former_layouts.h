@@ -8,10 +8,11 @@
 
 #include "registry/layout_description.h"
 #include "registry/layout_v1.h"
+#include "registry/layout_v2.h"
 
 namespace evermap::layout {
 
-inline constexpr std::array kFormerLayouts = {&layout_v1::kDescription};
+inline constexpr std::array kFormerLayouts = {&layout_v1::kDescription, &layout_v2::kDescription};
 
 }  // namespace evermap::layout
 

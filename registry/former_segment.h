@@ -33,13 +33,23 @@ struct FormerRecord {
   const layout::Word& user;
   const layout::Word& since_unix_ns;
   const layout::Word& departure;
+  const layout::Word& text_block;
 };
+
+// A text of the largest size that is all zero: what a record has whose block is not there (INV-6).
+inline const layout::Word kNoText[(std::max(kRegistryNameSizeMax, kRegistryExtraSizeMax) + 7) /
+                                  sizeof(layout::Word)] = {};
+
+// Names the words of a header.
+using HeaderPlaces = layout::LayoutDescription::Header;
 
 class FormerSegment {
  public:
   // REQUIRES: `segment` outlives the object.
   explicit FormerSegment(const Segment& segment)
-      : segment_(segment), layout_(segment.description()), geometry_(segment.geometry()) {}
+      : segment_(segment),
+        layout_(*DescriptionOf(segment.geometry().version)),
+        geometry_(segment.geometry()) {}
 
   uint32_t capacity() const { return geometry_.capacity; }
   uint32_t buckets() const { return geometry_.buckets; }
@@ -51,10 +61,11 @@ class FormerSegment {
     assert(number < geometry_.buckets);
     return WordAt(geometry_.buckets_offset + uint64_t{number} * sizeof(layout::Word));
   }
-  // REQUIRES: index < capacity().
+  // Whether record `index` is inside the file.
+  bool HasRecord(uint32_t index) const { return segment_.HasRecord(index); }
+  // REQUIRES: HasRecord(index).
   FormerRecord record(uint32_t index) const {
-    assert(index < geometry_.capacity);
-    const uint64_t begin = geometry_.records_offset + uint64_t{index} * layout_.record_size;
+    const char* begin = RecordAt(index);
     const layout::LayoutDescription::Record& at = layout_.record;
     return {.state = WordIn(begin, at.state),
             .next = WordIn(begin, at.next),
@@ -66,35 +77,37 @@ class FormerSegment {
             .listener_cookie = WordIn(begin, at.listener_cookie),
             .user = WordIn(begin, at.user),
             .since_unix_ns = WordIn(begin, at.since_unix_ns),
-            .departure = WordIn(begin, at.departure)};
+            .departure = WordIn(begin, at.departure),
+            .text_block = WordIn(begin, at.text_block)};
   }
-  // Records used at least once; all others are free. At most capacity().
+  // Records used at least once, and inside the file; all others are free.
   uint32_t high_water() const {
-    return static_cast<uint32_t>(
-        std::min<uint64_t>(layout::Load(HeaderWord(layout_.header.high_water)), capacity()));
+    const uint64_t used = layout::Load(HeaderWord(layout_.header.high_water));
+    const Extents& extents = segment_.extents();
+    const uint32_t slots = used > extents.slots() ? extents.Learn() : extents.slots();
+    return static_cast<uint32_t>(std::min<uint64_t>(used, slots));
   }
 
   // The first words of the name and the extra of record `index`.
-  // REQUIRES: index < capacity(); the sizes are at most kRegistryNameSizeMax, kRegistryExtraSizeMax.
+  // REQUIRES: HasRecord(index); the sizes are at most kRegistryNameSizeMax, kRegistryExtraSizeMax.
   const layout::Word* NameWords(uint32_t index, size_t name_size) const {
-    assert(index < geometry_.capacity && name_size <= kRegistryNameSizeMax);
-    return segment_.at<layout::Word>(layout_.name_offset(geometry_, index, name_size));
+    assert(name_size <= kRegistryNameSizeMax);
+    return TextAt(index, layout_.name_place(name_size));
   }
   const layout::Word* ExtraWords(uint32_t index, size_t name_size, size_t extra_size) const {
-    assert(index < geometry_.capacity && name_size <= kRegistryNameSizeMax &&
-           extra_size <= kRegistryExtraSizeMax);
-    return segment_.at<layout::Word>(layout_.extra_offset(geometry_, index, name_size, extra_size));
+    assert(name_size <= kRegistryNameSizeMax && extra_size <= kRegistryExtraSizeMax);
+    return TextAt(index, layout_.extra_place(name_size, extra_size));
   }
 
   // Words of the header.
   const layout::Word& boot_id(uint32_t half) const {
     return HeaderWord(layout_.header.boot_id + half * static_cast<uint32_t>(sizeof(layout::Word)));
   }
-  const layout::Word& created_unix_ns() const { return HeaderWord(layout_.header.created_unix_ns); }
-  const layout::Word& next_id() const { return HeaderWord(layout_.header.next_id); }
+  // One that the layout does not have reads as 0.
+  const layout::Word& word(uint32_t HeaderPlaces::*place) const {
+    return HeaderWord(layout_.header.*place);
+  }
   const layout::Word& generation() const { return HeaderWord(layout_.header.generation); }
-  const layout::Word& creation_floor() const { return HeaderWord(layout_.header.creation_floor); }
-  const layout::Word& last_departure() const { return HeaderWord(layout_.header.last_departure); }
   const layout::StatusNote& mapper_note() const {
     return *segment_.at<layout::StatusNote>(layout_.header.mapper);
   }
@@ -114,11 +127,33 @@ class FormerSegment {
 
  private:
   const layout::Word& WordAt(uint64_t offset) const { return *segment_.at<layout::Word>(offset); }
-  const layout::Word& WordIn(uint64_t begin, uint32_t offset) const {
-    static const layout::Word kZero = {};
-    return offset == layout::kNoSuchWord ? kZero : WordAt(begin + offset);
+  static const layout::Word& WordIn(const char* begin, uint32_t offset) {
+    if (offset == layout::kNoSuchWord) return kNoText[0];
+    return *reinterpret_cast<const layout::Word*>(begin + offset);
   }
-  const layout::Word& HeaderWord(uint32_t offset) const { return WordIn(0, offset); }
+  const layout::Word& HeaderWord(uint32_t offset) const {
+    return WordIn(segment_.at<char>(0), offset);
+  }
+  const char* RecordAt(uint32_t index) const {
+    assert(HasRecord(index));
+    if (geometry_.extents_max == 0) {
+      return segment_.at<char>(geometry_.records_offset + uint64_t{index} * layout_.record_size);
+    }
+    const char* records = segment_.extents().records(index / geometry_.extent_records);
+    return &records[uint64_t{index % geometry_.extent_records} * layout_.record_size];
+  }
+  const layout::Word* TextAt(uint32_t index, layout::TextPlace place) const {
+    const char* begin = nullptr;
+    if (!place.is_in_block) {
+      begin = RecordAt(index);
+    } else if (geometry_.extents_max == 0) {
+      begin = segment_.at<char>(geometry_.overflow_offset + uint64_t{index} * layout_.block_size);
+    } else {
+      begin = segment_.extents().BlockAt(layout::Load(record(index).text_block));
+      if (begin == nullptr) return kNoText;
+    }
+    return reinterpret_cast<const layout::Word*>(begin + place.offset);
+  }
 
   const Segment& segment_;
   const layout::LayoutDescription& layout_;

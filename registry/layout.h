@@ -2,12 +2,12 @@
 //
 //   0            header, one page
 //   4,096        counters, 256 x 1,024 bytes
-//   266,240      bucket heads, one 64-bit link each; a power of two, at least the capacity
-//   ...          records, 256 bytes each
-//   ...          overflow blocks, 2,048 bytes each; block i belongs to record i
+//   266,240      bucket heads, one 64-bit link each; a power of two, at most 65,536
+//   ...          extents, 69,632 bytes each: a page about the extent, then 256 records of 256 bytes,
+//                or 32 blocks of 2,048 bytes for texts that do not fit into their record
 //
-// The file is sparse: records are given memory in chunks as they are first used, and overflow
-// blocks one by one, so a typical node costs 256 bytes and its 8 bytes of bucket.
+// The file grows by an extent when one is needed (extents.h), so it is as large as what is used, and
+// has no holes: nobody who reads it makes it take more memory.
 //
 // Thread safety: every word is a 64-bit atomic, loaded with acquire and stored with release order.
 //
@@ -38,7 +38,8 @@
 //        With weaker orders both loads could be equal around words of two registrations, and a
 //        lookup would return a port with another node's creation (INV-1).
 //   L-3  hash, name size and name of a record do not change while it is linked in a chain. The
-//        place of the name depends on its size alone.
+//        place of the name depends on its size and the record's block alone; a record whose name
+//        is in its block keeps that.
 //        Otherwise a walk that compares names could pass over a name that is there, and a second
 //        record would get it (INV-2).
 //   L-4  A link is {index, tag, mark}. Each change of a link raises its tag. A marked `next` means
@@ -89,13 +90,28 @@
 //        the highest number. So nobody waits for a writer that died half-way: the copy before its
 //        own still holds.
 //        With one copy, a death in the middle would leave no status at all (INV-3).
-//   L-13 The header has at least a page, and magic, layout version and `superseded` are at the same
-//        place in all layouts, also in future ones (layout_words.h).
+//   L-13 The header has at least a page, and magic, layout version, `superseded` and `owner` are at
+//        the same place in all layouts, also in future ones (layout_words.h).
 //        An older program could otherwise not tell a newer registry from a damaged one, nor tell
 //        its readers that it took a migration back (INV-7).
+//   L-14 A word of occupancy has a bit for each of 32 records, and a version. Who has claimed a record
+//        to register a name sets its bit before the state becomes live, and raises the version even
+//        if the bit was set. Who clears one loads the word, then the record's state, and clears the
+//        bit by compare-and-swap, and only if the state was free or remembered.
+//        So a bit may be set without need, but a clear one never hides a registration. Without the
+//        version the bit of a record that was registered between the two loads would be cleared:
+//        the node would be missing in every list (P11).
+//   L-15 A block belongs to the record that its owner word names if that record names the block, and
+//        is claimed, live or orphaned, or remembered with its name in the block. Whoever takes a
+//        block, also one that its record has, does it by compare-and-swap on the owner word, which
+//        raises its version, after claiming the record that is to have it and after seeing that the
+//        block belongs to none.
+//        So nothing has to be given back: what a dead writer took, and what an ended registration
+//        had beside its name, belongs to none. Without the version two records could have one block.
 #ifndef EVERMAP_REGISTRY_LAYOUT_H_
 #define EVERMAP_REGISTRY_LAYOUT_H_
 
+#include <algorithm>
 #include <bit>
 #include <cassert>
 #include <cstddef>
@@ -110,26 +126,33 @@
 namespace evermap::layout {
 
 // What this code writes. What it can read beside it: former_layouts.h.
-inline constexpr uint32_t kLayoutVersion = 2;
+inline constexpr uint32_t kLayoutVersion = 3;
 
 inline constexpr size_t kRecordSize = 256;
-inline constexpr size_t kOverflowSize = 2048;
-inline constexpr size_t kInlineWords = 21;
-inline constexpr size_t kOverflowTextWords = 128;  // for 1,020 bytes
-static_assert(kOverflowTextWords * 8 >= kRegistryNameSizeMax);
-static_assert(kOverflowTextWords * 8 >= kRegistryExtraSizeMax);
+inline constexpr size_t kBlockSize = 2048;
+inline constexpr size_t kInlineWords = 20;
+inline constexpr size_t kBlockTextWords = 128;  // for 1,020 bytes
+static_assert(kBlockTextWords * 8 >= kRegistryNameSizeMax);
+static_assert(kBlockTextWords * 8 >= kRegistryExtraSizeMax);
+inline constexpr uint32_t kExtentRecords = 256;
+inline constexpr uint32_t kExtentBlocks = 32;
+inline constexpr size_t kExtentSize = kExtentHeadSize + kExtentRecords * kRecordSize;
+static_assert(kExtentSize == kExtentHeadSize + kExtentBlocks * kBlockSize);
+// A registry with more names than this has longer chains: 512 KiB of heads are what a lookup among
+// kRegistryCapacityDefault names is worth.
+inline constexpr uint32_t kBucketsMax = 65'536;
 
 // The words before `boot_id` are written once, before the file gets its name.
 struct Header {
   Word magic;
   Word version_and_header_size;
-  Word file_size;
+  Word extents_offset;
   Word capacity_and_buckets;  // low half: capacity in records
-  Word record_and_overflow_size;
+  Word record_and_block_size;
   Word statistics_offset;
   Word buckets_offset;
-  Word records_offset;
-  Word overflow_offset;
+  Word extent_size_and_max;
+  Word records_and_blocks_of_extent;
   Word hash_key[2];
   Word created_unix_ns;
   Word fingerprint;  // hash of all words above (segment_header.cc)
@@ -138,7 +161,11 @@ struct Header {
   Word superseded;
   // Whose registry it is (owner.h). All zero in files from before that was known.
   Word owner[4];
-  Word reserved_0[12];
+  // Steady time (departure.h) is CLOCK_MONOTONIC of this boot and the first of these; with the second
+  // added it is the time of day.
+  Word steady_offset;
+  Word shown_offset;
+  Word reserved_0[10];
   // Each of the counters has a cache line of its own.
   Word next_id;  // the last id given out
   Word reserved_1[7];
@@ -148,7 +175,7 @@ struct Header {
   Word reserved_3[7];
   Word creation_floor;  // no new name gets a creation below (L-9)
   Word reserved_4[7];
-  Word last_departure;  // the last departure given out; from the clock, in ns, but always growing
+  Word last_departure;  // the last departure given out: steady time in ns, but always growing
   Word reserved_5[7];
   // All zero in files from before there was a status.
   StatusNote mapper;
@@ -158,19 +185,21 @@ struct Header {
 static_assert(sizeof(Header) == kPageSize);
 static_assert(offsetof(Header, magic) == kMagicAt);
 static_assert(offsetof(Header, version_and_header_size) == kVersionAt);
-static_assert(offsetof(Header, file_size) == 16);
+static_assert(offsetof(Header, extents_offset) == 16);
 static_assert(offsetof(Header, capacity_and_buckets) == 24);
-static_assert(offsetof(Header, record_and_overflow_size) == 32);
+static_assert(offsetof(Header, record_and_block_size) == 32);
 static_assert(offsetof(Header, statistics_offset) == 40);
 static_assert(offsetof(Header, buckets_offset) == 48);
-static_assert(offsetof(Header, records_offset) == 56);
-static_assert(offsetof(Header, overflow_offset) == 64);
+static_assert(offsetof(Header, extent_size_and_max) == 56);
+static_assert(offsetof(Header, records_and_blocks_of_extent) == 64);
 static_assert(offsetof(Header, hash_key) == 72);
 static_assert(offsetof(Header, created_unix_ns) == 88);
 static_assert(offsetof(Header, fingerprint) == 96);
 static_assert(offsetof(Header, boot_id) == 104);
 static_assert(offsetof(Header, superseded) == kSupersededAt);
 static_assert(offsetof(Header, owner) == kOwnerAt);
+static_assert(offsetof(Header, steady_offset) == 160);
+static_assert(offsetof(Header, shown_offset) == 168);
 static_assert(offsetof(Header, next_id) == 256);
 static_assert(offsetof(Header, generation) == 320);
 static_assert(offsetof(Header, high_water) == 384);
@@ -178,6 +207,19 @@ static_assert(offsetof(Header, creation_floor) == 448);
 static_assert(offsetof(Header, last_departure) == 512);
 static_assert(offsetof(Header, mapper) == 576);
 static_assert(offsetof(Header, upgrade) == 2176);
+
+// What an extent begins with.
+struct ExtentHead {
+  Word use;  // ExtentUse
+  Word reserved_0[7];
+  Word occupancy[kExtentRecords / kSlotsPerWord];  // of an extent of records (L-14)
+  Word block_owners[kExtentBlocks];                // of an extent of blocks (L-15)
+  Word reserved_1[464];
+};
+static_assert(sizeof(ExtentHead) == kExtentHeadSize);
+static_assert(offsetof(ExtentHead, occupancy) == 64);
+static_assert(offsetof(ExtentHead, block_owners) == 128);
+
 // One name and what is known of it. All zero: free.
 struct Record {
   Word state;    // State()
@@ -191,8 +233,9 @@ struct Record {
   Word user;  // of the process behind the connection; low half: uid, high half: pid
   Word since_unix_ns;
   Word departure;
+  Word text_block;  // number of the block that the record has, + 1; 0: none (L-15)
   // The name, filled up with zeros to whole words, then the extra likewise; what does not fit is in
-  // the overflow block: see NameIsInline() and ExtraIsInline().
+  // the record's block: see NameIsInline() and ExtraIsInline().
   Word text[kInlineWords];
 };
 static_assert(sizeof(Record) == kRecordSize);
@@ -207,21 +250,22 @@ static_assert(offsetof(Record, listener_cookie) == 56);
 static_assert(offsetof(Record, user) == 64);
 static_assert(offsetof(Record, since_unix_ns) == 72);
 static_assert(offsetof(Record, departure) == 80);
-static_assert(offsetof(Record, text) == 88);
+static_assert(offsetof(Record, text_block) == 88);
+static_assert(offsetof(Record, text) == 96);
 
-struct OverflowBlock {
-  Word name[kOverflowTextWords];
-  Word extra[kOverflowTextWords];
+struct TextBlock {
+  Word name[kBlockTextWords];
+  Word extra[kBlockTextWords];
 };
-static_assert(sizeof(OverflowBlock) == kOverflowSize);
-static_assert(offsetof(OverflowBlock, extra) == 1024);
+static_assert(sizeof(TextBlock) == kBlockSize);
+static_assert(offsetof(TextBlock, extra) == 1024);
 
 constexpr size_t TextWords(size_t bytes) { return (bytes + 7) / 8; }
 constexpr bool NameIsInline(size_t name_size) { return TextWords(name_size) <= kInlineWords; }
 constexpr bool ExtraIsInline(size_t name_size, size_t extra_size) {
   return TextWords(name_size) + TextWords(extra_size) <= kInlineWords;
 }
-constexpr bool NeedsOverflow(size_t name_size, size_t extra_size) {
+constexpr bool NeedsBlock(size_t name_size, size_t extra_size) {
   return !NameIsInline(name_size) || (extra_size > 0 && !ExtraIsInline(name_size, extra_size));
 }
 
@@ -231,53 +275,55 @@ constexpr Geometry GeometryFor(uint32_t capacity) {
   Geometry g;
   g.version = kLayoutVersion;
   g.capacity = capacity;
-  g.buckets = std::bit_ceil(capacity);
+  g.buckets = std::bit_ceil(std::min(capacity, kBucketsMax));
   g.statistics_offset = sizeof(Header);
   g.statistics_size = sizeof(WorkerStatistics);
   g.buckets_offset = RoundUpToPage(g.statistics_offset + kStatisticsWorkersMax * g.statistics_size);
-  g.records_offset = RoundUpToPage(g.buckets_offset + uint64_t{g.buckets} * sizeof(Word));
-  g.overflow_offset = RoundUpToPage(g.records_offset + uint64_t{capacity} * kRecordSize);
-  g.file_size = RoundUpToPage(g.overflow_offset + uint64_t{capacity} * kOverflowSize);
+  g.extents_offset = RoundUpToPage(g.buckets_offset + uint64_t{g.buckets} * sizeof(Word));
+  g.extent_size = kExtentSize;
+  g.extent_records = kExtentRecords;
+  g.extent_blocks = kExtentBlocks;
+  // A block for each record, if need be.
+  g.extents_max = (capacity + kExtentRecords - 1) / kExtentRecords +
+                  (capacity + kExtentBlocks - 1) / kExtentBlocks;
+  g.file_size_min = g.extents_offset + g.extent_size;
+  g.file_size_max = g.extents_offset + g.extents_max * g.extent_size;
   return g;
 }
 static_assert(GeometryFor(1).buckets_offset == 266240);
-
-// Byte offset in the file of the overflow block of record `index`.
-constexpr uint64_t OverflowOffset(const Geometry& geometry, uint32_t index) {
-  return geometry.overflow_offset + uint64_t{index} * kOverflowSize;
-}
 
 // What LayoutDescription asks for (layout_description.h).
 inline std::vector<HeaderWord> HeaderWords(const Geometry& g) {
   return {
       {offsetof(Header, magic), kMagic},
       {offsetof(Header, version_and_header_size), Halves(g.version, sizeof(Header))},
-      {offsetof(Header, file_size), g.file_size},
+      {offsetof(Header, extents_offset), g.extents_offset},
       {offsetof(Header, capacity_and_buckets), Halves(g.capacity, g.buckets)},
-      {offsetof(Header, record_and_overflow_size), Halves(kRecordSize, kOverflowSize)},
+      {offsetof(Header, record_and_block_size), Halves(kRecordSize, kBlockSize)},
       {offsetof(Header, statistics_offset), g.statistics_offset},
       {offsetof(Header, buckets_offset), g.buckets_offset},
-      {offsetof(Header, records_offset), g.records_offset},
-      {offsetof(Header, overflow_offset), g.overflow_offset},
+      {offsetof(Header, extent_size_and_max), Halves(kExtentSize, g.extents_max)},
+      {offsetof(Header, records_and_blocks_of_extent), Halves(kExtentRecords, kExtentBlocks)},
   };
 }
-constexpr uint64_t NameOffset(const Geometry& g, uint32_t index, size_t name_size) {
-  return NameIsInline(name_size)
-             ? g.records_offset + uint64_t{index} * kRecordSize + offsetof(Record, text)
-             : OverflowOffset(g, index) + offsetof(OverflowBlock, name);
+constexpr TextPlace NamePlace(size_t name_size) {
+  if (!NameIsInline(name_size)) return {.is_in_block = true, .offset = offsetof(TextBlock, name)};
+  return {.is_in_block = false, .offset = offsetof(Record, text)};
 }
-constexpr uint64_t ExtraOffset(const Geometry& g, uint32_t index, size_t name_size,
-                               size_t extra_size) {
-  return ExtraIsInline(name_size, extra_size)
-             ? g.records_offset + uint64_t{index} * kRecordSize + offsetof(Record, text) +
-                   TextWords(name_size) * sizeof(Word)
-             : OverflowOffset(g, index) + offsetof(OverflowBlock, extra);
+constexpr TextPlace ExtraPlace(size_t name_size, size_t extra_size) {
+  if (!ExtraIsInline(name_size, extra_size)) {
+    return {.is_in_block = true, .offset = offsetof(TextBlock, extra)};
+  }
+  return {.is_in_block = false,
+          .offset =
+              static_cast<uint32_t>(offsetof(Record, text) + TextWords(name_size) * sizeof(Word))};
 }
 
 inline constexpr LayoutDescription kDescription = {
     .version = kLayoutVersion,
     .header_size = sizeof(Header),
     .record_size = kRecordSize,
+    .block_size = kBlockSize,
     .header = {.capacity = offsetof(Header, capacity_and_buckets),
                .hash_key = offsetof(Header, hash_key),
                .created_unix_ns = offsetof(Header, created_unix_ns),
@@ -288,6 +334,8 @@ inline constexpr LayoutDescription kDescription = {
                .high_water = offsetof(Header, high_water),
                .creation_floor = offsetof(Header, creation_floor),
                .last_departure = offsetof(Header, last_departure),
+               .steady_offset = offsetof(Header, steady_offset),
+               .shown_offset = offsetof(Header, shown_offset),
                .mapper = offsetof(Header, mapper),
                .upgrade = offsetof(Header, upgrade)},
     .record = {.state = offsetof(Record, state),
@@ -300,11 +348,12 @@ inline constexpr LayoutDescription kDescription = {
                .listener_cookie = offsetof(Record, listener_cookie),
                .user = offsetof(Record, user),
                .since_unix_ns = offsetof(Record, since_unix_ns),
-               .departure = offsetof(Record, departure)},
+               .departure = offsetof(Record, departure),
+               .text_block = offsetof(Record, text_block)},
     .geometry = GeometryFor,
     .header_words = HeaderWords,
-    .name_offset = NameOffset,
-    .extra_offset = ExtraOffset,
+    .name_place = NamePlace,
+    .extra_place = ExtraPlace,
 };
 
 }  // namespace evermap::layout

@@ -20,13 +20,23 @@ namespace evermap::layout {
 struct Geometry {
   uint32_t version = 0;  // of the layout
   uint32_t capacity = 0;
-  uint32_t buckets = 0;  // a power of two, at least the capacity
+  uint32_t buckets = 0;  // a power of two
   uint64_t statistics_offset = 0;
   uint64_t statistics_size = 0;  // of one worker
   uint64_t buckets_offset = 0;
+  // Until version 2 all records lie in one place, and so do the blocks of text, one for each record.
   uint64_t records_offset = 0;
-  uint64_t overflow_offset = 0;  // 0: the layout has no overflow blocks
-  uint64_t file_size = 0;
+  uint64_t overflow_offset = 0;
+  // Since version 3 they lie in extents, which the file gets as they are needed (extents.h).
+  uint64_t extents_offset = 0;
+  uint64_t extent_size = 0;
+  uint32_t extents_max = 0;     // 0: the layout has none
+  uint32_t extent_records = 0;  // in an extent of records; a power of two
+  uint32_t extent_blocks = 0;   // in an extent of blocks
+  // The file has at least the first size, and what is in it beyond the second is never used. Both are
+  // the same where the file does not grow.
+  uint64_t file_size_min = 0;
+  uint64_t file_size_max = 0;
 };
 
 constexpr uint64_t RoundUpToPage(uint64_t bytes) {
@@ -42,10 +52,18 @@ struct HeaderWord {
 // A word that a layout does not have; it reads as 0.
 inline constexpr uint32_t kNoSuchWord = ~0u;
 
+// Where a text lies: byte offset in its record, or in the block that the record has.
+struct TextPlace {
+  bool is_in_block = false;
+  uint32_t offset = 0;
+  bool operator==(const TextPlace&) const = default;
+};
+
 struct LayoutDescription {
   uint32_t version = 0;
   uint32_t header_size = 0;  // bytes, at least kHeaderSizeMin
   uint32_t record_size = 0;  // bytes
+  uint32_t block_size = 0;   // bytes
 
   // Byte offsets in the header. The words before `fingerprint` are those that it covers.
   struct Header {
@@ -59,6 +77,8 @@ struct LayoutDescription {
     uint32_t high_water = 0;
     uint32_t creation_floor = 0;
     uint32_t last_departure = 0;
+    uint32_t steady_offset = kNoSuchWord;
+    uint32_t shown_offset = kNoSuchWord;
     uint32_t mapper = 0;   // a StatusNote
     uint32_t upgrade = 0;  // a StatusNote
     bool operator==(const Header&) const = default;
@@ -77,6 +97,7 @@ struct LayoutDescription {
     uint32_t user = 0;
     uint32_t since_unix_ns = 0;
     uint32_t departure = 0;
+    uint32_t text_block = kNoSuchWord;  // number of the block that the record has, + 1; 0: none
     bool operator==(const Record&) const = default;
   } record;
 
@@ -84,11 +105,10 @@ struct LayoutDescription {
   Geometry (*geometry)(uint32_t capacity) = nullptr;
   // What the header says of a file of this geometry, in the order in which it is written.
   std::vector<HeaderWord> (*header_words)(const Geometry& geometry) = nullptr;
-  // Byte offsets in the file of the name and the extra of record `index`.
-  // REQUIRES: index < capacity; the sizes are at most kRegistryNameSizeMax, kRegistryExtraSizeMax.
-  uint64_t (*name_offset)(const Geometry& geometry, uint32_t index, size_t name_size) = nullptr;
-  uint64_t (*extra_offset)(const Geometry& geometry, uint32_t index, size_t name_size,
-                           size_t extra_size) = nullptr;
+  // Where the name and the extra of a record lie.
+  // REQUIRES: the sizes are at most kRegistryNameSizeMax, kRegistryExtraSizeMax.
+  TextPlace (*name_place)(size_t name_size) = nullptr;
+  TextPlace (*extra_place)(size_t name_size, size_t extra_size) = nullptr;
 };
 
 }  // namespace evermap::layout

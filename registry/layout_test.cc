@@ -13,6 +13,7 @@
 #include <memory>
 #include <random>
 #include <string>
+#include <vector>
 
 #include "registry/counters.h"
 #include "registry/evermap.h"
@@ -25,17 +26,17 @@
 #include "registry/registry_testing.h"
 #include "registry/segment.h"
 #include "registry/text_place.h"
-#include "tests/next_layout/registry/layout_v2.h"
+#include "tests/next_layout/registry/layout_v3.h"
 
 namespace evermap {
 namespace {
 
-// What freezing version 2 will say, as it is already said for the throw-away layout.
-static_assert(layout_v2::kDescription.version == layout::kDescription.version);
-static_assert(layout_v2::kDescription.header_size == layout::kDescription.header_size);
-static_assert(layout_v2::kDescription.record_size == layout::kDescription.record_size);
-static_assert(layout_v2::kDescription.header == layout::kDescription.header);
-static_assert(layout_v2::kDescription.record == layout::kDescription.record);
+// What freezing version 3 will say, as it is already said for the throw-away layout.
+static_assert(layout_v3::kDescription.version == layout::kDescription.version);
+static_assert(layout_v3::kDescription.header_size == layout::kDescription.header_size);
+static_assert(layout_v3::kDescription.record_size == layout::kDescription.record_size);
+static_assert(layout_v3::kDescription.header == layout::kDescription.header);
+static_assert(layout_v3::kDescription.record == layout::kDescription.record);
 
 class LayoutTest : public RegistryDirectoryTest {};
 
@@ -155,41 +156,51 @@ TEST_F(LayoutTest, Inv6DamagedVersion1HarmsNobody) {
 // The description of the newest layout, by which status notes are read and which is frozen one day,
 // leads to the words that the structures have.
 TEST_F(LayoutTest, TheNewestLayoutIsReadByItsDescription) {
-  auto registry = Registry::Open({.path = path_, .capacity = 10});
+  auto registry = Registry::Open({.path = path_, .capacity = 1000});
   ASSERT_TRUE(registry.ok());
-  for (const size_t size : {5u, 168u, 169u, 1020u}) {
-    const std::string name(size, 'n');
-    const std::string extra(size % 512, 'e');
-    ASSERT_EQ((*registry)->Register({.name = name, .extra = extra, .port = 7}).outcome,
-              RegisterResult::Outcome::kRegistered);
+  std::vector<RegisterResult> nodes;
+  for (int i = 0; i < 600; ++i) {
+    const size_t size = std::vector<size_t>{5, 160, 161, 1020}[static_cast<size_t>(i % 4)];
+    const std::string name = absl::StrCat(i + 1000, std::string(size - 4, 'n'));
+    nodes.push_back((*registry)->Register(
+        {.name = name, .extra = std::string(static_cast<size_t>(i) % 512, 'e'), .port = 7}));
+    ASSERT_EQ(nodes.back().outcome, RegisterResult::Outcome::kRegistered);
   }
   Problem problem;
   const auto segment = Segment::Map(path_, SegmentAccess::kRead, problem);
   ASSERT_NE(segment, nullptr);
   const FormerSegment described(*segment);
   for (const layout::LayoutDescription* description :
-       {&layout::kDescription, &layout_v2::kDescription}) {
-    const layout::Geometry geometry = description->geometry(10);
-    EXPECT_EQ(geometry.file_size, segment->geometry().file_size);
+       {&layout::kDescription, &layout_v3::kDescription}) {
+    const layout::Geometry geometry = description->geometry(1000);
+    EXPECT_EQ(geometry.file_size_min, segment->geometry().file_size_min);
+    EXPECT_EQ(geometry.file_size_max, segment->geometry().file_size_max);
     for (const layout::HeaderWord& word : description->header_words(geometry)) {
       EXPECT_EQ(layout::Load(*segment->at<layout::Word>(word.offset)), word.value);
     }
-    for (const size_t name_size : {1u, 168u, 169u, 1020u}) {
-      for (const size_t extra_size : {0u, 8u, 160u, 161u, 1020u}) {
-        const auto offset = [&](const layout::Word* words) {
-          return static_cast<uint64_t>(reinterpret_cast<const char*>(words) - segment->at<char>(0));
-        };
-        EXPECT_EQ(description->name_offset(geometry, 3, name_size),
-                  offset(NameWords(*segment, 3, name_size)));
-        EXPECT_EQ(description->extra_offset(geometry, 3, name_size, extra_size),
-                  offset(ExtraWords(*segment, 3, name_size, extra_size)));
+    for (const size_t name_size : {1u, 160u, 161u, 1020u}) {
+      EXPECT_EQ(description->name_place(name_size), layout::NamePlace(name_size));
+      for (const size_t extra_size : {0u, 8u, 152u, 153u, 1020u}) {
+        EXPECT_EQ(description->extra_place(name_size, extra_size),
+                  layout::ExtraPlace(name_size, extra_size));
       }
     }
   }
+  for (const RegisterResult& node : nodes) {
+    const layout::Record& record = segment->record(node.slot);
+    EXPECT_EQ(&described.record(node.slot).departure, &record.departure);
+    EXPECT_EQ(&described.record(node.slot).text_block, &record.text_block);
+    const size_t name_size = layout::NameSizeOf(layout::Load(record.sizes));
+    const size_t extra_size = layout::ExtraSizeOf(layout::Load(record.sizes));
+    EXPECT_EQ(described.NameWords(node.slot, name_size), NameWords(*segment, node.slot, name_size));
+    EXPECT_EQ(described.ExtraWords(node.slot, name_size, extra_size),
+              ExtraWords(*segment, node.slot, name_size, extra_size));
+  }
   EXPECT_EQ(&described.generation(), &segment->header().generation);
-  EXPECT_EQ(&described.next_id(), &segment->header().next_id);
+  EXPECT_EQ(&described.word(&HeaderPlaces::next_id), &segment->header().next_id);
+  EXPECT_EQ(&described.word(&HeaderPlaces::steady_offset), &segment->header().steady_offset);
+  EXPECT_EQ(&described.word(&HeaderPlaces::shown_offset), &segment->header().shown_offset);
   EXPECT_EQ(&described.mapper_note(), &segment->header().mapper);
-  EXPECT_EQ(&described.record(3).departure, &segment->record(3).departure);
   EXPECT_EQ(&described.bucket(15), &segment->bucket(15));
   EXPECT_EQ(static_cast<const void*>(described.statistics(255)), &segment->statistics(255));
 }

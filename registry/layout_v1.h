@@ -36,17 +36,18 @@ constexpr layout::Geometry GeometryFor(uint32_t capacity) {
   g.buckets_offset = layout::RoundUpToPage(kHeaderSize + kWorkers * kStatisticsSize);
   g.records_offset = layout::RoundUpToPage(g.buckets_offset + uint64_t{g.buckets} * 8);
   g.overflow_offset = layout::RoundUpToPage(g.records_offset + uint64_t{capacity} * kRecordSize);
-  g.file_size = layout::RoundUpToPage(g.overflow_offset + uint64_t{capacity} * kOverflowSize);
+  g.file_size_max = layout::RoundUpToPage(g.overflow_offset + uint64_t{capacity} * kOverflowSize);
+  g.file_size_min = g.file_size_max;
   return g;
 }
 static_assert(GeometryFor(1).buckets_offset == 135168);
-static_assert(GeometryFor(65536).file_size == 151654400);
+static_assert(GeometryFor(65536).file_size_max == 151654400);
 
 inline std::vector<layout::HeaderWord> HeaderWords(const layout::Geometry& g) {
   return {
       {0, layout::kMagic},
       {8, layout::Halves(1, kHeaderSize)},
-      {16, g.file_size},
+      {16, g.file_size_max},
       {24, layout::Halves(g.capacity, g.buckets)},
       {32, layout::Halves(kRecordSize, kOverflowSize)},
       {40, g.statistics_offset},
@@ -60,22 +61,22 @@ constexpr size_t WordsFor(size_t bytes) { return (bytes + 7) / 8; }
 
 // A name that does not fit into the record is in its overflow block, and so is an extra that does
 // not fit behind the name.
-constexpr uint64_t NameOffset(const layout::Geometry& g, uint32_t index, size_t name_size) {
-  return WordsFor(name_size) <= kTextWords
-             ? g.records_offset + uint64_t{index} * kRecordSize + kTextAt
-             : g.overflow_offset + uint64_t{index} * kOverflowSize;
+constexpr layout::TextPlace NamePlace(size_t name_size) {
+  if (WordsFor(name_size) > kTextWords) return {.is_in_block = true, .offset = 0};
+  return {.is_in_block = false, .offset = kTextAt};
 }
-constexpr uint64_t ExtraOffset(const layout::Geometry& g, uint32_t index, size_t name_size,
-                               size_t extra_size) {
-  return WordsFor(name_size) + WordsFor(extra_size) <= kTextWords
-             ? g.records_offset + uint64_t{index} * kRecordSize + kTextAt + WordsFor(name_size) * 8
-             : g.overflow_offset + uint64_t{index} * kOverflowSize + kOverflowExtraAt;
+constexpr layout::TextPlace ExtraPlace(size_t name_size, size_t extra_size) {
+  if (WordsFor(name_size) + WordsFor(extra_size) > kTextWords) {
+    return {.is_in_block = true, .offset = kOverflowExtraAt};
+  }
+  return {.is_in_block = false, .offset = kTextAt + static_cast<uint32_t>(WordsFor(name_size)) * 8};
 }
 
 inline constexpr layout::LayoutDescription kDescription = {
     .version = 1,
     .header_size = kHeaderSize,
     .record_size = kRecordSize,
+    .block_size = kOverflowSize,
     .header = {.capacity = 24,
                .hash_key = 72,
                .created_unix_ns = 88,
@@ -102,8 +103,8 @@ inline constexpr layout::LayoutDescription kDescription = {
                .departure = 80},
     .geometry = GeometryFor,
     .header_words = HeaderWords,
-    .name_offset = NameOffset,
-    .extra_offset = ExtraOffset,
+    .name_place = NamePlace,
+    .extra_place = ExtraPlace,
 };
 
 }  // namespace evermap::layout_v1

@@ -136,6 +136,27 @@ constexpr uint64_t Halves(uint32_t low, uint32_t high) {
 constexpr uint32_t LowHalf(uint64_t word) { return static_cast<uint32_t>(word); }
 constexpr uint32_t HighHalf(uint64_t word) { return static_cast<uint32_t>(word >> 32); }
 
+// Layouts that grow do so in extents (extents.h). One begins with a page of words about it, of which
+// the first says what follows the page; it is changed once, from kNone.
+enum class ExtentUse : uint8_t {
+  kNone = 0,
+  kRecords = 1,
+  kBlocks = 2,  // of text
+};
+inline constexpr size_t kExtentHeadSize = kPageSize;
+
+// Word of occupancy: version (32 bits), one bit for each of 32 records (L-14).
+inline constexpr uint32_t kSlotsPerWord = 32;
+constexpr uint32_t BitsOf(uint64_t word) { return static_cast<uint32_t>(word); }
+constexpr uint64_t NextBits(uint64_t word, uint32_t bits) {
+  return (((word >> 32) + 1) << 32) | bits;
+}
+
+// Word of a block's owner: version (32 bits), index of the record + 1 (32; 0: none) (L-15).
+constexpr uint64_t NextOwner(uint64_t word, uint32_t record_plus_1) {
+  return (((word >> 32) + 1) << 32) | record_plus_1;
+}
+
 // Largest number of turns of a loop that depends on what other writers do. A turn is lost only to a
 // change that another writer completed, so nothing but a damaged segment reaches it (INV-6).
 inline constexpr uint32_t kRestartsMax = 1u << 16;

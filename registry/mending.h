@@ -59,7 +59,6 @@ class Mending {
  private:
   Problem TakeLock();
   Problem MakeFile();
-  Problem Fill();
 
   Claim& claim_;
   std::string path_ = {};

@@ -19,13 +19,18 @@
 
 #include "registry/base/owned_fd.h"
 #include "registry/base/text.h"
+#include "registry/copy.h"
+#include "registry/departure.h"
 #include "registry/former_segment.h"
 #include "registry/layout.h"
 #include "registry/location.h"
+#include "registry/migration_plan.h"
+#include "registry/occupancy.h"
 #include "registry/owner.h"
 #include "registry/record_text.h"
 #include "registry/recovery.h"
 #include "registry/text_place.h"
+#include "registry/text_pool.h"
 
 namespace evermap {
 namespace {
@@ -50,43 +55,9 @@ void Copy(const Word* from, size_t count, Word* to) {
 Problem Failed(const std::string& path, const std::string& what, int error) {
   const bool no_space = IsNoSpace(error);
   return {no_space ? Problem::Kind::kNoSpace : Problem::Kind::kSystem,
-          path + ": cannot be migrated to layout version " +
-              std::to_string(layout::kLayoutVersion) + ": " + what + ": " + ErrorText(error) +
+          path + ": cannot be migrated: " + what + ": " + ErrorText(error) +
               (no_space ? "; make room there" : "; check it and its directory") +
               ", or go on with the version of Evermap that wrote it"};
-}
-
-// Which records are on a chain. Each is met once, so a damaged segment at worst ends the search early.
-std::vector<bool> FindLinked(const FormerSegment& segment) {
-  std::vector<bool> linked(segment.capacity(), false);
-  for (uint32_t bucket = 0; bucket < segment.buckets(); ++bucket) {
-    uint64_t link = Load(segment.bucket(bucket));
-    while (!layout::IsEnd(link)) {
-      const uint32_t index = layout::IndexOf(link);
-      if (index >= segment.capacity() || linked[index]) break;
-      linked[index] = true;
-      link = Load(segment.record(index).next);
-    }
-  }
-  return linked;
-}
-
-// What a record of this kind becomes: the same as when recovery settles it (recovery.cc).
-Kind Settled(Kind kind, bool is_linked) {
-  switch (kind) {
-    case Kind::kLive:
-    case Kind::kAmending:
-      return Kind::kLive;
-    case Kind::kOrphaned:
-    case Kind::kAdopting:
-      return Kind::kOrphaned;
-    case Kind::kRemembered:
-      return Kind::kRemembered;
-    case Kind::kClaimed:
-      return is_linked ? Kind::kRemembered : Kind::kFree;
-    default:
-      return Kind::kFree;
-  }
 }
 
 void CopyNote(const layout::StatusNote& from, layout::StatusNote& to) {
@@ -100,11 +71,15 @@ void CopyNote(const layout::StatusNote& from, layout::StatusNote& to) {
 
 void CopyHeader(const FormerSegment& from, Segment& to) {
   layout::Header& header = to.header();
-  Copy(from.next_id(), header.next_id);
+  Copy(from.word(&HeaderPlaces::next_id), header.next_id);
   Store(header.generation, Load(from.generation()) + 1);
-  Store(header.high_water, from.high_water());
-  Copy(from.creation_floor(), header.creation_floor);
-  Copy(from.last_departure(), header.last_departure);
+  Copy(from.word(&HeaderPlaces::creation_floor), header.creation_floor);
+  Copy(from.word(&HeaderPlaces::last_departure), header.last_departure);
+  // The departures that are copied are of the former steady time, if the layout had one.
+  if (Load(from.word(&HeaderPlaces::steady_offset)) != 0) {
+    Copy(from.word(&HeaderPlaces::steady_offset), header.steady_offset);
+    Copy(from.word(&HeaderPlaces::shown_offset), header.shown_offset);
+  }
   CopyNote(from.mapper_note(), header.mapper);
   CopyNote(from.upgrade_note(), header.upgrade);
 }
@@ -119,21 +94,30 @@ void CopyStatistics(const FormerSegment& from, Segment& to) {
   }
 }
 
-// Copies record `index`, to be of `kind`, and links it; false when there is no memory for it.
-bool CopyRecord(const FormerSegment& from, Segment& to, uint32_t index, Kind kind) {
+// Copies the texts of record `index`; false when there is no memory for them.
+bool CopyTexts(const FormerSegment& from, Segment& to, uint32_t index, size_t name_size,
+               size_t extra_size, uint64_t& blocks) {
+  if (!ProvideNext(to, index, name_size, extra_size, blocks)) return false;
+  std::array<char, std::max(kRegistryNameSizeMax, kRegistryExtraSizeMax)> text;
+  CopyText(from.NameWords(index, name_size), name_size, text.data());
+  StoreText({text.data(), name_size}, NameWords(to, index, name_size));
+  if (extra_size == 0) return true;
+  CopyText(from.ExtraWords(index, name_size, extra_size), extra_size, text.data());
+  StoreText({text.data(), extra_size}, ExtraWords(to, index, name_size, extra_size));
+  return true;
+}
+
+// Copies record `index`, to be of `kind`, and links it; false when there is no memory for its texts.
+bool CopyRecord(const FormerSegment& from, Segment& to, uint32_t index, Kind kind,
+                uint64_t& blocks) {
   const FormerRecord record = from.record(index);
   const uint64_t sizes = Load(record.sizes);
   const size_t name_size = layout::NameSizeOf(sizes);
   // A name of an impossible size is damaged: a lookup does not find it either.
   if (name_size == 0 || name_size > kRegistryNameSizeMax) return true;
   size_t extra_size = layout::ExtraSizeOf(sizes);
-  if (extra_size > kRegistryExtraSizeMax) extra_size = 0;
-  if (!CommitText(to, index, name_size, extra_size)) return false;
-  std::array<char, std::max(kRegistryNameSizeMax, kRegistryExtraSizeMax)> text;
-  CopyText(from.NameWords(index, name_size), name_size, text.data());
-  StoreText({text.data(), name_size}, NameWords(to, index, name_size));
-  CopyText(from.ExtraWords(index, name_size, extra_size), extra_size, text.data());
-  StoreText({text.data(), extra_size}, ExtraWords(to, index, name_size, extra_size));
+  if (extra_size > kRegistryExtraSizeMax || kind == Kind::kRemembered) extra_size = 0;
+  if (!CopyTexts(from, to, index, name_size, extra_size, blocks)) return false;
 
   Record& copy = to.record(index);
   Copy(record.hash, copy.hash);
@@ -153,26 +137,31 @@ bool CopyRecord(const FormerSegment& from, Segment& to, uint32_t index, Kind kin
   // As recovery does.
   if (layout::KindOf(state) == Kind::kClaimed) Store(copy.departure, NextDeparture(to));
   Store(copy.state, layout::State(layout::VersionOf(state), 0, kind));
+  if (layout::IsFound(kind)) SetOccupied(to, index);
   return true;
 }
 
 Problem CopyAll(const std::string& path, const FormerSegment& from, Segment& to) {
   CopyHeader(from, to);
   CopyStatistics(from, to);
-  const uint32_t slots = from.high_water();
-  const uint64_t records_size = layout::RoundUpToPage(uint64_t{slots} * sizeof(Record));
-  if (slots > 0 && !to.Commit(to.geometry().records_offset, records_size)) {
-    return Failed(path, "no memory for its records", errno);
+  const MigrationPlan plan = PlanMigration(from);
+  if (plan.forgotten_creation != 0) RaiseCreationFloor(to, plan.forgotten_creation);
+  const auto slots = static_cast<uint32_t>(plan.kinds.size());
+  while (to.extents().slots() < slots) {
+    if (!to.extents().Add(layout::ExtentUse::kRecords, Extents::Reserve::kUse)) {
+      return Failed(path, "no memory for its records", errno);
+    }
   }
-  const std::vector<bool> linked = FindLinked(from);
+  Store(to.header().high_water, slots);
+  uint64_t blocks = 0;
   for (uint32_t index = 0; index < slots; ++index) {
     if (index == slots / 2) Reach(3);
-    const Kind kind = Settled(layout::KindOf(Load(from.record(index).state)), linked[index]);
-    if (kind == Kind::kFree) continue;
-    if (!CopyRecord(from, to, index, kind)) {
+    if (plan.kinds[index] == Kind::kFree) continue;
+    if (!CopyRecord(from, to, index, plan.kinds[index], blocks)) {
       return Failed(path, "no memory for its long names", errno);
     }
   }
+  if (Load(from.word(&HeaderPlaces::steady_offset)) == 0) RestartSteadyTime(to);
   return {};
 }
 
@@ -182,7 +171,7 @@ Problem Build(const std::string& path, const std::string& new_path, const Former
   const SegmentOrigin origin{
       old.capacity(),
       old.hash_key(),
-      Load(old.created_unix_ns()),
+      Load(old.word(&HeaderPlaces::created_unix_ns)),
       {Load(old.boot_id(0)), Load(old.boot_id(1))},
   };
   Problem problem;
@@ -198,6 +187,24 @@ Problem Build(const std::string& path, const std::string& new_path, const Former
   Reach(4);
   // The name must not reach a disk before the content. In memory this does nothing.
   if (fsync(fresh->fd()) != 0) return Failed(path, "the new file cannot be kept", errno);
+  return {};
+}
+
+// Builds the new file at `new_path` as a copy of `old`, which has the newest layout.
+Problem BuildCopy(const std::string& path, const std::string& new_path, const Segment& old,
+                  const RegistryOwner& owner) {
+  OwnedFd copy = BeginCopy(new_path, old);
+  if (!copy.valid()) return SystemProblem(path, "cannot be put back", errno);
+  Reach(2);
+  const int error = FinishCopy(old, copy.get());
+  if (error != 0) return SystemProblem(path, "cannot be put back", error);
+  Problem problem;
+  const std::unique_ptr<Segment> fresh =
+      Segment::MapFile(path, std::move(copy), SegmentAccess::kWrite, problem);
+  if (fresh == nullptr) return problem;
+  if (owner.is_known()) WriteOwner(owner, *fresh);
+  Store(fresh->superseded(), 0);
+  Reach(4);
   return {};
 }
 
@@ -223,36 +230,38 @@ void MarkSuperseded(const std::string& path) {
 
 void SetMigrationHookForTests(MigrationHook hook) { g_hook = hook; }
 
-Problem Migrate(const std::string& path, const Segment& old) {
-  assert(!old.is_newest());
+Problem PublishMigrated(const std::string& path) {
   const std::string new_path = MigratingPath(path);
   const std::string previous_path = PreviousPath(path);
-  unlink(new_path.c_str());
-  Reach(1);
-  Problem problem = Build(path, new_path, FormerSegment(old), ReadOwner(old));
-  if (!problem) {
-    Reach(5);
-    unlink(previous_path.c_str());
-    Reach(6);
-    if (link(path.c_str(), previous_path.c_str()) != 0) {
-      problem = Failed(path, "the old file cannot be named " + previous_path, errno);
-    }
-  }
-  if (!problem) {
+  Reach(5);
+  unlink(previous_path.c_str());
+  Reach(6);
+  Problem problem;
+  if (link(path.c_str(), previous_path.c_str()) != 0) {
+    problem = Failed(path, "the old file cannot be named " + previous_path, errno);
+  } else {
     Reach(7);
     if (rename(new_path.c_str(), path.c_str()) != 0) {
       problem = Failed(path, "the new file cannot take its place", errno);
       unlink(previous_path.c_str());
     }
   }
-  if (problem) {
-    unlink(new_path.c_str());
-    return problem;
-  }
+  if (problem) return problem;
   Reach(8);
   MarkSuperseded(previous_path);
   Reach(9);
   return {};
+}
+
+Problem Migrate(const std::string& path, const Segment& old) {
+  assert(!old.is_newest());
+  const std::string new_path = MigratingPath(path);
+  unlink(new_path.c_str());
+  Reach(1);
+  Problem problem = Build(path, new_path, FormerSegment(old), ReadOwner(old));
+  if (!problem) problem = PublishMigrated(path);
+  if (problem) unlink(new_path.c_str());
+  return problem;
 }
 
 Problem MayTakeName(const std::string& path, const OwnLocks& locks) {
@@ -299,7 +308,8 @@ std::unique_ptr<Segment> Republish(const std::string& path, const RegistryOwner&
   const std::string new_path = MigratingPath(path);
   unlink(new_path.c_str());
   Reach(1);
-  problem = Build(path, new_path, FormerSegment(old), owner);
+  problem = old.is_newest() ? BuildCopy(path, new_path, old, owner)
+                            : Build(path, new_path, FormerSegment(old), owner);
   Reach(5);
   if (!problem) problem = TakeName(path, new_path, {owner.lock, ReadOwner(old).lock});
   Reach(8);

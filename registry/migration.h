@@ -36,9 +36,13 @@ namespace evermap {
 // is damaged beyond use is left out. REQUIRES: `old` has a former layout.
 Problem Migrate(const std::string& path, const Segment& old);
 
-// Gives a registry that has lost its path a file there again: a copy of `old` in the newest layout,
-// which belongs to `owner`, as Migrate() makes one, but with nothing to roll back to. `old` is then
-// superseded. kForeign, and null, when there is a registry of another owner at the path.
+// The last steps of that, which also other copies take (migrate_down.h): the file at PATH.migrating, which
+// is complete, takes the place of the one at PATH.
+Problem PublishMigrated(const std::string& path);
+
+// Gives a registry that has lost its path a file there again, which belongs to `owner`: a copy of `old`
+// as it is, or, of a former layout, what Migrate() makes of it. There is nothing to roll back to. `old`
+// is then superseded. kForeign, and null, when there is a registry of another owner at the path.
 // REQUIRES: `old` is mapped for writing, and nobody writes to it.
 std::unique_ptr<Segment> Republish(const std::string& path, const RegistryOwner& owner,
                                    Segment& old, Problem& problem);

@@ -32,16 +32,16 @@
 #include "absl/strings/str_split.h"
 #include "registry/counters.h"
 #include "registry/layout.h"
-#include "registry/layout_v2.h"
+#include "registry/layout_v3.h"
 #include "registry/reader.h"
 #include "registry/registry.h"
 #include "registry/registry_testing.h"
 
 namespace evermap {
 
-static_assert(layout::kLayoutVersion == 3);
-inline constexpr uint32_t kOldVersion = 2;
-inline constexpr uint32_t kNewVersion = 3;
+static_assert(layout::kLayoutVersion == 4);
+inline constexpr uint32_t kOldVersion = 3;
+inline constexpr uint32_t kNewVersion = 4;
 
 // Beyond the last step of each.
 inline constexpr int kStepsMax = 10;

@@ -12,12 +12,21 @@
 #include <string_view>
 
 #include "registry/chain.h"
+#include "registry/former_segment.h"
 #include "registry/layout_words.h"
 #include "registry/record_text.h"
 #include "registry/registration.h"
 #include "registry/siphash.h"
 
 namespace evermap {
+
+// What is added to a departure to show it as a time of day (departure.h).
+inline uint64_t ShownOffset(const Segment& segment) {
+  return layout::Load(segment.header().shown_offset);
+}
+inline uint64_t ShownOffset(const FormerSegment& segment) {
+  return layout::Load(segment.word(&HeaderPlaces::shown_offset));
+}
 
 enum class Copied : uint8_t { kYes, kNothing, kChanged };
 
@@ -32,7 +41,10 @@ Copied CopyRecord(const SegmentType& segment, uint32_t index, uint64_t state, Re
   const uint64_t user = layout::Load(record.user);
   const uint64_t departure = layout::Load(record.departure);
   const size_t name_size = std::min(layout::NameSizeOf(sizes), kRegistryNameSizeMax);
-  const size_t extra_size = std::min(layout::ExtraSizeOf(sizes), kRegistryExtraSizeMax);
+  // What a remembered name had beside it may be gone (L-15).
+  const size_t extra_size = kind == layout::Kind::kRemembered
+                                ? 0
+                                : std::min(layout::ExtraSizeOf(sizes), kRegistryExtraSizeMax);
   out.id = layout::Load(record.id);
   out.slot = index;
   out.creation = layout::CreationOf(address);
@@ -46,15 +58,18 @@ Copied CopyRecord(const SegmentType& segment, uint32_t index, uint64_t state, Re
   out.owner_uid = layout::LowHalf(user);
   out.owner_pid = layout::HighHalf(user);
   out.since_unix_ns = static_cast<int64_t>(layout::Load(record.since_unix_ns));
-  out.left_unix_ns = layout::IsFoundLive(kind) ? 0 : static_cast<int64_t>(departure);
-  out.departure = layout::IsFound(kind) ? 0 : departure;
+  out.left_unix_ns =
+      layout::IsFoundLive(kind) ? 0 : static_cast<int64_t>(departure + ShownOffset(segment));
+  out.departure = layout::IsFoundLive(kind) ? 0 : departure;
   out.state = layout::IsFoundLive(kind)       ? RegistrationState::kLive
               : layout::IsFoundOrphaned(kind) ? RegistrationState::kOrphaned
                                               : RegistrationState::kRemembered;
   out.name_size = static_cast<uint16_t>(name_size);
   out.extra_size = static_cast<uint16_t>(extra_size);
   CopyText(NameWords(segment, index, name_size), name_size, out.name_bytes);
-  CopyText(ExtraWords(segment, index, name_size, extra_size), extra_size, out.extra_bytes);
+  if (extra_size > 0) {
+    CopyText(ExtraWords(segment, index, name_size, extra_size), extra_size, out.extra_bytes);
+  }
   if (layout::Load(record.state) != state) return Copied::kChanged;
   return name_size == 0 ? Copied::kNothing : Copied::kYes;
 }
@@ -99,16 +114,6 @@ bool ReadSlotIn(const SegmentType& segment, uint32_t slot, Registration& found) 
     if (copied != Copied::kChanged) return copied == Copied::kYes;
   }
   return false;
-}
-
-template <typename SegmentType>
-uint32_t CountLiveIn(const SegmentType& segment) {
-  uint32_t live = 0;
-  const uint32_t slots = segment.high_water();
-  for (uint32_t slot = 0; slot < slots; ++slot) {
-    if (layout::IsFound(layout::KindOf(layout::Load(segment.record(slot).state)))) ++live;
-  }
-  return live;
 }
 
 }  // namespace evermap

@@ -3,9 +3,11 @@
 #include <cassert>
 #include <utility>
 
+#include "registry/base/clock.h"
 #include "registry/former_reader.h"
 #include "registry/former_segment.h"
 #include "registry/layout.h"
+#include "registry/occupancy.h"
 #include "registry/read_segment.h"
 #include "registry/segment.h"
 
@@ -26,7 +28,20 @@ bool RegistryView::ReadSlot(uint32_t slot, Registration& found) const {
 
 uint32_t RegistryView::CountLive() const {
   if (!segment_.is_newest()) return CountLiveInFormer(segment_);
-  return CountLiveIn(segment_);
+  uint32_t live = 0;
+  uint32_t words = ~0u;
+  const uint32_t slots = segment_.high_water();
+  for (uint32_t slot = 0; (slot = NextOccupied(segment_, slot, slots, words)) < slots; ++slot) {
+    if (layout::IsFound(layout::KindOf(Load(segment_.record(slot).state)))) ++live;
+  }
+  return live;
+}
+
+uint64_t RegistryView::SteadyNs() const {
+  const FormerSegment described(segment_);
+  const uint64_t offset = Load(described.word(&HeaderPlaces::steady_offset));
+  // Until layout version 2 departures were times of day.
+  return offset == 0 ? UnixNs() : static_cast<uint64_t>(MonotonicNs()) + offset;
 }
 
 uint64_t RegistryView::generation() const {

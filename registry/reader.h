@@ -38,10 +38,14 @@ class RegistryView {
   bool ReadSlot(uint32_t slot, Registration& found) const;
   uint64_t generation() const;
   uint32_t capacity() const;
-  // Slots that were ever used: those below this. To read all: ReadSlot() each.
+  // Slots that were ever used: those below this, which are at most twice as many as were registered at
+  // once, or a few thousand more (slab.h). To read all: ReadSlot() each.
   uint32_t slots_used() const;
-  // Live and orphaned registrations now. Looks at every record that was ever used (1 ms for 65,536).
+  // Live and orphaned registrations now. Looks at these, and at a word for each 32 slots_used(); in a
+  // former layout at all of them.
   uint32_t CountLive() const;
+  // The time now by which Registration::departure is counted.
+  uint64_t SteadyNs() const;
   // Counters of a worker; only those that lie within the first statistics_size() bytes are its own,
   // as files in former layouts have fewer. REQUIRES: worker < kStatisticsWorkersMax.
   const WorkerStatistics& statistics(uint32_t worker) const;

@@ -6,11 +6,13 @@
 #include <optional>
 #include <string_view>
 
-#include "registry/base/clock.h"
 #include "registry/chain.h"
+#include "registry/departure.h"
 #include "registry/layout.h"
+#include "registry/occupancy.h"
 #include "registry/record_text.h"
 #include "registry/text_place.h"
+#include "registry/text_pool.h"
 
 namespace evermap {
 namespace {
@@ -71,28 +73,6 @@ bool LinkUnlessKnown(Segment& segment, uint32_t index, std::string_view name) {
   Store(record.next, layout::LinkLike(walk.head_value(), Load(record.next)));
   Store(segment.bucket(segment.BucketOf(hash)), layout::LinkTo(index, walk.head_value()));
   return true;
-}
-
-uint64_t NextDeparture(Segment& segment) {
-  const uint64_t now_ns = UnixNs();
-  Word& last = segment.header().last_departure;
-  uint64_t before = Load(last);
-  uint64_t next = 0;
-  do {
-    next = std::max(before + 1, now_ns);
-  } while (!last.compare_exchange_weak(before, next, std::memory_order_acq_rel,
-                                       std::memory_order_acquire));
-  return next;
-}
-
-bool StoreDeparture(Segment& segment, uint32_t index, uint64_t state) {
-  Record& record = segment.record(index);
-  for (uint32_t i = 0; i < layout::kRestartsMax; ++i) {
-    const uint64_t before = Load(record.departure);
-    if (Load(record.state) != state) return false;
-    if (Replace(record.departure, before, NextDeparture(segment))) return true;
-  }
-  return false;
 }
 
 void RaiseCreationFloor(Segment& segment, uint32_t creation) {
@@ -158,8 +138,19 @@ bool Settle(Segment& segment, const WriterPlace& place, uint32_t index, uint64_t
       // can adopt it again.
       EndAmendment(segment, index, claimed, Kind::kOrphaned);
   }
+  ClearIfVacant(segment, index);
   AnnounceChange(segment);
   return true;
+}
+
+// Sets the bit of record `index` right, as no writer that died has left it.
+void SetOccupancyRight(Segment& segment, uint32_t index) {
+  const uint32_t bit = 1u << (index % layout::kSlotsPerWord);
+  const bool is_set = (OccupiedAmong(segment, index) & bit) != 0;
+  const bool is_found = layout::IsFound(layout::KindOf(Load(segment.record(index).state)));
+  // Only a damaged segment has one that is found and whose bit is not set.
+  if (is_found && !is_set) SetOccupied(segment, index);
+  if (!is_found && is_set) ClearIfVacant(segment, index);
 }
 
 }  // namespace
@@ -190,6 +181,7 @@ void SettleAll(Segment& segment, const WriterPlace& place) {
       }
       if (claimant == Life::kAlive || Settle(segment, place, index, state)) break;
     }
+    SetOccupancyRight(segment, index);
   }
   // A dead writer may have changed a registration without announcing it.
   AnnounceChange(segment);
@@ -199,6 +191,7 @@ void RestartAfterReboot(Segment& segment, const BootId& boot) {
   for (uint32_t bucket = 0; bucket < segment.geometry().buckets; ++bucket) {
     Store(segment.bucket(bucket), layout::LinkLike(0, Load(segment.bucket(bucket))));
   }
+  RestartSteadyTime(segment);
   NameBuffer buffer;
   const uint32_t slots = segment.high_water();
   for (uint32_t index = 0; index < slots; ++index) {
@@ -214,7 +207,9 @@ void RestartAfterReboot(Segment& segment, const BootId& boot) {
       }
       kind = Kind::kRemembered;
     }
+    RestartBlock(segment, index, kind == Kind::kRemembered);
     Store(record.state, layout::NextState(state, kind));
+    ClearIfVacant(segment, index);
   }
   AnnounceChange(segment);
   // The boot id is stored last, so that a restart that is cut short is done again.

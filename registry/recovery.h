@@ -24,7 +24,7 @@ namespace evermap {
 using NameBuffer = std::array<char, kRegistryNameSizeMax + 8>;
 
 // Copies a record's name to `buffer`; nothing if it has none or the name does not match its hash.
-// REQUIRES: nobody writes to the record, and index < capacity.
+// REQUIRES: nobody writes to the record, and segment.HasRecord(index).
 std::optional<std::string_view> IntactName(const Segment& segment, uint32_t index,
                                            NameBuffer& buffer);
 
@@ -32,13 +32,6 @@ std::optional<std::string_view> IntactName(const Segment& segment, uint32_t inde
 // the higher creation of both (INV-5). REQUIRES: nobody else writes to the segment; `name` is that of
 // the record.
 bool LinkUnlessKnown(Segment& segment, uint32_t index, std::string_view name);
-
-// A departure later than all before: the time in ns, or one more than the last.
-uint64_t NextDeparture(Segment& segment);
-
-// Stores a departure into a record whose state word is `state`, so that the caller can then move it
-// on to orphaned or remembered (L-7). False when it is not in that state any more.
-bool StoreDeparture(Segment& segment, uint32_t index, uint64_t state);
 
 // No new name gets a creation up to `creation` from now on (L-9).
 void RaiseCreationFloor(Segment& segment, uint32_t creation);

@@ -174,32 +174,26 @@ TEST_F(RecoveryTest, Inv3WritersMayBeKilledAnywhere) {
 // A record of the segment at `path`, to be put into a state that only a dead writer leaves.
 class ForgedRecord {
  public:
-  ForgedRecord(const std::string& path, uint32_t capacity, uint32_t slot) {
-    const layout::Geometry geometry = layout::GeometryFor(capacity);
-    const int fd = open(path.c_str(), O_RDWR | O_CLOEXEC);
-    size_ = geometry.file_size;
-    base_ = mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    EXPECT_NE(base_, MAP_FAILED);
-    close(fd);
-    record_ = reinterpret_cast<layout::Record*>(
-        static_cast<char*>(base_) + geometry.records_offset + slot * sizeof(layout::Record));
+  ForgedRecord(const std::string& path, uint32_t slot)
+      : segment_(Segment::Map(path, SegmentAccess::kWrite, problem_)), slot_(slot) {
+    EXPECT_NE(segment_, nullptr) << problem_.message;
   }
-  ~ForgedRecord() { munmap(base_, size_); }
 
   void Claim(layout::Kind kind, uint32_t owner) {
-    record_->state.store(layout::NextState(record_->state.load(), kind, owner));
+    layout::Word& state = segment_->record(slot_).state;
+    state.store(layout::NextState(state.load(), kind, owner));
   }
 
  private:
-  void* base_ = nullptr;
-  size_t size_ = 0;
-  layout::Record* record_ = nullptr;
+  Problem problem_;
+  const std::unique_ptr<Segment> segment_;
+  const uint32_t slot_;
 };
 
 TEST_F(RecoveryTest, Inv3NobodyWaitsForADeadAdopter) {
   auto registry = Open();
   const RegisterResult node = registry->Register({.name = "hare", .connection_cookie = 1});
-  ForgedRecord record(path_, 4096, node.slot);
+  ForgedRecord record(path_, node.slot);
   constexpr uint32_t kDead = 200;
   Registration found;
   // Another one can adopt it, ...
@@ -230,7 +224,7 @@ TEST_F(RecoveryTest, Inv3ClaimsAreSettledBeforeTheirPlaceIsGivenAway) {
       nodes.push_back(registry->Register({.name = absl::StrCat("node", n)}));
       ASSERT_EQ(nodes.back().outcome, Outcome::kRegistered);
       ASSERT_TRUE(registry->Orphan(nodes.back().slot, nodes.back().id));
-      ForgedRecord(path_, 4096, nodes.back().slot).Claim(layout::Kind::kAdopting, kFirstFree);
+      ForgedRecord(path_, nodes.back().slot).Claim(layout::Kind::kAdopting, kFirstFree);
     }
     std::thread ends([&] {
       // The other way round, so that it meets the settling.

@@ -67,11 +67,14 @@ struct Registration {
   uint32_t owner_pid = 0;
   // CLOCK_REALTIME at registration.
   int64_t since_unix_ns = 0;
-  // Likewise when it was orphaned or unregistered; 0 for kLive.
+  // Likewise when it was orphaned or unregistered; 0 for kLive. For people: what is decided by it is
+  // decided by `departure`, as anybody may set that clock.
   int64_t left_unix_ns = 0;
-  uint64_t departure = 0;  // kRemembered: position in the order of departures, larger is later
+  // The same in ns of the registry's steady time (RegistryView::SteadyNs()); 0 for kLive. No two
+  // departures are the same; larger is later.
+  uint64_t departure = 0;
   uint16_t name_size = 0;
-  uint16_t extra_size = 0;
+  uint16_t extra_size = 0;                  // 0 for kRemembered
   char name_bytes[kRegistryNameSizeMax];    // name_size of them are valid
   char extra_bytes[kRegistryExtraSizeMax];  // extra_size of them are valid
 

@@ -9,6 +9,7 @@
 #include "registry/counters.h"
 #include "registry/layout.h"
 #include "registry/migration.h"
+#include "registry/occupancy.h"
 #include "registry/opening.h"
 #include "registry/owner.h"
 #include "registry/reader.h"
@@ -115,19 +116,26 @@ bool Registry::Lookup(std::string_view name, Registration& found) const {
 bool Registry::ReadSlot(uint32_t slot, Registration& found) const {
   return view_->ReadSlot(slot, found);
 }
-void Registry::ForEach(absl::FunctionRef<void(const Registration&)> visit) const {
-  ForEachOf(0, view_->slots_used(), visit);
+void Registry::ForEach(Which which, absl::FunctionRef<void(const Registration&)> visit) const {
+  ForEachOf(which, 0, ~0u, visit);
 }
 
-bool Registry::ForEachOf(uint32_t first, uint32_t count,
-                         absl::FunctionRef<void(const Registration&)> visit) const {
+std::optional<uint32_t> Registry::ForEachOf(
+    Which which, uint32_t first, uint32_t count,
+    absl::FunctionRef<void(const Registration&)> visit) const {
   Registration registration;
-  const uint32_t used = view_->slots_used();
-  const uint32_t end = first + std::min(count, used - std::min(first, used));
-  for (uint32_t slot = first; slot < end; ++slot) {
-    if (view_->ReadSlot(slot, registration)) visit(registration);
+  const uint32_t end = segment_->high_water();
+  uint32_t slot = first;
+  for (uint32_t looks = count; slot < end; ++slot, --looks) {
+    if (which == Which::kRegistered) slot = NextOccupied(*segment_, slot, end, looks);
+    if (looks == 0) return slot < end ? std::optional(slot) : std::nullopt;
+    if (slot == end || !view_->ReadSlot(slot, registration)) continue;
+    if (which == Which::kRegistered && registration.state == RegistrationState::kRemembered) {
+      continue;
+    }
+    visit(registration);
   }
-  return end < used;
+  return std::nullopt;
 }
 
 uint64_t Registry::generation() const { return view_->generation(); }

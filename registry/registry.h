@@ -19,6 +19,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -51,6 +52,12 @@ struct RegisterResult {
   uint32_t slot = 0;
   uint64_t id = 0;
   uint32_t creation = 0;
+};
+
+// Which registrations a walk over all meets.
+enum class Which : uint8_t {
+  kRegistered,  // live and orphaned
+  kAll,         // remembered as well
 };
 
 class RegistryView;       // reader.h
@@ -130,19 +137,22 @@ class Registry {
   bool Lookup(std::string_view name, Registration& found) const;
   // Copies what is in `slot` now; false when there is nothing live, orphaned or remembered.
   bool ReadSlot(uint32_t slot, Registration& found) const;
-  // Calls `visit` for each registration of any state, in slot order. Each is consistent by itself;
-  // together they are a snapshot only if generation() was the same before and after.
-  void ForEach(absl::FunctionRef<void(const Registration&)> visit) const;
-  // The same for `count` slots from `first` on. Returns whether any after them has been used.
-  bool ForEachOf(uint32_t first, uint32_t count,
-                 absl::FunctionRef<void(const Registration&)> visit) const;
+  // Calls `visit` for each registration, in slot order. Each is consistent by itself; together they are
+  // a snapshot only if generation() was the same before and after. Costs what there is of these, and a
+  // load for each 32 slots that were ever used.
+  void ForEach(Which which, absl::FunctionRef<void(const Registration&)> visit) const;
+  // The same from slot `first` on, until `count` slots were looked at; 32 of which none is live or
+  // orphaned count as one. Returns the slot to go on from; nothing when there is none.
+  std::optional<uint32_t> ForEachOf(Which which, uint32_t first, uint32_t count,
+                                    absl::FunctionRef<void(const Registration&)> visit) const;
 
   // Changes with every change of the set of live and orphaned registrations, before the change is
   // acknowledged. Text made from ForEach() is current while generation() is what it was before
   // ForEach() began.
   uint64_t generation() const;
-  // Live and orphaned registrations now. Counts them anew after a change (about 1 ms for 65,536
-  // records), so that no death of a writer can make it wrong; between changes it costs one load.
+  // Live and orphaned registrations now. Counts them anew after a change, which costs a load for each
+  // of them and for each 32 slots that were ever used, so that no death of a writer can make it wrong;
+  // between changes it costs one load.
   uint32_t live_count() const;
   const std::string& path() const;
   // What readers see of the file that this object writes to (reader.h), also that another file has

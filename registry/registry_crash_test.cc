@@ -72,9 +72,9 @@ Scenario Registering(std::string name, uint16_t number,
 
 TEST_F(RegistryCrashTest, Inv3RegisterFresh) {
   CrashEverywhere(Registering("into an empty registry", 5, [](Registry&, Scenario&) {}));
-  // All in one bucket, and names and extras of all places: inline, overflow, both.
+  // All in one bucket, and names and extras of all places: inline, in a block, both.
   for (const auto& [size, number] :
-       std::vector<std::pair<size_t, uint16_t>>{{10, 5}, {10, 7}, {168, 50}, {169, 50}, {300, 7}}) {
+       std::vector<std::pair<size_t, uint16_t>>{{10, 5}, {10, 7}, {160, 50}, {161, 50}, {300, 7}}) {
     CrashEverywhere(Registering(absl::StrCat("into a chain, name and extra of ", size, " and ",
                                              ExtraOf(number).size(), " bytes"),
                                 number,
@@ -170,6 +170,52 @@ TEST_F(RegistryCrashTest, Inv3RegisterRecycled) {
     };
     CrashEverywhere(left);
   }
+}
+
+// The file gets longer, or what is in it is used anew.
+TEST_F(RegistryCrashTest, Inv3RegisterInAnExtentOfItsOwn) {
+  constexpr uint32_t kCapacity = 300;
+  CrashEverywhere(Registering(
+      "the first record of an extent", 5,
+      [](Registry& registry, Scenario&) {
+        for (uint32_t i = 0; i < layout::kExtentRecords; ++i) {
+          PutRemembered(registry, absl::StrCat("before", i), 1);
+        }
+      },
+      kCapacity));
+  CrashEverywhere(Registering(
+      "the first block of an extent", 7,
+      [](Registry& registry, Scenario&) {
+        for (uint32_t i = 0; i < layout::kExtentBlocks; ++i) {
+          Put(registry, absl::StrCat("before", i), 14);
+        }
+      },
+      2 * layout::kExtentBlocks));
+}
+
+TEST_F(RegistryCrashTest, Inv3RegisterWithABlockOfAnother) {
+  CrashEverywhere(Registering(
+      "the block of an extra whose registration has ended", 7,
+      [](Registry& registry, Scenario&) {
+        for (uint32_t i = 1; i < layout::kExtentBlocks; ++i) {
+          Put(registry, absl::StrCat("before", i), 14);
+        }
+        PutRemembered(registry, "ended", 21);
+      },
+      2 * layout::kExtentBlocks));
+  CrashEverywhere(Registering(
+      "the block of a name that is remembered", 7,
+      [](Registry& registry, Scenario& scenario) {
+        for (uint32_t i = 0; i < layout::kExtentBlocks; ++i) {
+          const std::string name = absl::StrCat("before", i, std::string(500, 'x'));
+          PutRemembered(registry, name, 1);
+          scenario.victims.insert(name);
+        }
+      },
+      2 * layout::kExtentBlocks));
+  CrashEverywhere(Registering(
+      "its own block, and gives it back", 5,
+      [](Registry& registry, Scenario& scenario) { PutRemembered(registry, scenario.own, 7); }));
 }
 
 TEST_F(RegistryCrashTest, Inv3RegisterRefused) {

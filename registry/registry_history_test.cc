@@ -188,7 +188,7 @@ class RegistryHistoryTest : public testing::Test {
   }
 
   void ForgetAll() {
-    registry_->ForEach([&](const Registration& node) {
+    registry_->ForEach(Which::kAll, [&](const Registration& node) {
       if (node.state != RegistrationState::kRemembered) registry_->Unregister(node.slot, node.id);
     });
     EXPECT_EQ(registry_->live_count(), 0u);

@@ -30,7 +30,7 @@ class RegistryTest : public RegistryDirectoryTest {};
 TEST_F(RegistryTest, WhatIsRegisteredIsFound) {
   auto registry = Open();
   for (const size_t size :
-       std::initializer_list<size_t>{1, 7, 8, 9, 32, 167, 168, 169, 1019, 1020}) {
+       std::initializer_list<size_t>{1, 7, 8, 9, 32, 152, 159, 160, 161, 1019, 1020}) {
     for (const uint16_t number : std::initializer_list<uint16_t>{1, 7, 49, 50}) {
       const std::string name = absl::StrCat(std::string(size - 1, 'n'), "x");
       const std::string extra = ExtraOf(number);
@@ -198,7 +198,7 @@ TEST_F(RegistryTest, AFullRegistryKeepsWhatItHasAndRecyclesTheOldest) {
     registry->Unregister(nodes[i].slot, nodes[i].id);
   EXPECT_EQ(registry->Register({.name = "more"}).outcome, Outcome::kRegistered);
   std::set<std::string> remembered;
-  registry->ForEach([&](const Registration& node) {
+  registry->ForEach(Which::kAll, [&](const Registration& node) {
     if (node.state == RegistrationState::kRemembered) remembered.emplace(node.name());
   });
   EXPECT_EQ(remembered, (std::set<std::string>{"node3", "node5"}));

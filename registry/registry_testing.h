@@ -8,8 +8,10 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdint>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -36,8 +38,20 @@ inline std::string ReadFile(const std::string& path) {
   return {std::istreambuf_iterator<char>(file), {}};
 }
 inline void WriteFile(const std::string& path, const std::string& content) {
-  std::ofstream(path, std::ios::binary | std::ios::trunc) << content;
-  chmod(path.c_str(), 0644);
+  std::ofstream file(path, std::ios::binary | std::ios::trunc);
+  file << content;
+  file.close();
+  ASSERT_FALSE(file.fail()) << path << " cannot be written: " << strerror(errno);
+  ASSERT_EQ(chmod(path.c_str(), 0644), 0) << strerror(errno);
+}
+// Passes if the file has this content; says where it differs, since registries are too long to print.
+inline testing::AssertionResult FileHas(const std::string& path, const std::string& expected) {
+  const std::string content = ReadFile(path);
+  if (content == expected) return testing::AssertionSuccess();
+  const auto at = std::mismatch(content.begin(), content.end(), expected.begin(), expected.end());
+  return testing::AssertionFailure()
+         << path << " has " << content.size() << " bytes instead of " << expected.size()
+         << ", and the first that differs is at " << at.first - content.begin();
 }
 
 // Memory shared with child processes.
@@ -70,7 +84,9 @@ inline void UseEverything(const std::string& path) {
     (*registry)->Adopt(node.slot, node.id, 1);
     (*registry)->Unregister(node.slot, node.id);
   }
-  (*registry)->ForEach([](const Registration&) {});
+  for (const Which which : {Which::kRegistered, Which::kAll}) {
+    (*registry)->ForEach(which, [](const Registration&) {});
+  }
   (*registry)->live_count();
 }
 

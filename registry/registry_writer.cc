@@ -19,6 +19,7 @@
 #include "absl/strings/str_cat.h"
 #include "registry/counters.h"
 #include "registry/layout.h"
+#include "registry/migrate_down.h"
 #include "registry/migration.h"
 #include "registry/reader.h"
 #include "registry/recovery.h"
@@ -69,7 +70,8 @@ void LeaveHalfDone(Registry& registry, const std::string& path) {
   Problem problem;
   const auto segment = Segment::Map(path, SegmentAccess::kWrite, problem);
   const auto register_node = [&](const std::string& name) {
-    return registry.Register(NodeOf(name, 7, ExtraOf(7)));
+    // One that needs no block: the search for one would settle what the others have left.
+    return registry.Register(NodeOf(name, 8, ExtraOf(8)));
   };
   MoveOn(*segment, register_node("amending").slot, layout::Kind::kAmending);
   RegisterResult node = register_node("adopting");
@@ -139,6 +141,9 @@ int Main(int argc, char** argv) {
       answer = registry.view().superseded() ? "yes" : "no";
     } else if (command == "restore") {
       answer = registry.RollBackSuccessorsMigration().ToString();
+    } else if (command == "down") {
+      Problem problem;
+      answer = DownCopy::Publish(path, problem) == nullptr ? problem.message : "OK";
     } else if (command == "crash") {
       g_crash_at = atoi(argument.c_str());
       SetMigrationHookForTests([](int step) {

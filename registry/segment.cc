@@ -5,7 +5,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cassert>
 #include <cerrno>
 #include <memory>
 #include <string>
@@ -48,39 +47,37 @@ bool Segment::MapOpen(const std::string& path, OwnedFd fd, uint64_t file_size, S
   if (problem) return false;
 
   const int protection = access == SegmentAccess::kWrite ? PROT_READ | PROT_WRITE : PROT_READ;
-  void* base = mmap(nullptr, file_size, protection, MAP_SHARED, fd.get(), 0);
+  // What the file has not yet costs address space alone.
+  void* base = mmap(nullptr, shape_.geometry.file_size_max, protection, MAP_SHARED, fd.get(), 0);
   if (base == MAP_FAILED) {
     problem = SystemProblem(path, "cannot be mapped", errno);
     return false;
   }
   base_ = static_cast<char*>(base);
   fd_ = std::move(fd);
+  extents_.Start(fd_.get(), base_, shape_.geometry, *shape_.description);
   if (shape_.description->version != layout::kLayoutVersion) return true;
   const layout::Geometry& g = shape_.geometry;
   header_ = static_cast<layout::Header*>(base);
   statistics_ = reinterpret_cast<WorkerStatistics*>(base_ + g.statistics_offset);
   buckets_ = reinterpret_cast<layout::Word*>(base_ + g.buckets_offset);
-  records_ = reinterpret_cast<layout::Record*>(base_ + g.records_offset);
   return true;
 }
 
 Segment::~Segment() {
-  if (base_ != nullptr) munmap(base_, shape_.geometry.file_size);
+  if (base_ != nullptr) munmap(base_, shape_.geometry.file_size_max);
 }
 
 uint32_t Segment::high_water() const {
   const uint64_t used = header_->high_water.load(std::memory_order_acquire);
-  return used < capacity() ? static_cast<uint32_t>(used) : capacity();
-}
-
-bool Segment::Commit(uint64_t offset, uint64_t bytes) const {
-  assert(offset + bytes <= shape_.geometry.file_size);
-  return CommitRange(fd_.get(), offset, bytes);
+  uint32_t slots = extents_.slots();
+  if (used > slots && slots < capacity()) slots = extents_.Learn();
+  return static_cast<uint32_t>(std::min<uint64_t>(used, slots));
 }
 
 void MoveTo(const OwnedFd& fd, Segment& segment) {
   char* const base = const_cast<char*>(segment.at<char>(0));
-  const void* const mapped = mmap(base, segment.geometry().file_size, PROT_READ | PROT_WRITE,
+  const void* const mapped = mmap(base, segment.geometry().file_size_max, PROT_READ | PROT_WRITE,
                                   MAP_SHARED | MAP_FIXED, fd.get(), 0);
   const int moved = dup3(fd.get(), segment.fd(), O_CLOEXEC);
   // Neither takes more of anything than there was. If one fails the mapping may be gone already, and

@@ -16,6 +16,7 @@
 #include <string>
 
 #include "registry/base/owned_fd.h"
+#include "registry/extents.h"
 #include "registry/layout.h"
 #include "registry/problem.h"
 #include "registry/segment_file.h"
@@ -24,8 +25,8 @@
 
 namespace evermap {
 
-// A mapped file. All that is given out is inside the mapping, provided that indices are below
-// capacity() and bucket numbers come from BucketOf().
+// A mapped file. All that is given out is inside the file, provided that HasRecord() is true of
+// indices and bucket numbers come from BucketOf().
 class Segment {
  public:
   // Maps an existing file of any known layout, or says what is wrong with it (kNotFound: there is
@@ -40,7 +41,6 @@ class Segment {
   Segment(const Segment&) = delete;
   Segment& operator=(const Segment&) = delete;
 
-  const layout::LayoutDescription& description() const { return *shape_.description; }
   const layout::Geometry& geometry() const { return shape_.geometry; }
   // Whether the file has the newest layout.
   bool is_newest() const { return header_ != nullptr; }
@@ -58,13 +58,22 @@ class Segment {
   // Not 0 when another file has taken this one's name (L-13).
   const layout::Word& superseded() const { return *at<layout::Word>(layout::kSupersededAt); }
 
-  // REQUIRES, for these five: is_newest(). In another layout the pointers are null, so that a
-  // mistake crashes rather than reads the wrong words.
+  // Whether record `index` is inside the file: of one beyond the records known so far the file is
+  // asked. In a file that is as it should be all records that a link leads to are.
+  bool HasRecord(uint32_t index) const { return extents_.HasRecord(index); }
+  // Its Add() REQUIRES: mapped with kWrite.
+  Extents& extents() const { return extents_; }
+
+  // REQUIRES, for these five: is_newest(); for the records HasRecord(index). In another layout the
+  // pointers are null, so that a mistake crashes rather than reads the wrong words.
   const layout::Header& header() const { return *header_; }
   const layout::Word& bucket(uint32_t number) const { return buckets_[number]; }
-  const layout::Record& record(uint32_t index) const { return records_[index]; }
+  const layout::Record& record(uint32_t index) const {
+    const char* records = extents_.records(index / layout::kExtentRecords);
+    return reinterpret_cast<const layout::Record*>(records)[index % layout::kExtentRecords];
+  }
   const WorkerStatistics& statistics(uint32_t worker) const { return statistics_[worker]; }
-  // Records used at least once; all others are free. At most capacity().
+  // Records used at least once, and inside the file; all others are free.
   uint32_t high_water() const;
 
   // REQUIRES: mapped with kWrite; but for superseded() also is_newest().
@@ -73,14 +82,10 @@ class Segment {
   }
   layout::Header& header() { return *header_; }
   layout::Word& bucket(uint32_t number) { return buckets_[number]; }
-  layout::Record& record(uint32_t index) { return records_[index]; }
+  layout::Record& record(uint32_t index) {
+    return const_cast<layout::Record&>(static_cast<const Segment*>(this)->record(index));
+  }
   WorkerStatistics& statistics(uint32_t worker) { return statistics_[worker]; }
-
-  // Gives memory to a range of the file, so that writing to it cannot end in SIGBUS on a full file
-  // system; returns immediately where it has it already. False: there is none. True also where the
-  // file system cannot do it.
-  // REQUIRES: mapped with kWrite; the range is inside the file.
-  bool Commit(uint64_t offset, uint64_t bytes) const;
   // The descriptor of the file, which stays the segment's: for questions about the file itself.
   int fd() const { return fd_.get(); }
 
@@ -96,7 +101,7 @@ class Segment {
   layout::Header* header_ = nullptr;
   WorkerStatistics* statistics_ = nullptr;
   layout::Word* buckets_ = nullptr;
-  layout::Record* records_ = nullptr;
+  mutable Extents extents_;
 };
 
 // Has the segment go on with file `fd`, which has the same content: at the same address, and under the

@@ -4,8 +4,11 @@
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <cassert>
 #include <cerrno>
 #include <cstdio>
@@ -87,6 +90,25 @@ OwnedFd MakeUnnamedFile(int directory_fd, const std::string& base, std::string& 
   return fd;
 }
 
+// Makes a file at least `size` bytes long where the file system cannot give memory otherwise. What two
+// processes append at once lies one behind the other, so neither overwrites anything.
+bool AppendZeros(int fd, uint64_t size) {
+  static constexpr std::array<char, 65'536> kZeros = {};
+  for (int interruptions = 0; interruptions < kInterruptionsMax;) {
+    struct stat file;
+    if (fstat(fd, &file) != 0) return false;
+    const uint64_t has = static_cast<uint64_t>(file.st_size);
+    if (has >= size) return true;
+    iovec zeros = {const_cast<char*>(kZeros.data()),
+                   static_cast<size_t>(std::min<uint64_t>(kZeros.size(), size - has))};
+    if (pwritev2(fd, &zeros, 1, 0, RWF_APPEND) < 0) {
+      if (errno != EINTR) return false;
+      ++interruptions;
+    }
+  }
+  return false;
+}
+
 // The origin of a registry that is made now.
 Problem NewOrigin(const std::string& path, uint32_t capacity, SegmentOrigin& origin) {
   origin.capacity = capacity;
@@ -105,19 +127,15 @@ Problem NewOrigin(const std::string& path, uint32_t capacity, SegmentOrigin& ori
 // Fills new file `fd` with an empty registry.
 Problem Fill(const std::string& path, int fd, const SegmentOrigin& origin) {
   const layout::Geometry geometry = layout::GeometryFor(origin.capacity);
-  if (ftruncate(fd, static_cast<off_t>(geometry.file_size)) != 0) {
-    return SystemProblem(
-        path, "cannot be made " + std::to_string(geometry.file_size) + " bytes long", errno);
-  }
-  if (!CommitRange(fd, 0, geometry.records_offset)) {
+  if (!ExtendFile(fd, 0, geometry.file_size_min)) {
     return SystemProblem(path,
-                         "no memory for the " + std::to_string(geometry.records_offset) +
+                         "no memory for the " + std::to_string(geometry.file_size_min) +
                              " bytes that a registry starts with",
                          errno);
   }
   void* base = mmap(nullptr, sizeof(layout::Header), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   if (base == MAP_FAILED) return SystemProblem(path, "cannot be mapped", errno);
-  WriteHeader(origin, base);
+  WriteHeader(layout::kDescription, origin, base);
   munmap(base, sizeof(layout::Header));
   // The umask must not decide which users can read the registry.
   if (fchmod(fd, kSegmentMode) != 0) return SystemProblem(path, "cannot be made readable", errno);
@@ -152,10 +170,10 @@ Problem SystemProblem(const std::string& path, const std::string& what, int erro
                         : "; check it and its directory, or name another with -registry")};
 }
 
-bool CommitRange(int fd, uint64_t offset, uint64_t bytes) {
+bool ExtendFile(int fd, uint64_t offset, uint64_t bytes) {
   for (int i = 0; i < kInterruptionsMax; ++i) {
     if (fallocate(fd, 0, static_cast<off_t>(offset), static_cast<off_t>(bytes)) == 0) return true;
-    if (errno == EOPNOTSUPP || errno == ENOSYS) return true;
+    if (errno == EOPNOTSUPP || errno == ENOSYS) return AppendZeros(fd, offset + bytes);
     if (errno != EINTR) return false;
   }
   return false;

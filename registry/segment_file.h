@@ -46,9 +46,11 @@ Problem CreateSegmentFile(const std::string& path, uint32_t capacity);
 // REQUIRES: 1 <= origin.capacity <= kRegistryCapacityMax.
 OwnedFd CreateSegmentFileAt(const std::string& path, const SegmentOrigin& origin, Problem& problem);
 
-// Gives memory to a range of a file, so that writing to it cannot end in SIGBUS on a full file
-// system. False: there is none (errno says why). True also where the file system cannot do it.
-bool CommitRange(int fd, uint64_t offset, uint64_t bytes);
+// Makes a file longer, so that it has the range, and gives that memory, so that writing to it cannot end
+// in SIGBUS on a full file system. Changes nothing in what it has; several processes may do this to one
+// file at once. False: that cannot be done (errno says why). REQUIRES: the file has, or gets from another
+// process, all that is before the range.
+bool ExtendFile(int fd, uint64_t offset, uint64_t bytes);
 
 // The problem that system call error `error` at `path` is, with the way out.
 Problem SystemProblem(const std::string& path, const std::string& what, int error);

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "registry/base/clock.h"
 #include "registry/base/owned_fd.h"
 #include "registry/former_layouts.h"
 #include "registry/layout.h"
@@ -122,26 +123,33 @@ Problem CheckHeader(const std::string& path, const void* header, size_t size, ui
       return BadHeader(path, "is damaged (sizes in its header do not fit together)");
     }
   }
-  if (file_size != geometry.file_size) {
+  // Several writers that let it grow at once may make it a little longer than it need be.
+  const bool can_grow = geometry.file_size_min != geometry.file_size_max;
+  const uint64_t size_max = can_grow ? 2 * geometry.file_size_max : geometry.file_size_max;
+  if (file_size < geometry.file_size_min || file_size > size_max) {
     return BadHeader(path, "is truncated or has grown (" + std::to_string(file_size) +
-                               " bytes instead of " + std::to_string(geometry.file_size) + ")");
+                               " bytes instead of " + std::to_string(geometry.file_size_min) +
+                               (can_grow ? " or some more)" : ")"));
   }
   const uint32_t key = description->header.hash_key;
   shape = {description, geometry, {Load(At(header, key)), Load(At(header, key + 8))}};
   return {};
 }
 
-void WriteHeader(const SegmentOrigin& origin, void* header) {
-  for (const HeaderWord& word : layout::HeaderWords(layout::GeometryFor(origin.capacity))) {
+void WriteHeader(const LayoutDescription& description, const SegmentOrigin& origin, void* header) {
+  for (const HeaderWord& word : description.header_words(description.geometry(origin.capacity))) {
     Store(At(header, word.offset), word.value);
   }
-  auto& words = *static_cast<layout::Header*>(header);
-  Store(words.hash_key[0], origin.hash_key.low);
-  Store(words.hash_key[1], origin.hash_key.high);
-  Store(words.created_unix_ns, origin.created_unix_ns);
-  Store(words.fingerprint, Fingerprint(layout::kDescription, header));
-  Store(words.boot_id[0], origin.boot[0]);
-  Store(words.boot_id[1], origin.boot[1]);
+  const LayoutDescription::Header& at = description.header;
+  Store(At(header, at.hash_key), origin.hash_key.low);
+  Store(At(header, at.hash_key + sizeof(Word)), origin.hash_key.high);
+  Store(At(header, at.created_unix_ns), origin.created_unix_ns);
+  Store(At(header, at.fingerprint), Fingerprint(description, header));
+  Store(At(header, at.boot_id), origin.boot[0]);
+  Store(At(header, at.boot_id + sizeof(Word)), origin.boot[1]);
+  if (at.steady_offset != layout::kNoSuchWord) {
+    Store(At(header, at.steady_offset), UnixNs() - static_cast<uint64_t>(MonotonicNs()));
+  }
 }
 
 }  // namespace evermap

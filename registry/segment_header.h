@@ -47,9 +47,10 @@ const layout::LayoutDescription* DescriptionOf(uint32_t version);
 Problem CheckHeader(const std::string& path, const void* header, size_t size, uint64_t file_size,
                     SegmentShape& shape);
 
-// Writes the header of a new file in the newest layout. REQUIRES: `header` leads to as many zero
-// bytes as that has.
-void WriteHeader(const SegmentOrigin& origin, void* header);
+// Writes what the header of a new file in the layout of `description` begins with. REQUIRES: `header`
+// leads to as many zero bytes as it has.
+void WriteHeader(const layout::LayoutDescription& description, const SegmentOrigin& origin,
+                 void* header);
 
 }  // namespace evermap
 

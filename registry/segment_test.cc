@@ -45,23 +45,29 @@ TEST_F(SegmentTest, Inv6DamagedSegmentsHarmNobody) {
   }
   const std::string intact = ReadFile(path_);
   const layout::Geometry geometry = layout::GeometryFor(48);
+  ASSERT_EQ(intact.size(), geometry.extents_offset + 2 * geometry.extent_size);
   std::mt19937 random(5);
   const int rounds = Scaled(2000);
   for (int i = 0; i < rounds; ++i) {
     std::string damaged = intact;
-    // Where it hurts most of the time: header, heads and records.
-    const uint64_t begin = i % 4 == 0   ? 0
-                           : i % 4 == 1 ? geometry.buckets_offset
-                                        : geometry.records_offset;
-    const uint64_t size = i % 4 == 0   ? sizeof(layout::Header)
-                          : i % 4 == 1 ? geometry.buckets * 8
-                                       : 40 * layout::kRecordSize;
+    // Where it hurts: header, heads, records, and the words about both kinds of extents.
+    const uint64_t records = geometry.extents_offset;
+    const uint64_t blocks = records + layout::kExtentSize;
+    const std::pair<uint64_t, uint64_t> areas[] = {
+        {0, sizeof(layout::Header)},
+        {geometry.buckets_offset, geometry.buckets * 8},
+        {records + layout::kExtentHeadSize, 40 * layout::kRecordSize},
+        {i % 3 == 0 ? records : blocks, 512},
+    };
+    const auto [begin, size] = areas[i % 4];
     const auto flips = 1 + random() % 20;
     for (uint64_t flip = 0; flip < flips; ++flip) {
       char& byte = damaged[begin + random() % size];
       byte = static_cast<char>(byte ^ (1 << random() % 8));
     }
+    // Cut short, or with whole extents missing.
     if (i % 50 == 0) damaged.resize(random() % intact.size());
+    if (i % 50 == 1) damaged.resize(blocks);
     WriteFile(path_, damaged);
     const pid_t child = fork();
     ASSERT_GE(child, 0);
@@ -82,7 +88,7 @@ TEST_F(SegmentTest, Inv6AndInv7RefusedSegmentsAreLeftAlone) {
   const auto refused = [&](const std::string& content, const std::string& reason) {
     WriteFile(path_, content);
     EXPECT_THAT(Refusal(), AllOf(HasSubstr(reason), HasSubstr(path_)));
-    EXPECT_EQ(ReadFile(path_), content);
+    EXPECT_TRUE(FileHas(path_, content));
   };
   std::string content = intact;
   content[0] = 'X';
@@ -128,10 +134,11 @@ TEST_F(SegmentTest, Inv6SizesThatDoNotFitAreRefused) {
   refused(with(kCapacity, layout::Halves(0, 64)), "impossible capacity");
   refused(with(kCapacity, layout::Halves(kRegistryCapacityMax + 1, 64)), "impossible capacity");
   for (const size_t word :
-       {offsetof(layout::Header, file_size), kCapacity,
-        offsetof(layout::Header, record_and_overflow_size),
+       {offsetof(layout::Header, extents_offset), kCapacity,
+        offsetof(layout::Header, record_and_block_size),
         offsetof(layout::Header, statistics_offset), offsetof(layout::Header, buckets_offset),
-        offsetof(layout::Header, records_offset), offsetof(layout::Header, overflow_offset)}) {
+        offsetof(layout::Header, extent_size_and_max),
+        offsetof(layout::Header, records_and_blocks_of_extent)}) {
     uint64_t value = 0;
     memcpy(&value, intact.data() + word, sizeof(value));
     // Of the two halves of the capacity, the buckets.

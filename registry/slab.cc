@@ -1,17 +1,19 @@
 #include "registry/slab.h"
 
 #include <algorithm>
-#include <array>
+#include <bit>
 #include <cassert>
 #include <optional>
 
 #include "registry/chain.h"
 #include "registry/layout.h"
+#include "registry/occupancy.h"
 #include "registry/recovery.h"
 
 namespace evermap {
 namespace {
 
+using layout::ExtentUse;
 using layout::Kind;
 using layout::Load;
 using layout::Record;
@@ -19,20 +21,19 @@ using layout::Replace;
 using layout::Store;
 using layout::Word;
 
-// Records that are given memory at a time: 256 KiB.
-constexpr uint32_t kCommitRecords = 1024;
-
-constexpr uint64_t kCandidateVersionBits = 40;
-static_assert(kRegistryCapacityMax <= 1u << 24);
-
-uint64_t CandidateOf(uint32_t index, uint64_t state) {
-  return (uint64_t{index} << kCandidateVersionBits) |
-         (layout::VersionOf(state) & ((uint64_t{1} << kCandidateVersionBits) - 1));
+// Bits set from slot `first` on, which is the first of its word, in the words up to `end`.
+uint32_t CountOccupied(const Segment& segment, uint32_t first, uint32_t end) {
+  uint32_t count = 0;
+  for (uint32_t slot = first; slot < end; slot += layout::kSlotsPerWord) {
+    count += static_cast<uint32_t>(std::popcount(OccupiedAmong(segment, slot)));
+  }
+  return count;
 }
 
 }  // namespace
 
-Slab::Slab(Segment& segment, const WriterPlace& place) : segment_(segment), place_(place) {
+Slab::Slab(Segment& segment, const WriterPlace& place)
+    : segment_(segment), place_(place), occupied_(CountOccupied(segment, 0, segment.high_water())) {
   assert(segment.is_newest());
 }
 
@@ -41,8 +42,35 @@ uint64_t Slab::Claimed(uint64_t before) const {
 }
 
 std::optional<uint32_t> Slab::Claim() {
-  if (std::optional<uint32_t> index = ClaimUnused()) return index;
-  return ClaimRecycled();
+  const uint32_t used = segment_.high_water();
+  if (used == 0) return ClaimUnused();
+  const uint32_t first = MoveHand(used);
+  if (MayRememberMore(used)) {
+    if (const std::optional<uint32_t> index = ClaimUnused()) return index;
+  }
+  if (const std::optional<uint32_t> index = ClaimVacant(first, used)) return index;
+  return ClaimUnused();
+}
+
+uint32_t Slab::MoveHand(uint32_t used) {
+  uint32_t hand = hand_.load(std::memory_order_relaxed);
+  uint32_t first = 0;
+  uint32_t next = 0;
+  do {
+    first = hand < used ? hand : 0;
+    next = first + kSlotsPerMove < used ? first + kSlotsPerMove : 0;
+  } while (!hand_.compare_exchange_weak(hand, next, std::memory_order_relaxed));
+  counting_.fetch_add(CountOccupied(segment_, first, std::min(first + kSlotsPerMove, used)),
+                      std::memory_order_relaxed);
+  if (next == 0) {
+    occupied_.store(counting_.exchange(0, std::memory_order_relaxed), std::memory_order_relaxed);
+  }
+  return first;
+}
+
+bool Slab::MayRememberMore(uint32_t used) const {
+  const uint32_t occupied = std::min(occupied_.load(std::memory_order_relaxed), used);
+  return used - occupied < std::max(kRememberedMin, occupied);
 }
 
 std::optional<uint32_t> Slab::ClaimUnused() {
@@ -50,14 +78,11 @@ std::optional<uint32_t> Slab::ClaimUnused() {
   uint64_t used = Load(high_water);
   while (used < segment_.capacity()) {
     const uint32_t index = static_cast<uint32_t>(used);
-    if (index >= committed_.load(std::memory_order_relaxed)) {
-      const uint32_t first = index / kCommitRecords * kCommitRecords;
-      const uint32_t end = std::min(first + kCommitRecords, segment_.capacity());
-      if (!segment_.Commit(segment_.geometry().records_offset + uint64_t{first} * sizeof(Record),
-                           uint64_t{end - first} * sizeof(Record))) {
+    if (!segment_.HasRecord(index)) {
+      if (!segment_.extents().Add(ExtentUse::kRecords, Extents::Reserve::kKeep)) {
         return std::nullopt;
       }
-      committed_.store(end, std::memory_order_relaxed);
+      continue;
     }
     if (!high_water.compare_exchange_strong(used, used + 1, std::memory_order_acq_rel,
                                             std::memory_order_acquire)) {
@@ -68,6 +93,65 @@ std::optional<uint32_t> Slab::ClaimUnused() {
     used = Load(high_water);
   }
   return std::nullopt;
+}
+
+std::optional<uint32_t> Slab::ClaimVacant(uint32_t first, uint32_t used) {
+  if (const auto index = ClaimAmong(first, std::min(first + kSlotsPerMove, used), Look::kAtAll)) {
+    return index;
+  }
+  uint32_t at = first;
+  do {
+    at = at + kSlotsPerMove < used ? at + kSlotsPerMove : 0;
+    if (const auto index = ClaimAmong(at, std::min(at + kSlotsPerMove, used), Look::kAtVacant)) {
+      return index;
+    }
+  } while (at != first);
+  return std::nullopt;
+}
+
+std::optional<uint32_t> Slab::ClaimAmong(uint32_t first, uint32_t end, Look look) {
+  // A turn is lost only to a writer that registers the oldest name again, or recycles it itself.
+  for (uint32_t i = 0; i < layout::kRestartsMax; ++i) {
+    const Oldest oldest = FindOldest(first, end, look);
+    if (oldest.is_claimed) return oldest.index;
+    if (!oldest.index.has_value()) return std::nullopt;
+    if (Retire(*oldest.index, oldest.state)) return oldest.index;
+  }
+  return std::nullopt;
+}
+
+Slab::Oldest Slab::FindOldest(uint32_t first, uint32_t end, Look look) {
+  Oldest oldest;
+  uint64_t oldest_departure = 0;
+  for (uint32_t index = first; index < end; ++index) {
+    const uint32_t bit = 1u << (index % layout::kSlotsPerWord);
+    const uint32_t occupied = OccupiedAmong(segment_, index);
+    if (look == Look::kAtVacant && occupied == ~0u) {
+      index |= layout::kSlotsPerWord - 1;
+      continue;
+    }
+    if (look == Look::kAtVacant && (occupied & bit) != 0) continue;
+    const uint64_t state = SettledState(index);
+    const Kind kind = layout::KindOf(state);
+    if (kind != Kind::kFree && kind != Kind::kRemembered) continue;
+    // A writer that has died left the bit.
+    if ((occupied & bit) != 0) ClearIfVacant(segment_, index);
+    if (ClaimFree(index, state)) return {.index = index, .is_claimed = true};
+    const uint64_t departure = Load(segment_.record(index).departure);
+    if (kind == Kind::kFree || (oldest.index.has_value() && departure >= oldest_departure)) {
+      continue;
+    }
+    oldest = {.index = index, .state = state};
+    oldest_departure = departure;
+  }
+  return oldest;
+}
+
+uint64_t Slab::SettledState(uint32_t index) {
+  const Word& word = segment_.record(index).state;
+  const uint64_t state = Load(word);
+  if (!layout::HasClaimant(layout::KindOf(state))) return state;
+  return SettleIfDead(segment_, place_, index, state) ? Load(word) : state;
 }
 
 bool Slab::ClaimFree(uint32_t index, uint64_t state) {
@@ -87,73 +171,15 @@ bool Slab::Retire(uint32_t index, uint64_t state) {
   return Replace(record.state, retiring, Claimed(retiring));
 }
 
-std::optional<uint32_t> Slab::ClaimRecycled() {
-  for (uint32_t i = 0; i < layout::kRestartsMax; ++i) {
-    const uint32_t taken = candidates_taken_.fetch_add(1, std::memory_order_acq_rel);
-    if (taken >= kCandidatesMax) {
-      const uint64_t generation = Load(segment_.header().generation);
-      if (full_generation_.load(std::memory_order_acquire) == generation) return std::nullopt;
-      FindCandidates();
-      continue;
-    }
-    const uint64_t candidate = candidates_[taken].load(std::memory_order_acquire);
-    const uint32_t index = static_cast<uint32_t>(candidate >> kCandidateVersionBits);
-    if (index >= segment_.capacity()) continue;
-    const uint64_t state = Load(segment_.record(index).state);
-    if (CandidateOf(index, state) != candidate) continue;
-    if (ClaimFree(index, state)) return index;
-    if (layout::KindOf(state) == Kind::kRemembered && Retire(index, state)) return index;
-  }
-  return std::nullopt;
-}
-
-// Several threads may do this at once: the candidates of both then lie mixed, which costs the strict
-// order of age and nothing else.
-void Slab::FindCandidates() {
-  struct Old {
-    uint64_t departure;  // 0: free
-    uint64_t candidate;
-    bool operator<(const Old& other) const { return departure < other.departure; }
-  };
-  std::array<Old, kCandidatesMax> oldest;  // a heap with the latest of them on top
-  size_t count = 0;
-  const uint64_t generation = Load(segment_.header().generation);
-  const uint32_t slots = segment_.high_water();
-  for (uint32_t index = 0; index < slots; ++index) {
-    const Record& record = segment_.record(index);
-    const uint64_t state = Load(record.state);
-    const Kind kind = layout::KindOf(state);
-    // A record that a dead writer has claimed is free or remembered once it is settled.
-    if (layout::HasClaimant(kind)) SettleIfDead(segment_, place_, index, state);
-    if (kind != Kind::kFree && kind != Kind::kRemembered) continue;
-    const Old old{kind == Kind::kFree ? 0 : Load(record.departure), CandidateOf(index, state)};
-    if (count == kCandidatesMax) {
-      if (!(old < oldest[0])) continue;
-      std::pop_heap(oldest.begin(), oldest.end());
-      oldest.back() = old;
-    } else {
-      oldest[count++] = old;
-    }
-    std::push_heap(oldest.begin(), oldest.begin() + static_cast<std::ptrdiff_t>(count));
-  }
-  if (count == 0) {
-    full_generation_.store(generation, std::memory_order_release);
-    return;
-  }
-  std::sort_heap(oldest.begin(), oldest.begin() + static_cast<std::ptrdiff_t>(count));
-  // At the end of the array, so that the number taken alone says when all are.
-  const size_t first = kCandidatesMax - count;
-  for (size_t i = 0; i < count; ++i) {
-    candidates_[first + i].store(oldest[i].candidate, std::memory_order_release);
-  }
-  candidates_taken_.store(static_cast<uint32_t>(first), std::memory_order_release);
-}
-
 void Slab::Release(uint32_t index) {
   Word& state = segment_.record(index).state;
   Store(state, layout::NextState(Load(state), Kind::kFree));
-  // Writers that found the registry full look again.
-  AnnounceChange(segment_);
+  ClearIfVacant(segment_, index);
+}
+
+void Slab::Forget(uint32_t index, uint64_t state) {
+  assert(layout::KindOf(state) == Kind::kRemembered);
+  if (Retire(index, state)) Release(index);
 }
 
 }  // namespace evermap

@@ -1,15 +1,18 @@
-// The slab of records: a record for a name that has none yet. Records that were never used come
-// first, and are given memory as they are; then those whose name left longest ago are recycled.
+// The slab of records: a record for a name that has none yet, in a bounded number of steps.
+//
+// Names that left are remembered, so that they do not get a creation that they had (L-9), but no more
+// of them than names are registered, or kRememberedMin. Up to then new names get records that were
+// never used. From then on a hand, which goes round over the records, recycles: of those before it
+// the one whose name left longest ago.
 //
 // Thread safety: all members may be called from any number of threads, while other processes do the
-// same. What the object remembers of the slab may be out of date, and is checked when it is used.
+// same. Where the hand is, and how many records it has found occupied, is known to each process for
+// itself, and may be wrong: that costs order and nothing else.
 // Invariants: L-1, L-8, L-9 in layout.h.
 #ifndef EVERMAP_REGISTRY_SLAB_H_
 #define EVERMAP_REGISTRY_SLAB_H_
 
-#include <array>
 #include <atomic>
-#include <cstddef>
 #include <cstdint>
 #include <optional>
 
@@ -17,6 +20,10 @@
 #include "registry/writer_place.h"
 
 namespace evermap {
+
+// As many names as have left are remembered at least, if the registry's capacity allows. The stock epmd
+// remembers 1,000.
+inline constexpr uint32_t kRememberedMin = 4096;
 
 class Slab {
  public:
@@ -32,31 +39,45 @@ class Slab {
   // Gives a record back that was claimed and not used. REQUIRES: the caller is its claimant, in
   // state `claimed`, and it is on no chain.
   void Release(uint32_t index);
+  // Forgets the name of record `index`, if it is still in `state`, which is remembered.
+  void Forget(uint32_t index, uint64_t state);
 
  private:
-  // Recycling candidates found by one pass over the slab, so that a full registry is not searched
-  // for each new name.
-  static constexpr uint32_t kCandidatesMax = 256;
+  // Slots that the hand moves over at a time: two words of occupancy.
+  static constexpr uint32_t kSlotsPerMove = 64;
 
+  // Moves the hand on; the first slot of those that it has left behind, below `used`.
+  uint32_t MoveHand(uint32_t used);
+  // Whether a name more may be remembered than are now, when `used` records have been used.
+  bool MayRememberMore(uint32_t used) const;
   std::optional<uint32_t> ClaimUnused();
-  std::optional<uint32_t> ClaimRecycled();
+  // Claims a record that is free or remembered: of the slots from `first` on, or, if these are all
+  // occupied, of the next ones that are not, all round.
+  std::optional<uint32_t> ClaimVacant(uint32_t first, uint32_t used);
+  // Likewise among the slots of one move of the hand; but looks only at those whose bit is not in
+  // `occupied`, if it is not told to look at all.
+  enum class Look : uint8_t { kAtAll, kAtVacant };
+  std::optional<uint32_t> ClaimAmong(uint32_t first, uint32_t end, Look look);
+  // Among these slots the record whose name left longest ago, or one that was free and is claimed now.
+  struct Oldest {
+    std::optional<uint32_t> index = {};
+    uint64_t state = 0;
+    bool is_claimed = false;
+  };
+  Oldest FindOldest(uint32_t first, uint32_t end, Look look);
+  // State of a record, after what a dead claimant left in it has been settled.
+  uint64_t SettledState(uint32_t index);
   // Claims a record that is free; false when it is not.
   bool ClaimFree(uint32_t index, uint64_t state);
   // Claims a remembered record and takes it off its chain (L-9); false when its state has changed.
   bool Retire(uint32_t index, uint64_t state);
-  void FindCandidates();
   uint64_t Claimed(uint64_t before) const;
 
   Segment& segment_;
   const WriterPlace& place_;
-  // Records below this have memory, as far as this process knows.
-  std::atomic<uint32_t> committed_{0};
-  // Records that a pass over the slab found free or remembered longest, oldest first: index (24
-  // bits) and low bits of the state's version.
-  std::array<std::atomic<uint64_t>, kCandidatesMax> candidates_ = {};
-  std::atomic<uint32_t> candidates_taken_{kCandidatesMax};
-  // The generation at which the slab was found to have nothing to recycle; ~0: never.
-  std::atomic<uint64_t> full_generation_{~uint64_t{0}};
+  std::atomic<uint32_t> hand_{0};      // the next slot; a multiple of kSlotsPerMove
+  std::atomic<uint32_t> occupied_{0};  // bits that the hand has met set, on its last way round
+  std::atomic<uint32_t> counting_{0};  // and on this one, so far
 };
 
 }  // namespace evermap

@@ -35,7 +35,8 @@ inline bool IsWhole(const Registration& found, const std::string& name) {
   const uint16_t number = found.port;
   return found.name() == name && found.highest_version == number &&
          found.lowest_version == number && found.connection_cookie == number &&
-         found.owner_pid == number && found.extra() == ExtraOf(number);
+         found.owner_pid == number &&
+         found.extra() == (found.state == RegistrationState::kRemembered ? "" : ExtraOf(number));
 }
 
 // All that is known of a registration, in one line.

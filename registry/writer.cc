@@ -10,7 +10,9 @@
 
 #include "registry/base/clock.h"
 #include "registry/chain.h"
+#include "registry/departure.h"
 #include "registry/layout.h"
+#include "registry/occupancy.h"
 #include "registry/record_text.h"
 #include "registry/recovery.h"
 #include "registry/siphash.h"
@@ -57,7 +59,7 @@ bool IsValidNode(const NodeRecord& node) {
 }  // namespace
 
 Writer::Writer(Segment& segment, const WriterPlace& place)
-    : segment_(segment), place_(place), slab_(segment, place) {
+    : segment_(segment), place_(place), slab_(segment, place), pool_(segment, place, slab_) {
   assert(segment.is_newest());
 }
 
@@ -134,12 +136,18 @@ RegisterResult Writer::Register(const NodeRecord& node) {
 }
 
 std::optional<RegisterResult> Writer::Reuse(const Found& found, const NodeRecord& node) {
-  if (!CommitText(segment_, found.index, node.name.size(), node.extra.size())) {
-    return RegisterResult{Outcome::kFull};
-  }
   Record& record = segment_.record(found.index);
   const uint64_t claimed = layout::NextState(found.state, Kind::kClaimed, place_.number());
   if (!Replace(record.state, found.state, claimed)) return std::nullopt;
+  if (!pool_.Provide(found.index, node.name.size(), node.extra.size())) {
+    // Nothing was changed, the departure neither.
+    Replace(record.state, claimed, layout::NextState(claimed, Kind::kRemembered));
+    return RegisterResult{Outcome::kFull};
+  }
+  // A long name is in its block already, unless the segment is damaged.
+  if (!layout::NameIsInline(node.name.size())) {
+    StoreText(node.name, NameWords(segment_, found.index, node.name.size()));
+  }
   // INV-5: the creation that the name had before, and one more.
   const uint32_t creation = layout::CreationOf(Load(record.address)) + 1;
   const RegisterResult result = Fill(found.index, node, std::max(creation, kCreationMin));
@@ -151,7 +159,7 @@ std::optional<RegisterResult> Writer::Prepare(uint64_t hash, const NodeRecord& n
                                               std::optional<uint32_t>& fresh) {
   fresh = slab_.Claim();
   if (!fresh.has_value()) return std::nullopt;
-  if (!CommitText(segment_, *fresh, node.name.size(), node.extra.size())) return std::nullopt;
+  if (!pool_.Provide(*fresh, node.name.size(), node.extra.size())) return std::nullopt;
   Store(segment_.record(*fresh).hash, hash);
   const RegisterResult result = Fill(*fresh, node, FirstCreation());
   StoreText(node.name, NameWords(segment_, *fresh, node.name.size()));
@@ -160,6 +168,7 @@ std::optional<RegisterResult> Writer::Prepare(uint64_t hash, const NodeRecord& n
 
 RegisterResult Writer::Fill(uint32_t index, const NodeRecord& node, uint32_t creation) {
   Record& record = segment_.record(index);
+  SetOccupied(segment_, index);
   uint64_t id = 0;
   do {
     id = segment_.header().next_id.fetch_add(1, std::memory_order_acq_rel) + 1;
@@ -207,6 +216,7 @@ bool Writer::Depart(uint32_t slot, uint64_t id, Departure departure) {
                                 layout::ClaimantOf(state))
             : layout::NextState(state, ends ? Kind::kRemembered : Kind::kOrphaned);
     if (!Replace(record.state, state, departed)) continue;
+    ClearIfVacant(segment_, slot);
     AnnounceChange(segment_);
     return true;
   }
@@ -260,6 +270,7 @@ bool Writer::Adopt(uint32_t slot, uint64_t id, uint64_t connection_cookie) {
   if (!claimed.has_value()) return false;
   Store(segment_.record(slot).connection_cookie, connection_cookie);
   const Kind ended = EndAmendment(segment_, slot, *claimed, Kind::kLive);
+  if (!layout::IsFound(ended)) ClearIfVacant(segment_, slot);
   AnnounceChange(segment_);
   return ended == Kind::kLive;
 }
@@ -274,8 +285,7 @@ bool Writer::Amend(uint32_t slot, uint64_t id, const Amendment& what) {
                                     what.owner_pid.value_or(layout::HighHalf(user))));
   const Kind before = layout::KindOf(*claimed) == Kind::kAmending ? Kind::kLive : Kind::kOrphaned;
   if (layout::IsFound(EndAmendment(segment_, slot, *claimed, before))) return true;
-  // Writers that found the registry full look again.
-  AnnounceChange(segment_);
+  ClearIfVacant(segment_, slot);
   return false;
 }
 

@@ -2,7 +2,7 @@
 //
 // Thread safety: all members may be called from any number of threads, while other processes do the
 // same. No lock is taken.
-// Invariants: INV-2 to INV-5; L-1 to L-11 in layout.h.
+// Invariants: INV-2 to INV-5; L-1 to L-11, L-14, L-15 in layout.h.
 #ifndef EVERMAP_REGISTRY_WRITER_H_
 #define EVERMAP_REGISTRY_WRITER_H_
 
@@ -14,6 +14,7 @@
 #include "registry/registry.h"
 #include "registry/segment.h"
 #include "registry/slab.h"
+#include "registry/text_pool.h"
 #include "registry/writer_place.h"
 
 namespace evermap {
@@ -44,7 +45,8 @@ class Writer {
 
   // Looks once for `name`.
   Found Find(uint64_t hash, std::string_view name);
-  // Registers a name again in its remembered record; nothing when the record has changed.
+  // Registers a name again in its remembered record, or says that there is no room for its extra; nothing
+  // when the record has changed.
   std::optional<RegisterResult> Reuse(const Found& found, const NodeRecord& node);
   // Claims a record for a new name and fills it, but for its link; nothing when there is none.
   std::optional<RegisterResult> Prepare(uint64_t hash, const NodeRecord& node,
@@ -65,6 +67,7 @@ class Writer {
   Segment& segment_;
   const WriterPlace& place_;
   Slab slab_;
+  TextPool pool_;
 };
 
 }  // namespace evermap

@@ -127,7 +127,7 @@ void BM_ForEach(benchmark::State& state) {
   Begin(state, false);
   for (auto _ : state) {
     size_t count = 0;
-    g_filled->registry().ForEach([&](const Registration&) { ++count; });
+    g_filled->registry().ForEach(Which::kAll, [&](const Registration&) { ++count; });
     benchmark::DoNotOptimize(count);
   }
   End(state);
@@ -140,8 +140,9 @@ void BM_NamesText(benchmark::State& state) {
   std::string text;
   for (auto _ : state) {
     text.clear();
-    g_filled->registry().ForEach(
-        [&](const Registration& node) { protocol::AppendNamesLine(node.name(), node.port, text); });
+    g_filled->registry().ForEach(Which::kRegistered, [&](const Registration& node) {
+      protocol::AppendNamesLine(node.name(), node.port, text);
+    });
     benchmark::DoNotOptimize(text.data());
   }
   state.SetBytesProcessed(state.iterations() * static_cast<int64_t>(text.size()));

@@ -56,7 +56,7 @@ void Leftovers::CheckUnwatched() {
 }
 
 void Leftovers::LookForUnwatched() {
-  registry_.ForEach([&](const Registration& node) {
+  registry_.ForEach(Which::kRegistered, [&](const Registration& node) {
     if (node.state != RegistrationState::kLive || custody_.DescriptorOf(node.slot) >= 0) return;
     unwatched_.push_back({node.slot, node.id});
   });

@@ -58,8 +58,7 @@ void Restoration::OrphanUnwatched(absl::Span<const RegistrationRef> nodes) {
 
 Restoration::KnownByCookie Restoration::ReadRegistry() const {
   KnownByCookie registered;
-  registry_.ForEach([&](const Registration& node) {
-    if (node.state == RegistrationState::kRemembered) return;
+  registry_.ForEach(Which::kRegistered, [&](const Registration& node) {
     registered[node.connection_cookie] = {.node = {node.slot, node.id},
                                           .is_orphaned = node.state == RegistrationState::kOrphaned,
                                           .has_user = node.owner_uid != kUnknownUid,

@@ -3,10 +3,11 @@
 #include <algorithm>
 #include <cstddef>
 
-#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "daemon/host/log.h"
 #include "daemon/host/loopback_probe.h"
 #include "registry/counters.h"
+#include "registry/reader.h"
 
 namespace evermap {
 
@@ -18,7 +19,8 @@ Life LifeSigns::Of(const Registration& orphan) const {
 void Orphans::Judge() {
   if (orphans_.empty()) return;
   const LifeSigns signs;
-  const absl::Time now = absl::Now();
+  const uint64_t now_ns = registry_.view().SteadyNs();
+  const auto grace_ns = static_cast<uint64_t>(absl::ToInt64Nanoseconds(grace_));
   int probes_left = kProbesMax;
   // Who was not tried for want of a turn is tried first the next time.
   size_t untried = orphans_.size();
@@ -31,7 +33,7 @@ void Orphans::Judge() {
       continue;
     }
     const Life life = signs.Of(found);
-    const bool has_grace = now < absl::FromUnixNanos(found.left_unix_ns) + grace_;
+    const bool has_grace = now_ns < found.departure + grace_ns;
     bool stays = life == Life::kAlive || (life == Life::kUnknown && has_grace);
     if (!stays && !signs.are_told()) {
       if (probes_left == 0) untried = std::min(untried, kept);

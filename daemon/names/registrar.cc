@@ -134,15 +134,13 @@ void Registrar::End(const RegistrationRef& registration, int fd) {
 
 void Registrar::EndGoneOrphans() {
   std::vector<RegistrationRef> orphans;
-  uint32_t first = 0;
-  bool has_more = true;
+  std::optional<uint32_t> at = 0;
   bool has_other = false;
-  while (has_more && !has_other) {
-    has_more = registry_.ForEachOf(first, kSlotsPerLook, [&](const Registration& node) {
+  while (at.has_value() && !has_other) {
+    at = registry_.ForEachOf(Which::kRegistered, *at, kSlotsPerLook, [&](const Registration& node) {
       if (node.state == RegistrationState::kOrphaned) orphans.push_back({node.slot, node.id});
       if (node.state == RegistrationState::kLive) has_other = true;
     });
-    first += kSlotsPerLook;
   }
   if (has_other || orphans.empty()) return;
   const LifeSigns signs;

@@ -56,10 +56,6 @@ void Predecessor::Begin() {
     return;
   }
   RecordUpgradeBegun(registry_);
-  reason_.clear();
-  is_prepared_ = false;
-  takes_files_ = false;
-  sent_.clear();
   if (!store_.holds()) {
     Fail(
         "nobody would look after the new process: this mapper has neither a keeper nor systemd; "
@@ -68,22 +64,24 @@ void Predecessor::Begin() {
   }
   const UpgradeRequest request = TakeUpgradeRequest(registry_.path());
   if (!request.complaint.empty()) Log(Severity::kWarning, "%s", request.complaint);
-  const std::string& program = request.program.empty() ? own_program_ : request.program;
-  Log(Severity::kNotice, "upgrade: starts %s", program);
-  if (const absl::Status status = StartSuccessor(program); !status.ok()) {
+  program_ = request.program.empty() ? own_program_ : request.program;
+  Log(Severity::kNotice, "upgrade: starts %s", program_);
+  if (const absl::Status status = StartSuccessor(); !status.ok()) {
     Fail(std::string(status.message()));
-    return;
   }
-  deadline_ms_ = MonotonicCoarseMs() + absl::ToInt64Milliseconds(kPrepareTimeout);
-  FaultPoint("predecessor:started");
 }
 
-absl::Status Predecessor::StartSuccessor(const std::string& program) {
+absl::Status Predecessor::StartSuccessor() {
+  reason_.clear();
+  has_given_up_ = false;
+  is_prepared_ = false;
+  takes_files_ = false;
+  sent_.clear();
   auto ends = NotifyPair();
   if (!ends.ok()) return ends.status();
-  Launch launch{.program = program,
+  Launch launch{.program = program_,
                 .arguments = arguments_,
-                .environment = {absl::StrCat(kBinaryVariable, "=", program),
+                .environment = {absl::StrCat(kBinaryVariable, "=", program_),
                                 absl::StrCat(variables::kOffersFiles, "=1")},
                 .descriptors = {listeners_.begin(), listeners_.end()},
                 .links = {{variables::kPredecessorLink, ends->second.get()}}};
@@ -95,7 +93,24 @@ absl::Status Predecessor::StartSuccessor(const std::string& program) {
   successor_ = *std::move(started);
   link_ = std::move(ends->first);
   SendFiles();
+  deadline_ms_ = MonotonicCoarseMs() + absl::ToInt64Milliseconds(kPrepareTimeout);
+  FaultPoint("predecessor:started");
   return absl::OkStatus();
+}
+
+void Predecessor::StartOlderOrFail(const std::string& reason) {
+  const bool is_older = has_given_up_ && !takes_files_;
+  // Of what it lacks it could have been given all.
+  if (!is_older || down_copy_ != nullptr || !claim_.IsPublished()) return Fail(reason);
+  Problem problem;
+  down_copy_ = DownCopy::Publish(claim_.path(), problem);
+  if (down_copy_ == nullptr) return Fail(absl::StrCat(reason, "; ", problem.message));
+  FaultPoint("predecessor:copied");
+  Log(Severity::kNotice, "upgrade: starts %s again, with the registry in the layout of 0.1.0",
+      program_);
+  if (const absl::Status status = StartSuccessor(); !status.ok()) {
+    Fail(std::string(status.message()));
+  }
 }
 
 // A successor that is not there any more is noticed by its end.
@@ -116,7 +131,7 @@ bool Predecessor::Continue() {
       }
       return false;
     case Received::kClosed:
-      Fail(End(kEndPatience));
+      StartOlderOrFail(End(kEndPatience));
       return false;
     case Received::kMessage:
       break;
@@ -130,7 +145,10 @@ bool Predecessor::Continue() {
 }
 
 bool Predecessor::IsPrepared(const Notification& message) {
-  if (const auto reason = message.Get(words::kFailure)) reason_ = std::string(*reason);
+  if (const auto reason = message.Get(words::kFailure)) {
+    has_given_up_ = true;
+    reason_ = std::string(*reason);
+  }
   if (const auto text = message.Get(words::kNotExecuted)) {
     int error = 0;
     if (absl::SimpleAtoi(absl::string_view(text->data(), text->size()), &error)) {
@@ -151,12 +169,8 @@ bool Predecessor::GiveUp(const absl::Status& status) {
         status.message());
     return true;
   }
-  // The successor does not run any more, so whatever it has done to the registry can be undone.
   // It may have said why it takes nothing.
   Fail(reason_.empty() ? std::string(status.message()) : reason_);
-  if (const absl::Status restored = registry_.RollBackSuccessorsMigration(); !restored.ok()) {
-    Log(Severity::kError, "%s", restored.message());
-  }
   if (!takes_files_) store_.HoldFiles(claim_.files(), {});
   host_.ResumeWorkers();
   return false;
@@ -169,6 +183,11 @@ absl::Status Predecessor::HandOver() {
   if (!host_.PauseWorkers()) return absl::UnavailableError("the workers do not pause");
   if (absl::Status status = SendConnections(); !status.ok()) return status;
   FaultPoint("predecessor:paused");
+  if (down_copy_ != nullptr) {
+    if (const Problem problem = down_copy_->Refresh(); problem) {
+      return absl::ResourceExhaustedError(problem.message);
+    }
+  }
   if (!takes_files_) store_.ForgetFiles(claim_.files());
   if (const int error = SendNotificationPatiently(link_.get(), words::kYours, {}, kCommitTimeout);
       error != 0) {
@@ -293,6 +312,12 @@ void Predecessor::Cancel(const std::string& reason) {
 void Predecessor::Fail(const std::string& reason) {
   successor_ = Watched();
   link_ = OwnedFd();
+  // The successor does not run any more, so whatever it has done to the registry can be undone.
+  if (is_prepared_ || down_copy_ != nullptr) {
+    const absl::Status restored = registry_.RollBackSuccessorsMigration();
+    if (!restored.ok()) Log(Severity::kError, "%s", restored.message());
+  }
+  down_copy_ = nullptr;
   Log(Severity::kError, "the upgrade failed, this mapper serves on: %s", reason);
   RecordUpgradeFailed(registry_, reason);
 }

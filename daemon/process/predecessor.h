@@ -2,6 +2,7 @@
 // has over to it. successor.h is the other side, custody/words.h has the words.
 //
 //   predecessor -> successor   kFiles      the files of the claim to the registry
+//   successor -> predecessor   kTakesFiles its program knows of such files
 //   successor -> predecessor   kPrepared   it has checked itself and could take over
 //   predecessor -> successor   kStore      nodes' connections, in several messages: first while the
 //                                          workers still serve, then, with all of them paused, the
@@ -13,6 +14,10 @@
 //   successor -> predecessor   kServing    connections are accepted again
 //   predecessor -> successor   kStore      nodes that registered with requests which were accepted
 //                                          before the pause
+//
+// A program of release 0.1.0 takes no files, and gives up when it finds the registry in a layout that it
+// does not know. It is then started once more, with a copy in its layout at the path
+// (registry/migrate_down.h).
 //
 // What holds (tests/models/upgrade.pml checks it):
 //
@@ -35,6 +40,7 @@
 #define EVERMAP_DAEMON_PROCESS_PREDECESSOR_H_
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -49,6 +55,7 @@
 #include "daemon/process/watcher.h"
 #include "registry/base/owned_fd.h"
 #include "registry/claim.h"
+#include "registry/migrate_down.h"
 #include "registry/registry.h"
 
 namespace evermap {
@@ -104,7 +111,10 @@ class Predecessor {
   bool AwaitServing();
 
  private:
-  absl::Status StartSuccessor(const std::string& program);
+  absl::Status StartSuccessor();
+  // After the end of a successor, for which `reason` was: starts it once more with a registry in its
+  // layout, if its program is an older one; else the upgrade has failed.
+  void StartOlderOrFail(const std::string& reason);
   // What the successor says until it is prepared. True when it is.
   bool IsPrepared(const Notification& message);
   void SendFiles() const;
@@ -132,6 +142,7 @@ class Predecessor {
   const std::vector<std::string>& arguments_;
   const std::string own_program_;
 
+  std::string program_;  // of the successor
   Watched successor_;
   OwnedFd link_;
   int64_t deadline_ms_ = 0;
@@ -139,6 +150,10 @@ class Predecessor {
   bool is_prepared_ = false;
   // Its program knows of the files of a claim. One of 0.1.0 does not, and neither must its store.
   bool takes_files_ = false;
+  // It has said by itself why it gives up, so it is a mapper.
+  bool has_given_up_ = false;
+  // Is at the path for a successor of 0.1.0, until it commits or the upgrade has failed.
+  std::unique_ptr<DownCopy> down_copy_;
   std::string reason_;                  // why the successor gives up, as it said
   absl::flat_hash_set<uint64_t> sent_;  // ids of the registrations whose connections it has
   Registration found_ = {};             // scratch, as a registration has 2 KiB

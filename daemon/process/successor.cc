@@ -35,9 +35,11 @@ absl::StatusOr<std::vector<OwnedFd>> Successor::ReceiveFiles() {
   Notification message;
   switch (AwaitNotification(link_.get(), message, kHandOverTimeout)) {
     case Received::kMessage:
-      has_files_ = message.Says(words::kFiles);
-      if (has_files_) return std::move(message.fds);
-      return absl::AbortedError("the mapper to take over from says something else first");
+      if (!message.Says(words::kFiles)) {
+        return absl::AbortedError("the mapper to take over from says something else first");
+      }
+      if (absl::Status status = Say(words::kTakesFiles); !status.ok()) return status;
+      return std::move(message.fds);
     case Received::kNothing:
       return absl::DeadlineExceededError("the mapper to take over from hands no registry over");
     case Received::kClosed:
@@ -53,10 +55,6 @@ bool Successor::PredecessorLives() const {
 
 absl::StatusOr<std::vector<OwnedFd>> Successor::ReceiveConnections() {
   FaultPoint("successor:prepared");
-  // A predecessor of 0.1.0, which offers no files, knows a message by the whole of its text.
-  if (has_files_) {
-    if (absl::Status status = Say(words::kTakesFiles); !status.ok()) return status;
-  }
   if (absl::Status status = Say(words::kPrepared); !status.ok()) return status;
   std::vector<OwnedFd> connections;
   Notification message;

@@ -55,7 +55,6 @@ class Successor {
   absl::Status Say(std::string_view word);
 
   OwnedFd link_;
-  bool has_files_ = false;  // that it has received with ReceiveFiles()
 };
 
 }  // namespace evermap

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cassert>
+#include <cstdint>
+#include <optional>
 
 #include "absl/types/span.h"
 #include "daemon/wire/protocol.h"
@@ -57,12 +59,15 @@ ListMaker::ListMaker(List list, const Registry& registry, const Custody& custody
 
 bool ListMaker::Step() {
   if (!has_all_) {
-    has_all_ = !registry_.ForEachOf(next_slot_, kSlotsPerStep,
-                                    [this](const Registration& node) { Add(node); });
-    next_slot_ += kSlotsPerStep;
+    const std::optional<uint32_t> next =
+        registry_.ForEachOf(list_ == List::kNames ? Which::kRegistered : Which::kAll, next_slot_,
+                            kSlotsPerStep, [this](const Registration& node) { Add(node); });
+    const bool is_first = next_slot_ == 0;
+    has_all_ = !next.has_value();
+    next_slot_ = next.value_or(next_slot_);
     for (NameList* list : {&active_, &orphaned_, &old_}) list->EndRun();
     // A short list is made in one step.
-    if (!has_all_ || next_slot_ > kSlotsPerStep) return false;
+    if (!has_all_ || !is_first) return false;
   }
   for (int i = 0; i < kLinesPerStep; ++i) {
     if (AppendLine()) continue;

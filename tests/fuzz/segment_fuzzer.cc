@@ -43,7 +43,7 @@ class Place {
     (*registry)->SetMapperStatus({.pid = 1, .version = "1"});
     registry->reset();
     const OwnedFd fd(open(path().c_str(), O_RDONLY | O_CLOEXEC));
-    valid_.resize(layout::GeometryFor(kCapacity).file_size);
+    valid_.resize(layout::GeometryFor(kCapacity).file_size_max);
     Require(read(fd.get(), valid_.data(), valid_.size()) == static_cast<ssize_t>(valid_.size()));
   }
   Place(const Place&) = delete;
@@ -69,8 +69,8 @@ void Write(const std::string& path, std::string_view content) {
   Require(write(fd.get(), content.data(), content.size()) == static_cast<ssize_t>(content.size()));
 }
 
-// Where a word is that matters: in the header, a bucket, a record or an overflow block. Version 1 has
-// these areas in the same order.
+// Where a word is that matters: in the header, a bucket, a record or a block of text. Version 1 has these
+// areas in the same order.
 uint64_t OffsetOf(const layout::Geometry& g, uint8_t area, uint16_t at) {
   const uint64_t words = uint64_t{at} * 8;
   switch (area % 4) {
@@ -79,9 +79,11 @@ uint64_t OffsetOf(const layout::Geometry& g, uint8_t area, uint16_t at) {
     case 1:
       return g.buckets_offset + words % (g.buckets * 8);
     case 2:
+      if (g.extents_max != 0) return g.extents_offset + words % g.extent_size;
       return g.records_offset + words % (g.overflow_offset - g.records_offset);
     default:
-      return g.overflow_offset + words % (g.file_size - g.overflow_offset);
+      if (g.extents_max != 0) return g.extents_offset + g.extent_size + words % g.extent_size;
+      return g.overflow_offset + words % (g.file_size_max - g.overflow_offset);
   }
 }
 
@@ -109,7 +111,7 @@ void Use(const std::string& path) {
     (*registry)->Adopt(node.slot, node.id, 1);
     (*registry)->Unregister(node.slot, node.id);
   }
-  (*registry)->ForEach([](const Registration& node) { (void)node.name(); });
+  (*registry)->ForEach(Which::kAll, [](const Registration& node) { (void)node.name(); });
   (*registry)->SetUpgradeStatus({.number = 1, .text = "t"});
 }
 

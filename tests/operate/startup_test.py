@@ -216,8 +216,8 @@ class BadRegistryTest(TemporaryDirectoryTest):
                 self.refused('size|short|trunc|empty|byte|magic')
 
     def test_too_long(self):
-        with open(self.registry, 'ab') as file:
-            file.write(b'\0' * 4096)
+        # It grows as it is used, but not as far as this.
+        os.truncate(self.registry, 400 << 20)
         self.refused('size|byte|long')
 
     def test_damaged_header(self):

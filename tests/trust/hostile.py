@@ -484,8 +484,14 @@ def chain_lengths(path):
     """How many records hang on each bucket of a registry that nobody changes meanwhile (registry/layout.h)."""
     with open(path, 'rb') as file:
         header = file.read(4096)
-        capacity, buckets = struct.unpack_from('<II', header, 24)
-        buckets_at, records_at = struct.unpack_from('<QQ', header, 48)
+        extents_at, capacity, buckets = struct.unpack_from('<QII', header, 16)
+        buckets_at, extent_size = struct.unpack_from('<QI', header, 48)
+        # Where the records of each extent of records begin.
+        places = []
+        for at in range(extents_at, os.path.getsize(path) - extent_size + 1, extent_size):
+            file.seek(at)
+            if struct.unpack('<Q', file.read(8))[0] == 1:
+                places.append(at + 4096)
         file.seek(buckets_at)
         heads = struct.unpack(f'<{buckets}Q', file.read(8 * buckets))
         lengths = []
@@ -493,7 +499,8 @@ def chain_lengths(path):
             length = 0
             while link >> 32 and length <= capacity:
                 length += 1
-                file.seek(records_at + ((link >> 32) - 1) * 256 + 8)
+                extent, record = divmod((link >> 32) - 1, 256)
+                file.seek(places[extent] + record * 256 + 8)
                 link, = struct.unpack('<Q', file.read(8))
             lengths.append(length)
     return lengths

@@ -1,6 +1,6 @@
-// Layout version 2, frozen as it is when a newer one takes its place: for the throw-away layout in this
-// folder, to which it is a former one. A test checks that these numbers are those of
-// registry/layout.h.
+// Layout version 2, frozen: the bytes of files that release 0.1.0 writes. Numbers only, as in
+// layout_v1.h: migration and readers use them by the description, and so does the way back
+// (migrate_down.h).
 #ifndef EVERMAP_REGISTRY_LAYOUT_V2_H_
 #define EVERMAP_REGISTRY_LAYOUT_V2_H_
 
@@ -33,17 +33,18 @@ constexpr layout::Geometry GeometryFor(uint32_t capacity) {
   g.buckets_offset = layout::RoundUpToPage(kHeaderSize + kWorkers * kStatisticsSize);
   g.records_offset = layout::RoundUpToPage(g.buckets_offset + uint64_t{g.buckets} * 8);
   g.overflow_offset = layout::RoundUpToPage(g.records_offset + uint64_t{capacity} * kRecordSize);
-  g.file_size = layout::RoundUpToPage(g.overflow_offset + uint64_t{capacity} * kOverflowSize);
+  g.file_size_max = layout::RoundUpToPage(g.overflow_offset + uint64_t{capacity} * kOverflowSize);
+  g.file_size_min = g.file_size_max;
   return g;
 }
 static_assert(GeometryFor(1).buckets_offset == 266240);
-static_assert(GeometryFor(65536).file_size == 151785472);
+static_assert(GeometryFor(65536).file_size_max == 151785472);
 
 inline std::vector<layout::HeaderWord> HeaderWords(const layout::Geometry& g) {
   return {
       {0, layout::kMagic},
       {8, layout::Halves(2, kHeaderSize)},
-      {16, g.file_size},
+      {16, g.file_size_max},
       {24, layout::Halves(g.capacity, g.buckets)},
       {32, layout::Halves(kRecordSize, kOverflowSize)},
       {40, g.statistics_offset},
@@ -57,22 +58,22 @@ constexpr size_t WordsFor(size_t bytes) { return (bytes + 7) / 8; }
 
 // A name that does not fit into the record is in its overflow block, and so is an extra that does
 // not fit behind the name.
-constexpr uint64_t NameOffset(const layout::Geometry& g, uint32_t index, size_t name_size) {
-  return WordsFor(name_size) <= kTextWords
-             ? g.records_offset + uint64_t{index} * kRecordSize + kTextAt
-             : g.overflow_offset + uint64_t{index} * kOverflowSize;
+constexpr layout::TextPlace NamePlace(size_t name_size) {
+  if (WordsFor(name_size) > kTextWords) return {.is_in_block = true, .offset = 0};
+  return {.is_in_block = false, .offset = kTextAt};
 }
-constexpr uint64_t ExtraOffset(const layout::Geometry& g, uint32_t index, size_t name_size,
-                               size_t extra_size) {
-  return WordsFor(name_size) + WordsFor(extra_size) <= kTextWords
-             ? g.records_offset + uint64_t{index} * kRecordSize + kTextAt + WordsFor(name_size) * 8
-             : g.overflow_offset + uint64_t{index} * kOverflowSize + kOverflowExtraAt;
+constexpr layout::TextPlace ExtraPlace(size_t name_size, size_t extra_size) {
+  if (WordsFor(name_size) + WordsFor(extra_size) > kTextWords) {
+    return {.is_in_block = true, .offset = kOverflowExtraAt};
+  }
+  return {.is_in_block = false, .offset = kTextAt + static_cast<uint32_t>(WordsFor(name_size)) * 8};
 }
 
 inline constexpr layout::LayoutDescription kDescription = {
     .version = 2,
     .header_size = kHeaderSize,
     .record_size = kRecordSize,
+    .block_size = kOverflowSize,
     .header = {.capacity = 24,
                .hash_key = 72,
                .created_unix_ns = 88,
@@ -98,8 +99,8 @@ inline constexpr layout::LayoutDescription kDescription = {
                .departure = 80},
     .geometry = GeometryFor,
     .header_words = HeaderWords,
-    .name_offset = NameOffset,
-    .extra_offset = ExtraOffset,
+    .name_place = NamePlace,
+    .extra_place = ExtraPlace,
 };
 
 }  // namespace evermap::layout_v2
