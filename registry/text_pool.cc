@@ -112,7 +112,7 @@ std::optional<uint64_t> TextPool::Take(uint32_t index, Search search) {
     }
   }
   if (oldest == 0) return std::nullopt;
-  if (search == Search::kNear && 2 * remembered < searched * layout::kExtentBlocks) {
+  if (search == Search::kNear && 4 * remembered < searched * layout::kExtentBlocks) {
     return std::nullopt;
   }
   Word& word = OwnerWord(segment_, oldest);

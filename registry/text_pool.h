@@ -1,5 +1,5 @@
 // The blocks for names and extras that do not fit into their records. There are few of them: the file
-// gets more when most of them belong to registrations. Otherwise a name that is only remembered is
+// gets more when three quarters of them belong to registrations. Otherwise a name that is only remembered is
 // forgotten.
 //
 // Thread safety: all members may be called from any number of threads, while other processes do the
@@ -41,8 +41,8 @@ class TextPool {
   // Sooner than by L-15 alone, since nobody takes a block of a record that is claimed.
   void GiveBack(uint32_t index, uint64_t block);
   // Takes a block for record `index`: one that belongs to none, or else that of the remembered name that left
-  // longest ago. kNear: searches kExtentsPerSearch at most, and takes it from a name only if at least
-  // half of the blocks that were searched belong to such. Its number + 1; nothing when there is none.
+  // longest ago. kNear: searches kExtentsPerSearch at most, and takes it from a name only if at least a
+  // quarter of the blocks that were searched belong to such. Its number + 1; nothing when there is none.
   enum class Search : uint8_t { kNear, kAll };
   std::optional<uint64_t> Take(uint32_t index, Search search);
   // Whether the block belongs to the record that its owner word names.
