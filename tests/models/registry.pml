@@ -8,7 +8,7 @@
  *   here             there
  *   Search           ChainWalk<Segment>, Writer::Find               chain.h, writer.cc
  *   Register         Writer::Register, Prepare, Fill, MakeLive      writer.cc
- *   Claim            Slab: Claim, FindCandidates, ClaimFree, Retire slab.cc
+ *   Claim            Slab: Claim, FindOldest, ClaimFree, Retire     slab.cc
  *   TakeOff, OnChain TakeOffChain, FindOnChain                      chain.cc
  *   End              Depart                                         writer.cc
  *   Orphan, Adopt    the same, with ClaimForAmendment, EndAmendment writer.cc, recovery.cc
@@ -16,7 +16,7 @@
  *   Reader           ChainWalk<const Segment>, Lookup, CopyRecord   reader.cc
  *   Opener           Registry::Open, SettleAll                      registry.cc, recovery.cc
  *
- * Left out: amending (as adopting, but from live), departures, overflow blocks (as text), and the
+ * Left out: amending (as adopting, but from live), departures, occupancy and blocks (extents.pml), and the
  * bounds of all loops (kRestartsMax), which are for damaged segments.
  *
  * Checked, as assertions:
