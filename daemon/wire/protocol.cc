@@ -8,6 +8,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_format.h"
+#include "registry/base/text.h"
 
 namespace evermap::protocol {
 namespace {
@@ -195,7 +196,7 @@ std::optional<Request> DecodeAlive2(absl::Span<const std::byte> body) {
   // else in the request would get a refusal.
   if (!reader.ok() || HasNul(name)) return std::nullopt;
   request.acceptable = name.size() <= kNameSizeMax && request.node.extra.size() <= kExtraSizeMax &&
-                       IsUtf8WithinLimit(name, kNameCodePointsMax);
+                       IsUtf8WithinLimit(name, kNameCodePointsMax) && !HasControls(name);
   return request;
 }
 
@@ -210,6 +211,15 @@ std::optional<Request> DecodePort2(std::string_view name) {
 std::optional<Request> DecodeStop(std::string_view name) {
   if (name.empty()) return std::nullopt;
   return StopRequest{.name = name.substr(0, name.find('\0'))};
+}
+
+// An old registry may have names that nobody can register any more.
+void AppendName(std::string_view name, std::string& out) {
+  if (HasControls(name)) {
+    out.append(Printable(name));
+  } else {
+    out.append(name);
+  }
 }
 
 size_t EncodeAlive2(uint16_t highest_version, uint8_t result, uint32_t long_creation,
@@ -319,13 +329,17 @@ void EncodePortHeader(uint16_t mapper_port, absl::Span<std::byte> out) {
 }
 
 void AppendNamesLine(std::string_view name, uint16_t port, std::string& out) {
-  out.append("name ").append(name).append(" at port ");
+  out.append("name ");
+  AppendName(name, out);
+  out.append(" at port ");
   AppendNumber(port, out);
   out.push_back('\n');
 }
 
 void AppendDumpLineActive(std::string_view name, uint16_t port, int fd, std::string& out) {
-  out.append("active name     <").append(name).append("> at port ");
+  out.append("active name     <");
+  AppendName(name, out);
+  out.append("> at port ");
   AppendNumber(port, out);
   out.append(", fd = ");
   AppendNumber(fd, out);
@@ -334,14 +348,18 @@ void AppendDumpLineActive(std::string_view name, uint16_t port, int fd, std::str
 }
 
 void AppendDumpLineOrphaned(std::string_view name, uint16_t port, std::string& out) {
-  out.append("orphaned name   <").append(name).append("> at port ");
+  out.append("orphaned name   <");
+  AppendName(name, out);
+  out.append("> at port ");
   AppendNumber(port, out);
   out.push_back('\n');
   out.push_back('\0');
 }
 
 void AppendDumpLineOld(std::string_view name, uint16_t port, int fd, std::string& out) {
-  out.append("old/unused name <").append(name).append(">, port = ");
+  out.append("old/unused name <");
+  AppendName(name, out);
+  out.append(">, port = ");
   AppendNumber(port, out);
   out.append(", fd = ");
   AppendNumber(fd, out);

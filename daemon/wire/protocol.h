@@ -74,7 +74,9 @@ struct Alive2Request {
   static constexpr uint8_t kCode = 'x';
   NodeDescription node;
   // False where the layout is right, but the content is such that the node gets a refusal instead
-  // of a closed connection: malformed UTF-8, too many code points, too many bytes of name or extra.
+  // of a closed connection: malformed UTF-8, too many code points, too many bytes of name or extra,
+  // or a control character in the name (registry/base/text.h), with which it could forge lines of
+  // NAMES. The stock epmd takes these.
   // The name may be empty, as long as the body is longer than one with an empty name and extra.
   bool acceptable = true;
 };
@@ -127,7 +129,8 @@ size_t EncodePort2Unknown(absl::Span<std::byte> out);
 // The 4-byte number at the head of NAMES and DUMP replies.
 inline constexpr size_t kPortHeaderSize = 4;
 void EncodePortHeader(uint16_t mapper_port, absl::Span<std::byte> out);
-// Append one line of a NAMES reply, and of a DUMP reply (with its final NUL).
+// Append one line of a NAMES reply, and of a DUMP reply (with its final NUL); a name with control
+// characters as Printable() has it.
 void AppendNamesLine(std::string_view name, uint16_t port, std::string& out);
 void AppendDumpLineActive(std::string_view name, uint16_t port, int fd, std::string& out);
 // The line of a node that lost its connection. The stock epmd has no such line.

@@ -78,8 +78,11 @@ TEST(ProtocolTest, Alive2RequestsComeThrough) {
 TEST(ProtocolTest, WhatANodeMayNotBeCalledIsRefused) {
   std::string many;
   for (int i = 0; i < 256; ++i) many += "\xc3\xa4";
-  for (const std::string& name : {std::string("\xff"), std::string("\xc0\x80"),
-                                  std::string(256, 'a'), std::string("\xed\xa0\x80"), many}) {
+  for (const std::string& name :
+       {std::string("\xff"), std::string("\xc0\x80"), std::string(256, 'a'),
+        std::string("\xed\xa0\x80"), many, std::string("b at port 1\nname c"),
+        std::string("\x1b[2J"), std::string("a\x7f"), std::string("a\u009b"),
+        std::string("a\u2028z")}) {
     const Frame frame = Encoded(
         [&](absl::Span<std::byte> out) { return EncodeAlive2Request({.name = name}, out); });
     const auto request = DecodeRequest(Body(frame));
@@ -157,6 +160,22 @@ TEST(ProtocolTest, NamesRepliesComeThrough) {
   EXPECT_EQ(reply->entries[1].name, "odd at port 7");
   EXPECT_EQ(reply->entries[1].port, 65535);
   EXPECT_FALSE(DecodeNamesReply(Bytes("abc")).ok());
+}
+
+// Such names are refused, but an earlier mapper may have registered them.
+TEST(ProtocolTest, ListsHaveNoControlCharactersOfNames) {
+  const std::string name = "b at port 1\nname c\x1b";
+  std::string text;
+  AppendNamesLine(name, 2, text);
+  EXPECT_EQ(text, "name b at port 1?name c? at port 2\n");
+  for (const auto append : {AppendDumpLineActive, AppendDumpLineOld}) {
+    text.clear();
+    append(name, 2, 3, text);
+    EXPECT_NE(text.find("<b at port 1?name c?>"), std::string::npos) << text;
+  }
+  text.clear();
+  AppendDumpLineOrphaned(name, 2, text);
+  EXPECT_NE(text.find("<b at port 1?name c?>"), std::string::npos) << text;
 }
 
 TEST(ProtocolTest, AnyBytesMayBeDecoded) {

@@ -9,8 +9,6 @@ namespace {
 
 constexpr std::string_view kReplacement = "\xef\xbf\xbd";  // U+FFFD
 
-bool IsControl(char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; }
-
 bool IsHexDigit(char c) {
   return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F');
 }
@@ -52,6 +50,19 @@ size_t SequenceSize(std::string_view bytes) {
   return size;
 }
 
+// Bytes of the control character at the beginning of `bytes`, which is not empty; 0 when there is
+// none.
+size_t ControlSize(std::string_view bytes) {
+  const auto byte = [&](size_t i) { return static_cast<unsigned char>(bytes[i]); };
+  const unsigned char first = byte(0);
+  if (first < 0x20 || first == 0x7f) return 1;
+  if (first == 0xc2 && bytes.size() >= 2) return byte(1) >= 0x80 && byte(1) <= 0x9f ? 2 : 0;
+  if (first != 0xe2 || bytes.size() < 3) return 0;
+  const bool is_line_or_direction = byte(1) == 0x80 && byte(2) >= 0xa8 && byte(2) <= 0xae;
+  const bool is_isolation = byte(1) == 0x81 && byte(2) >= 0xa6 && byte(2) <= 0xa9;
+  return is_line_or_direction || is_isolation ? 3 : 0;
+}
+
 }  // namespace
 
 std::string ErrorText(int error) {
@@ -60,23 +71,38 @@ std::string ErrorText(int error) {
   return strerror_r(error, buffer, sizeof(buffer));
 }
 
+bool HasControls(std::string_view bytes) {
+  for (; !bytes.empty(); bytes.remove_prefix(1)) {
+    // Nearly all are printable ASCII, and each line of NAMES asks.
+    if (bytes[0] >= 0x20 && bytes[0] < 0x7f) continue;
+    if (ControlSize(bytes) > 0) return true;
+  }
+  return false;
+}
+
 std::string Escaped(std::string_view bytes) {
   static constexpr char kHexDigits[] = "0123456789abcdef";
   std::string text;
   text.reserve(bytes.size());
   bool after_hex = false;
-  for (const char c : bytes) {
-    const char letter = ShortEscapeOf(c);
-    const bool is_hex = letter == '\0' && (IsControl(c) || (after_hex && IsHexDigit(c)));
+  while (!bytes.empty()) {
+    const char letter = ShortEscapeOf(bytes[0]);
+    const size_t valid_size = SequenceSize(bytes);
+    const bool is_shown = valid_size > 0 && ControlSize(bytes) == 0;
+    const bool is_hex = letter == '\0' && (!is_shown || (after_hex && IsHexDigit(bytes[0])));
+    const std::string_view shown = bytes.substr(0, std::max<size_t>(valid_size, 1));
     if (letter != '\0') {
       text += {'\\', letter};
     } else if (is_hex) {
-      const auto byte = static_cast<unsigned char>(c);
-      text += {'\\', 'x', kHexDigits[byte >> 4], kHexDigits[byte & 0xf]};
+      for (const char c : shown) {
+        const auto byte = static_cast<unsigned char>(c);
+        text += {'\\', 'x', kHexDigits[byte >> 4], kHexDigits[byte & 0xf]};
+      }
     } else {
-      text += c;
+      text += shown;
     }
     after_hex = is_hex;
+    bytes.remove_prefix(shown.size());
   }
   return text;
 }
@@ -90,8 +116,18 @@ std::string Quote(std::string_view bytes) {
 }
 
 std::string Printable(std::string_view bytes) {
-  std::string text(bytes);
-  std::replace_if(text.begin(), text.end(), IsControl, '?');
+  std::string text;
+  text.reserve(bytes.size());
+  while (!bytes.empty()) {
+    const size_t valid_size = SequenceSize(bytes);
+    const std::string_view shown = bytes.substr(0, std::max<size_t>(valid_size, 1));
+    if (valid_size > 0 && ControlSize(bytes) == 0) {
+      text += shown;
+    } else {
+      text += '?';
+    }
+    bytes.remove_prefix(shown.size());
+  }
   return text;
 }
 

@@ -15,6 +15,7 @@ What was observed of the stock epmd 13.1 about order and memory:
     -d), the earliest of them is forgotten. Names that come and go one at a time thus leave 1,001 old ones (6 with -d).
   - A registration whose connection got a later byte, or its end, is unregistered; STOP closes the node's connection.
   - ALIVE2 with an empty name is closed without a reply when extra is empty too, and registers the name "" otherwise.
+  - Control characters in a name are registered like any others.
   - Bytes after extra, within the frame, are no error.
   - A name of 255 code points can be registered, but PORT2 closes without a reply when asked for it: 254 are its most.
 """
@@ -42,8 +43,11 @@ BAD_UTF8 = [
     b'\xe2\x82a', b'\xed\xa0\x80', b'\xed\xbf\xbf', b'\xf0\x80\x80\x80', b'\xf0\x8f\xbf\xbf', b'\xf0\x9f\x98', b'\xf4\x90\x80\x80',
     b'\xf5\x80\x80\x80', b'\xf8\x88\x80\x80\x80', b'\xfc\x84\x80\x80\x80\x80', b'\xfe', b'\xff', b'a\xffb', b'\xc3\xa4\xc3',
 ]
-ODD_UTF8 = [b'\x01', b'\x7f', b'\xc2\x80', b'\xdf\xbf', b'\xe0\xa0\x80', b'\xed\x9f\xbf', b'\xee\x80\x80', b'\xef\xbf\xbe',
-            b'\xef\xbf\xbf', b'\xf0\x90\x80\x80', b'\xf4\x8f\xbf\xbf', b'\xef\xbb\xbfbom', b'a b', b'a\nb', b'a@b', b'a%sb', b'<a>']
+ODD_UTF8 = [b'\xc2\xa0', b'\xdf\xbf', b'\xe0\xa0\x80', b'\xed\x9f\xbf', b'\xee\x80\x80', b'\xef\xbf\xbe',
+            b'\xe2\x80\xa7', b'\xe2\x80\xaf', b'\xe2\x81\xa5', b'\xe2\x81\xaa', b'\xef\xbf\xbf', b'\xf0\x90\x80\x80', b'\xf4\x8f\xbf\xbf', b'\xef\xbb\xbfbom', b'a b', b'a@b', b'a%sb', b'<a>']
+CONTROL = re.compile('[\0-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]')
+CONTROLS = [b'\x01', b'\t', b'a\nb', b'\x1b[2J', b'\x1f', b'a\x7f', b'\xc2\x80', b'a\xc2\x9b', b'\xc2\x9fa', b'\xe2\x80\xa8', b'a\xe2\x80\xaeb',
+            b'\xe2\x81\xa6', b'\xe2\x81\xa9', b'b at port 1\nname rabbit at port 4242\nname c']
 LONG_NAMES = [
     b'a' * 254, b'b' * 255, b'c' * 256, 'ä'.encode() * 255, 'ä'.encode() * 256, '€'.encode() * 255, '€'.encode() * 256,
     '😀'.encode() * 255, '😀'.encode() * 255 + b'a', '😀'.encode() * 254 + b'ab', b'd' * 1020, b'e' * 1021,
@@ -62,6 +66,17 @@ def is_whole(data):
 def name_of_alive2(data):
     size, = struct.unpack('>H', data[11:13])
     return data[13:13 + size]
+
+
+def has_control(data):
+    """Whether `data` is an ALIVE2 whose name has control characters, but is one that the stock epmd may register."""
+    if data[2:3] != b'x' or len(data) < 13:
+        return False
+    try:
+        name = name_of_alive2(data).decode()
+    except UnicodeDecodeError:
+        return False
+    return '\0' not in name and CONTROL.search(name) is not None
 
 
 class Pair:
@@ -272,6 +287,8 @@ class Stream:
             return b''  # would end the mappers
         if body[:1] == b'x' and body[9:11] == b'\0\0':
             return b''  # EdgeTest.test_empty_name
+        if has_control(data):
+            return b''  # DeliberateDifferenceTest
         if body[:1] == b'x' and not options.get('half_close') and len(self.pair.nodes) >= NODES_MAX:
             self.unregister()
         if body[:1] == b's' and self.relaxed:
@@ -546,7 +563,7 @@ class EdgeTest(unittest.TestCase):
 
     def test_names_of_port2(self):
         pair = self.pair()
-        names = BAD_UTF8 + ODD_UTF8 + LONG_NAMES
+        names = BAD_UTF8 + ODD_UTF8 + CONTROLS + LONG_NAMES
         names += [b'', b'\0', b'a\0', b'\0a', b'a\0b', b'anchor', b'anchor\0', b'anchor\0\0', b'anchor\0x', b'Anchor', b'anchorx']
         names += [name + b'\0' for name in LONG_NAMES]
         pair.exchange(frame(alive2_body('😀'.encode() * 255, port=65535)))
@@ -557,7 +574,7 @@ class EdgeTest(unittest.TestCase):
         for args in ([], ['-relaxed_command_check']):
             pair = self.pair(*args)
             # Not those of well-formed unknown names: answered differently on purpose.
-            names = [b'', b'\0', b'\0a', b'a\0b', b'anchor\0x'] if args else BAD_UTF8 + ODD_UTF8 + LONG_NAMES + [b'anchor', b'']
+            names = [b'', b'\0', b'\0a', b'a\0b', b'anchor\0x'] if args else BAD_UTF8 + ODD_UTF8 + CONTROLS + LONG_NAMES + [b'anchor', b'']
             for name in names:
                 with self.subTest(args=args, name=name[:40]):
                     replies = []
@@ -657,6 +674,30 @@ class DeliberateDifferenceTest(unittest.TestCase):
                 self.assertEqual(reply, b'')
                 connection.close()
             self.assertEqual(mapper.names(), [])
+
+    def test_control_characters_are_refused_like_malformed_names(self):
+        with harness.Mapper() as mapper:
+            for name in CONTROLS:
+                for highest in (5, 6):
+                    with self.subTest(name=name, highest=highest):
+                        connection, reply = mapper.alive2(name, highest=highest)
+                        connection.close()
+                        malformed, expected = mapper.alive2(b'\xff', highest=highest)
+                        malformed.close()
+                        self.assertEqual(reply, expected)
+                        self.assertEqual(harness.alive2_result(reply), (1, harness.REFUSED_CREATION))
+                        self.assertEqual(mapper.lookup(name), None)
+            self.assertEqual(mapper.names(), [])
+            self.assertFalse([line for line in mapper.dump() if b'name' in line])
+
+    @unittest.skipIf(STOCK_MISSING, 'no stock epmd here')
+    def test_control_characters_are_registered_by_the_stock_one(self):
+        with harness.Mapper(stock=True) as mapper:
+            for name in CONTROLS:
+                with self.subTest(name=name):
+                    connection, reply = mapper.alive2(name)
+                    self.assertEqual(harness.alive2_result(reply)[0], 0)
+                    connection.close()
 
     def test_dump_lists_the_latest_thousand_old_names(self):
         # The registry remembers more; the stock epmd forgets beyond a thousand, and beyond five with -d.

@@ -33,7 +33,7 @@ Snapshot Snapshot::Take(const std::string& registry_path) {
       continue;
     }
     snapshot.nodes_.push_back({
-        .name = ValidUtf8(found.name()),
+        .name = Printable(found.name()),
         .id = found.id,
         .port = found.port,
         .creation = found.creation,

@@ -25,7 +25,8 @@ namespace evermap::exporter {
 class Snapshot {
  public:
   struct Node {
-    // ValidUtf8() of the registered name: neither Prometheus nor JSON takes other bytes.
+    // Printable() of the registered name: neither Prometheus nor JSON takes what is not UTF-8, and
+    // metrics are looked at in terminals.
     std::string name;
     uint64_t id = 0;
     uint16_t port = 0;

@@ -29,9 +29,10 @@ std::string TimeIn(int64_t unix_ns, const char* format) {
   return text;
 }
 
-// Names may hold any bytes. Those that are not UTF-8 are shown as the replacement character.
+// Names may hold any bytes. Those that are not UTF-8 are shown as the replacement character, and all
+// beyond ASCII by their numbers, so that a terminal finds nothing in it to act upon.
 std::string Dump(const nlohmann::json& value, int indent) {
-  return value.dump(indent, ' ', false, nlohmann::json::error_handler_t::replace);
+  return value.dump(indent, ' ', /*ensure_ascii=*/true, nlohmann::json::error_handler_t::replace);
 }
 
 }  // namespace
