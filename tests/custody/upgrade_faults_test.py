@@ -237,6 +237,7 @@ class FaultTest(CustodyCase):
 
 @unittest.skipUnless(os.path.exists(EPMD_FAULTS), 'no variant with fault points in this build')
 @unittest.skipUnless(faults.INJECT, 'no library that lets calls fail')
+@unittest.skipIf(harness.INSTRUMENTED, 'sanitizers must be loaded before it')
 @unittest.skipIf(harness.LOOP == 'epoll', 'takes long, and is the same with both event loops')
 class UnkillableTest(CustodyCase):
     """A successor that is given up and cannot be ended, as one that hangs in the kernel."""
