@@ -243,7 +243,7 @@ TEST_F(GrowthTest, P11AFileSystemThatCannotGiveMemoryBeforehand) {
     auto registry = Open(2000);
     if (registry == nullptr) return 1;
     auto other = Open(2000);
-    for (int i = 0; i < 2000; ++i) {
+    for (size_t i = 0; i < 2000; ++i) {
       Registry& writer = i % 2 == 0 ? *registry : *other;
       if (writer.Register({.name = absl::StrCat("node", i), .extra = std::string(i % 200, 'e')})
               .outcome != Outcome::kRegistered) {
@@ -251,7 +251,7 @@ TEST_F(GrowthTest, P11AFileSystemThatCannotGiveMemoryBeforehand) {
       }
     }
     Registration found;
-    for (int i = 0; i < 2000; ++i) {
+    for (size_t i = 0; i < 2000; ++i) {
       if (!registry->Lookup(absl::StrCat("node", i), found)) return 3;
       if (found.extra() != std::string(i % 200, 'e')) return 4;
     }

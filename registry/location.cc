@@ -72,8 +72,8 @@ std::string DefaultRegistryPath(uint16_t port) {
 std::string SystemRegistryPath(uint16_t port) { return RegistryIn(kSystemDirectory, port); }
 
 std::string UsualRegistryPath(uint16_t port, Preference preference) {
-  const std::string own = DefaultRegistryPath(port);
-  const std::string of_system = SystemRegistryPath(port);
+  std::string own = DefaultRegistryPath(port);
+  std::string of_system = SystemRegistryPath(port);
   if (preference == Preference::kOwn && IsThere(own)) return own;
   return IsThere(of_system) ? of_system : own;
 }

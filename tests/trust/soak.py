@@ -5,13 +5,15 @@ usage: soak.py [--seconds N] [--seed N] [--nodes N]
     PYTHONPATH=tests EPMD=build-release/daemon/epmd python3 tests/trust/soak.py --seconds 1200 --seed 7
 
 What happens is drawn from the seed: registrations, departures, upgrades, kill -9 of the mapper, of its keeper and of both,
-SIGTERM and a new start, SIGSTOP for a moment, attacks (hostile.py). After each of these:
+SIGTERM and a new start, SIGSTOP for a moment, attacks (hostile.py). And, as root, what strangers do: a mapper of another network
+namespace or port that is told to use the registry, files of the registry that are removed, another user who wants the names. After
+each of these:
 
   S-1  Each node that was acknowledged and has not left is found, under its port, and has its creation.
   S-2  Names are unique, and nobody is listed who has left.
   S-3  A node whose connection was lost registers again, and gets the same creation.
   S-4  Two processes run, and their memory and descriptors are what the number of nodes explains; the registry's file does not
-       grow beyond its size.
+       grow beyond what its capacity explains.
 
 Ends with exit code 1 and the seed when one of these does not hold; with what was until then on SIGTERM.
 """
@@ -24,6 +26,7 @@ import random
 import select
 import signal
 import socket
+import subprocess
 import sys
 import time
 
@@ -38,12 +41,17 @@ ATTACK_SECONDS = 1.0
 # Listeners, rings, links and the like of mapper and keeper.
 DESCRIPTORS_BESIDES_NODES_MAX = 160
 RESIDENT_GROWTH_KIB_MAX = 16 * 1024
+# A record and its share of an extent's head for each name, and as much for the long names of attacks.
+REGISTRY_GROWTH_BYTES_MAX = CAPACITY * 2 * 272
 # From this many events on memory counts as what it is in the long run.
 EVENTS_BEFORE_MEMORY = 60
 
 # How often what happens, in parts.
 EVENTS = {'come': 40, 'leave': 30, 'upgrade': 8, 'kill_mapper': 6, 'kill_keeper': 3, 'kill_both': 2, 'restart': 2,
           'stop_mapper': 3, 'stop_keeper': 2, 'attack': 1}
+ROOT_EVENTS = {'stranger': 3, 'remove_files': 3, 'covet': 3}
+NOBODY = 65534
+STRANGER_SECONDS_MAX = 30
 
 
 class Node:
@@ -96,6 +104,7 @@ class Soak:
         self.is_to_end = False
         self.seed = seed
         self.rng = random.Random(seed)
+        self.events = EVENTS | (ROOT_EVENTS if os.geteuid() == 0 else {})
         self.nodes_max = nodes
         self.nodes = {}
         self.left = set()
@@ -109,10 +118,10 @@ class Soak:
         self.mapper = Kept(args=['-capacity', str(CAPACITY), '-packet_timeout', '5'])
         try:
             self.mapper.start()
-            self.registry_size = os.path.getsize(self.mapper.registry)
+            self.registry_size_max = os.path.getsize(self.mapper.registry) + REGISTRY_GROWTH_BYTES_MAX
             began = time.monotonic()
             while time.monotonic() < began + self.seconds and not self.is_to_end:
-                event, = self.rng.choices(list(EVENTS), EVENTS.values())
+                event, = self.rng.choices(list(self.events), self.events.values())
                 self.now = event
                 started = time.monotonic()
                 getattr(self, event)()
@@ -211,6 +220,57 @@ class Soak:
         with hostile.Attacks(arena, self.rng.random(), names):
             time.sleep(ATTACK_SECONDS)
 
+    def stranger(self):
+        """Another mapper is told to use this registry: it ends, and says who has it."""
+        command = [harness.EPMD, '-registry', self.mapper.registry, '-address', harness.HOST, '-no_keeper', '-port']
+        if self.rng.random() < 0.5:
+            command = ['unshare', '-n', 'sh', '-c', 'ip link set lo up && exec "$@"', 'sh', *command, str(self.mapper.port)]
+        else:
+            command.append(str(harness.free_port()))
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+                              timeout=STRANGER_SECONDS_MAX, env=harness.clean_environment())
+        if done.returncode != 1 or 'has it' not in done.stderr:
+            raise AssertionError(f'a stranger ended with {done.returncode}: {done.stderr!r}')
+
+    def remove_files(self):
+        """They are put back; or the mapper dies, or is upgraded, before it has seen it."""
+        pid = self.mapper.mapper_pid()
+        files = [self.mapper.registry, self.mapper.registry + '.lock']
+        for path in self.rng.choice((files, files[:1], files[1:])):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+        then = self.rng.choice(('wait', 'upgrade', 'kill'))
+        if then == 'upgrade':
+            os.kill(pid, signal.SIGHUP)
+        elif then == 'kill':
+            os.kill(pid, signal.SIGKILL)
+        harness.wait_until(lambda: all(os.path.exists(path) for path in files), 'the files are back')
+        if then != 'wait':
+            self.wait_for_another(pid)
+
+    def covet(self):
+        """Another user wants names of living nodes, with their ports; or of nodes that wait to come back."""
+        if self.rng.random() < 0.3:
+            self.kill_both()
+        wanted = self.rng.sample(sorted(self.nodes), min(len(self.nodes), 10))
+        child = os.fork()
+        if child == 0:
+            code = 1
+            with contextlib.suppress(BaseException):
+                os.setgroups([])
+                os.setresgid(NOBODY, NOBODY, NOBODY)
+                os.setresuid(NOBODY, NOBODY, NOBODY)
+                got = 0
+                for name in wanted:
+                    connection, reply = self.mapper.alive2(name, port=self.nodes[name].port)
+                    got += reply != b'' and harness.alive2_result(reply)[0] == 0
+                    connection.close()
+                code = 2 if got else 0
+            os._exit(code)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        if code != 0:
+            raise AssertionError(f'S-2: another user {"got a name" if code == 2 else "could not ask"}')
+
     def wait_for_another(self, pid):
         def is_another():
             said = status(self.mapper)
@@ -248,8 +308,8 @@ class Soak:
             self.mapper.wait_gone(name)
         self.left.clear()
         harness.wait_until(lambda: len(self.mapper.family()) == 2, lambda: f'S-4: two processes: {self.mapper.family()}')
-        if os.path.getsize(self.mapper.registry) != self.registry_size:
-            raise AssertionError('S-4: the registry has another size')
+        if os.path.getsize(self.mapper.registry) > self.registry_size_max:
+            raise AssertionError(f'S-4: the registry has {os.path.getsize(self.mapper.registry)} bytes')
         harness.wait_until(lambda: self.descriptors() <= 2 * len(self.nodes) + DESCRIPTORS_BESIDES_NODES_MAX,
                            lambda: f'S-4: {self.descriptors()} descriptors for {len(self.nodes)} nodes')
         self.resident.append(sum(harness.resident_kib(pid) for pid in self.mapper.family()))
