@@ -268,6 +268,7 @@ class UringLoop final : public Loop {
       // A filter was installed after TryCalls(). The mapper that is started next will find that out
       // and use epoll, so this one ends.
       Log(Severity::kError, "the ring cannot be enabled: %s", ErrorText(errno));
+      FlushLog();
       std::abort();
     }
     enabled_ = true;
