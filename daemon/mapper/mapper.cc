@@ -94,16 +94,13 @@ absl::Status Mapper::Start(absl::FunctionRef<void()> on_ready) {
   if (absl::Status status = startup_.Announce(); !status.ok()) return status;
   // From here on the registry has what its file from before a migration does not.
   parts_.registry->FinishMigration();
-  // The sockets listen, so a client that connects from here on is served.
-  on_ready();
   ClearGauges(*parts_.registry, static_cast<uint32_t>(parts_.workers.size()),
               parts_.registry->view().mapper_status().workers);
   startup_.Record();
+  SetPhase(Phase::kServing);
+  on_ready();
   Log(Severity::kNotice, "serves port %d with %d workers through %s; registry %s", options_.port,
       parts_.workers.size(), parts_.loop_reason, parts_.registry->path());
-  for (const std::unique_ptr<Worker>& worker : parts_.workers) {
-    threads_.emplace_back([&worker] { worker->Serve(); });
-  }
   stage_ = Stage::kServing;
   if (parts_.successor.has_value()) parts_.successor->SayServing();
   if (parts_.listeners_are_inherited) leftovers_->Watch(parts_.successor.has_value());
@@ -121,13 +118,13 @@ void Mapper::MakeUnits() {
     worker.Adopt(std::move(connection), node);
   };
   restoration_.emplace(registry, custody, *inquiry_, timers_, options_.orphan_grace, give);
-  const auto accept_anew = [this] {
-    for (const std::unique_ptr<Worker>& worker : parts_.workers) worker->AcceptAnew();
-  };
   std::vector<const Registering*> registering;
   for (const std::unique_ptr<Worker>& worker : parts_.workers) {
     registering.push_back(&worker->registering());
   }
+  const auto accept_anew = [this] {
+    for (const std::unique_ptr<Worker>& worker : parts_.workers) worker->AcceptAnew();
+  };
   leftovers_.emplace(registry, custody, *restoration_, timers_, parts_.listeners, accept_anew,
                      std::move(registering));
   Predecessor::Host& host = *this;
@@ -296,7 +293,7 @@ bool Mapper::Leave() {
   SetPhase(is_superseded ? Phase::kGone : Phase::kLeaving);
   parts_.shared->stopping.Notify();
   const bool is_well = !has_successor || predecessor_->AwaitServing();
-  for (std::thread& thread : threads_) thread.join();
+  JoinWorkers(parts_);
   if (has_successor) FaultPoint("predecessor:passing");
   TakeNew();
   if (has_successor && parts_.successor.has_value()) PassLate();

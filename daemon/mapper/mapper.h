@@ -14,7 +14,6 @@
 #include <cstdint>
 #include <optional>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "absl/functional/function_ref.h"
@@ -112,7 +111,6 @@ class Mapper final : private Predecessor::Host {
   std::optional<Leftovers> leftovers_;
   std::optional<Predecessor> predecessor_;
   std::optional<Publication> publication_;
-  std::vector<std::thread> threads_;
   Registration found_ = {};
 };
 

@@ -45,8 +45,8 @@ class Worker final : private LoopHandler {
   Worker& operator=(const Worker&) = delete;
   ~Worker() = default;
 
-  // Serves until shared.phases say to leave, in a thread of its own. Wake() the worker after a
-  // change of phase.
+  // Serves from when shared.phases say so until they say to leave, in a thread of its own. Wake()
+  // the worker after a change of phase.
   void Serve();
   // Makes Serve() look at the phase and the inbox. From any thread.
   void Wake() { loop_->Wake(); }
@@ -60,6 +60,7 @@ class Worker final : private LoopHandler {
   // Makes the connection of a registration, which is in custody already, this worker's. From any
   // thread.
   void Adopt(OwnedFd connection, const RegistrationRef& registration);
+  Loop& loop() { return *loop_; }
 
  private:
   void OnAccepted(int fd) override;
