@@ -28,6 +28,7 @@
 #include "daemon/names/inquiry.h"
 #include "daemon/process/inheritance.h"
 #include "daemon/process/predecessor.h"
+#include "daemon/serve/lookout.h"
 #include "daemon/serve/phase.h"
 #include "registry/registration.h"
 
@@ -63,6 +64,9 @@ class Mapper final : private Predecessor::Host {
 
   absl::Status Start(absl::FunctionRef<void()> on_ready);
   void MakeUnits();
+  // Has all workers look anew for connections that wait to be accepted.
+  void AcceptAnew();
+  void StartLookout();
   // Returns when the stage is not kServing any more.
   void Serve();
   // Polls once, and deals with what has happened.
@@ -111,6 +115,7 @@ class Mapper final : private Predecessor::Host {
   std::optional<Leftovers> leftovers_;
   std::optional<Predecessor> predecessor_;
   std::optional<Publication> publication_;
+  std::optional<Lookout> lookout_;
   Registration found_ = {};
 };
 

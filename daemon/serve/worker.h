@@ -52,8 +52,8 @@ class Worker final : private LoopHandler {
   void Wake() { loop_->Wake(); }
   // Makes the worker look anew for connections that wait to be accepted. From any thread.
   void AcceptAnew() {
-    accepts_anew_.store(true, std::memory_order_release);
-    Wake();
+    // Where it was told so before and has not looked yet, a wake-up is on its way.
+    if (!accepts_anew_.exchange(true, std::memory_order_acq_rel)) Wake();
   }
   // See Registrar::registering(). From any thread.
   const Registering& registering() const { return registrar_.registering(); }
