@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/functional/function_ref.h"
 #include "absl/types/span.h"
 #include "daemon/command/daemonize.h"
@@ -106,10 +107,14 @@ class Server {
 
   // Calls `ready` when connections are accepted.
   int Play(Role role, absl::FunctionRef<void()> ready) {
+    // Whatever was logged is tried before this process ends.
+    const absl::Cleanup flush_log = [] { FlushLog(); };
     const auto on_ready = [&] {
       ready();
       if (!waiting_.empty()) SayReady(waiting_);
       if (!options_.daemon) return;
+      // Who has started this process is still told what was logged so far.
+      FlushLog();
       LetGoOfStandardStreams();
       SetUpLog(LogTarget::kSyslog, options_.debug_level);
     };
@@ -121,6 +126,7 @@ class Server {
         return RunKeeper(arguments_, std::move(inherited_), on_ready);
       case Role::kMapper:
         ForbidNewPrivileges();
+        StartLogThread();
         return RunMapper(options_, arguments_, std::move(inherited_), on_ready);
       case Role::kCommand:
         break;

@@ -94,16 +94,14 @@ absl::Status Mapper::Start(absl::FunctionRef<void()> on_ready) {
   if (absl::Status status = startup_.Announce(); !status.ok()) return status;
   // From here on the registry has what its file from before a migration does not.
   parts_.registry->FinishMigration();
-  // The sockets listen, so a client that connects from here on is served.
-  on_ready();
   ClearGauges(*parts_.registry, static_cast<uint32_t>(parts_.workers.size()),
               parts_.registry->view().mapper_status().workers);
   startup_.Record();
+  SetPhase(Phase::kServing);
+  on_ready();
   Log(Severity::kNotice, "serves port %d with %d workers through %s; registry %s", options_.port,
       parts_.workers.size(), parts_.loop_reason, parts_.registry->path());
-  for (const std::unique_ptr<Worker>& worker : parts_.workers) {
-    threads_.emplace_back([&worker] { worker->Serve(); });
-  }
+  StartLookout();
   stage_ = Stage::kServing;
   if (parts_.successor.has_value()) parts_.successor->SayServing();
   if (parts_.listeners_are_inherited) leftovers_->Watch(parts_.successor.has_value());
@@ -121,15 +119,13 @@ void Mapper::MakeUnits() {
     worker.Adopt(std::move(connection), node);
   };
   restoration_.emplace(registry, custody, *inquiry_, timers_, options_.orphan_grace, give);
-  const auto accept_anew = [this] {
-    for (const std::unique_ptr<Worker>& worker : parts_.workers) worker->AcceptAnew();
-  };
   std::vector<const Registering*> registering;
   for (const std::unique_ptr<Worker>& worker : parts_.workers) {
     registering.push_back(&worker->registering());
   }
-  leftovers_.emplace(registry, custody, *restoration_, timers_, parts_.listeners, accept_anew,
-                     std::move(registering));
+  leftovers_.emplace(
+      registry, custody, *restoration_, timers_, parts_.listeners, [this] { AcceptAnew(); },
+      std::move(registering));
   Predecessor::Host& host = *this;
   predecessor_.emplace(host, *parts_.claim, custody, *parts_.store, parts_.listeners, arguments_);
   publication_.emplace(options_, *parts_.claim, *parts_.store, timers_,
@@ -141,6 +137,29 @@ void Mapper::MakeUnits() {
                                              },
                                          .pause = [this] { return PauseWorkers(); },
                                          .resume = [this] { ResumeWorkers(); }});
+}
+
+void Mapper::AcceptAnew() {
+  for (const std::unique_ptr<Worker>& worker : parts_.workers) worker->AcceptAnew();
+}
+
+void Mapper::StartLookout() {
+  // Where there is one worker, no other could take its place.
+  if (parts_.workers.size() == 1) return;
+  const auto accepted = [this] {
+    uint64_t count = 0;
+    for (uint32_t number = 0; number < parts_.workers.size(); ++number) {
+      count +=
+          parts_.registry->statistics(number).connections_accepted.load(std::memory_order_relaxed);
+    }
+    return count;
+  };
+  lookout_.emplace();
+  const absl::Status started = lookout_->Start(
+      parts_.listeners, {.accept_anew = [this] { AcceptAnew(); }, .accepted = accepted});
+  if (started.ok()) return;
+  Log(Severity::kWarning, "a worker that stands still may keep new connections waiting: %s",
+      started.message());
 }
 
 void Mapper::Serve() {
@@ -288,6 +307,7 @@ void Mapper::SetPhase(Phase phase) {
 bool Mapper::Leave() {
   assert(stage_ == Stage::kHandingOver || stage_ == Stage::kLeaving);
   const bool has_successor = stage_ == Stage::kHandingOver;
+  lookout_.reset();
   TakeNew();
   parts_.shared->has_successor.store(has_successor, std::memory_order_release);
   // After a migration this mapper's file is not the registry any more, so nothing must be answered
@@ -296,7 +316,7 @@ bool Mapper::Leave() {
   SetPhase(is_superseded ? Phase::kGone : Phase::kLeaving);
   parts_.shared->stopping.Notify();
   const bool is_well = !has_successor || predecessor_->AwaitServing();
-  for (std::thread& thread : threads_) thread.join();
+  JoinWorkers(parts_);
   if (has_successor) FaultPoint("predecessor:passing");
   TakeNew();
   if (has_successor && parts_.successor.has_value()) PassLate();

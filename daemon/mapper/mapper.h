@@ -14,7 +14,6 @@
 #include <cstdint>
 #include <optional>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "absl/functional/function_ref.h"
@@ -29,6 +28,7 @@
 #include "daemon/names/inquiry.h"
 #include "daemon/process/inheritance.h"
 #include "daemon/process/predecessor.h"
+#include "daemon/serve/lookout.h"
 #include "daemon/serve/phase.h"
 #include "registry/registration.h"
 
@@ -64,6 +64,9 @@ class Mapper final : private Predecessor::Host {
 
   absl::Status Start(absl::FunctionRef<void()> on_ready);
   void MakeUnits();
+  // Has all workers look anew for connections that wait to be accepted.
+  void AcceptAnew();
+  void StartLookout();
   // Returns when the stage is not kServing any more.
   void Serve();
   // Polls once, and deals with what has happened.
@@ -112,7 +115,7 @@ class Mapper final : private Predecessor::Host {
   std::optional<Leftovers> leftovers_;
   std::optional<Predecessor> predecessor_;
   std::optional<Publication> publication_;
-  std::vector<std::thread> threads_;
+  std::optional<Lookout> lookout_;
   Registration found_ = {};
 };
 

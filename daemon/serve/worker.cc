@@ -40,11 +40,10 @@ Worker::Worker(uint32_t number, std::unique_ptr<Loop> loop, Shared& shared)
       exchange_(*loop_, shared, statistics_),
       eviction_(*loop_, shared, exchange_, statistics_),
       lists_(shared, exchange_, eviction_, statistics_),
-      acceptor_(*loop_, shared, access_, exchange_, eviction_, statistics_) {
-  shared.loops.push_back(loop_.get());
-}
+      acceptor_(*loop_, shared, access_, exchange_, eviction_, statistics_) {}
 
 void Worker::Serve() {
+  shared_.phases.Pause();
   exchange_.StoreGauge();
   EmptyInbox();
   acceptor_.Start();

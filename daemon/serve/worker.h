@@ -45,21 +45,22 @@ class Worker final : private LoopHandler {
   Worker& operator=(const Worker&) = delete;
   ~Worker() = default;
 
-  // Serves until shared.phases say to leave, in a thread of its own. Wake() the worker after a
-  // change of phase.
+  // Serves from when shared.phases say so until they say to leave, in a thread of its own. Wake()
+  // the worker after a change of phase.
   void Serve();
   // Makes Serve() look at the phase and the inbox. From any thread.
   void Wake() { loop_->Wake(); }
   // Makes the worker look anew for connections that wait to be accepted. From any thread.
   void AcceptAnew() {
-    accepts_anew_.store(true, std::memory_order_release);
-    Wake();
+    // Where it was told so before and has not looked yet, a wake-up is on its way.
+    if (!accepts_anew_.exchange(true, std::memory_order_acq_rel)) Wake();
   }
   // See Registrar::registering(). From any thread.
   const Registering& registering() const { return registrar_.registering(); }
   // Makes the connection of a registration, which is in custody already, this worker's. From any
   // thread.
   void Adopt(OwnedFd connection, const RegistrationRef& registration);
+  Loop& loop() { return *loop_; }
 
  private:
   void OnAccepted(int fd) override;

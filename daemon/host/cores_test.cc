@@ -1,0 +1,67 @@
+#include "daemon/host/cores.h"
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <string>
+
+namespace evermap {
+namespace {
+
+namespace fs = std::filesystem;
+
+TEST(CoresOfQuotaTest, RoundsUp) {
+  EXPECT_EQ(CoresOfQuota("20000 100000\n"), 1u);
+  EXPECT_EQ(CoresOfQuota("100000 100000\n"), 1u);
+  EXPECT_EQ(CoresOfQuota("100001 100000"), 2u);
+  EXPECT_EQ(CoresOfQuota("850000 100000"), 9u);
+}
+
+TEST(CoresOfQuotaTest, AnyNumber) {
+  for (const char* text :
+       {"max 100000", "max", "", "5", "0 100000", "100000 0", "-1 100000", "x y"}) {
+    EXPECT_EQ(CoresOfQuota(text), 0u) << text;
+  }
+}
+
+class UsableCoresTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    std::string pattern = testing::TempDir() + "coresXXXXXX";
+    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
+    root_ = pattern;
+    Write("own", "3:memory:/elsewhere\n0::/outer/inner\n");
+    fs::create_directories(root_ + "/outer/inner");
+  }
+  void TearDown() override { fs::remove_all(root_); }
+
+  void Write(const std::string& name, const std::string& text) const {
+    std::ofstream(root_ + "/" + name) << text;
+  }
+  uint32_t Usable() const { return UsableCores(root_, root_ + "/own"); }
+
+  std::string root_;
+};
+
+TEST_F(UsableCoresTest, WithoutAQuotaThoseOfTheProcess) {
+  const uint32_t all = Usable();
+  EXPECT_GE(all, 1u);
+  Write("outer/cpu.max", "max 100000\n");
+  EXPECT_EQ(Usable(), all);
+  EXPECT_EQ(UsableCores("/nonexistent", "/nonexistent"), all);
+}
+
+TEST_F(UsableCoresTest, TheLeastQuotaOnTheWayUpCounts) {
+  for (const char* place : {"cpu.max", "outer/cpu.max", "outer/inner/cpu.max"}) {
+    Write(place, "30000 100000\n");
+    EXPECT_EQ(Usable(), 1u) << place;
+    fs::remove(root_ + "/" + place);
+  }
+  Write("outer/inner/cpu.max", "9900000 100000\n");
+  Write("outer/cpu.max", "100000 100000\n");
+  EXPECT_EQ(Usable(), 1u);
+}
+
+}  // namespace
+}  // namespace evermap

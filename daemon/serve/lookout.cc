@@ -1,0 +1,72 @@
+#include "daemon/serve/lookout.h"
+
+#include <sys/epoll.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+
+#include "absl/status/statusor.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "daemon/host/wake_fd.h"
+
+namespace evermap {
+
+Lookout::~Lookout() {
+  if (!thread_.has_value()) return;
+  stops_.store(true, std::memory_order_release);
+  Wake(stop_.get());
+  thread_->Join();
+}
+
+absl::Status Lookout::Start(absl::Span<const int> listeners, Workers workers) {
+  if (absl::Status status = MakeSet(listeners); !status.ok()) return status;
+  workers_ = std::move(workers);
+  absl::StatusOr<Thread> thread = Thread::Start("epmd-lookout", [this] { Look(); });
+  if (!thread.ok()) return thread.status();
+  thread_.emplace(*std::move(thread));
+  return absl::OkStatus();
+}
+
+absl::Status Lookout::MakeSet(absl::Span<const int> listeners) {
+  set_ = OwnedFd(epoll_create1(EPOLL_CLOEXEC));
+  stop_ = MakeWakeFd();
+  bool is_complete = set_.valid() && stop_.valid();
+  // Not EPOLLEXCLUSIVE: the connection wakes a worker all the same.
+  epoll_event event = {.events = EPOLLIN, .data = {}};
+  for (const int fd : listeners) {
+    is_complete = is_complete && epoll_ctl(set_.get(), EPOLL_CTL_ADD, fd, &event) == 0;
+  }
+  is_complete = is_complete && epoll_ctl(set_.get(), EPOLL_CTL_ADD, stop_.get(), &event) == 0;
+  return is_complete ? absl::OkStatus()
+                     : absl::UnavailableError(absl::ErrnoToStatus(errno, "epoll").message());
+}
+
+void Lookout::Look() {
+  while (!stops_.load(std::memory_order_acquire)) {
+    if (Waits(-1)) LookWhileSomeCome();
+  }
+}
+
+void Lookout::LookWhileSomeCome() {
+  uint64_t accepted = workers_.accepted();
+  int64_t pause_ms = kLookMs;
+  while (true) {
+    absl::SleepFor(absl::Milliseconds(pause_ms));
+    if (stops_.load(std::memory_order_acquire)) return;
+    const bool waits = Waits(0);
+    if (waits) workers_.accept_anew();
+    const uint64_t accepted_now = workers_.accepted();
+    const bool has_come = std::exchange(accepted, accepted_now) != accepted_now;
+    if (!waits && !has_come) return;
+    pause_ms = has_come ? kLookMs : std::min(2 * pause_ms, kLookInVainMs);
+  }
+}
+
+bool Lookout::Waits(int timeout_ms) const {
+  epoll_event event;
+  return epoll_wait(set_.get(), &event, 1, timeout_ms) > 0;
+}
+
+}  // namespace evermap
