@@ -16,6 +16,8 @@
 //                                              the claim to the registry (registry/claim.h)
 //   kForget       mapper       store           let the file of the name go
 //   kBarrier      mapper       store           close what comes along when all before it is done
+//   kStore        keeper       mapper          take the nodes' connections that come along
+//   kYours        keeper       mapper          these were all connections that I hold
 //   kFiles        predecessor  successor       the files of the claim come along
 //   kTakesFiles   successor    predecessor     I have taken them (before kPrepared)
 //   kTakesFiles   mapper       keeper          so would my program (beside kMainPid)
@@ -37,6 +39,7 @@
 //   kListenFds        all, systemd         all        how many descriptors are passed, from 3 on
 //   kListenPid        all, systemd         all        the id of the process that they are for
 //   kKeeperLink       keeper, predecessor  mapper     the number of its link to the keeper
+//   kConnectionsLink  keeper               mapper     the number of the link through which connections come
 //   kPredecessorLink  predecessor          successor  the number of its link to the predecessor
 //   kOffersFiles      predecessor          successor  1: kFiles is the first message of that link
 //   kWatcherPid       predecessor          successor  its watcher's process id (process/watcher.h)
@@ -81,6 +84,7 @@ namespace variables {
 inline constexpr char kListenFds[] = "LISTEN_FDS";
 inline constexpr char kListenPid[] = "LISTEN_PID";
 inline constexpr char kKeeperLink[] = "EVERMAP_KEEPER";
+inline constexpr char kConnectionsLink[] = "EVERMAP_CONNECTIONS";
 inline constexpr char kPredecessorLink[] = "EVERMAP_PREDECESSOR";
 inline constexpr char kOffersFiles[] = "EVERMAP_OFFERS_FILES";
 inline constexpr char kWatcherPid[] = "EVERMAP_WATCHER";

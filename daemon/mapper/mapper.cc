@@ -88,7 +88,7 @@ absl::Status Mapper::Start(absl::FunctionRef<void()> on_ready) {
     return status;
   }
   MakeUnits();
-  restoration_->RestoreAll(*std::move(connections));
+  adoption_->Begin(*std::move(connections), std::move(parts_.connections_link));
   if (absl::Status status = startup_.Commit(); !status.ok()) return status;
   deposits_->Flush();
   if (absl::Status status = startup_.Announce(); !status.ok()) return status;
@@ -104,7 +104,7 @@ absl::Status Mapper::Start(absl::FunctionRef<void()> on_ready) {
   StartLookout();
   stage_ = Stage::kServing;
   if (parts_.successor.has_value()) parts_.successor->SayServing();
-  if (parts_.listeners_are_inherited) leftovers_->Watch(parts_.successor.has_value());
+  if (parts_.listeners_are_inherited) leftovers_->Watch(/*more_comes=*/true);
   publication_->Watch();
   return absl::OkStatus();
 }
@@ -126,6 +126,7 @@ void Mapper::MakeUnits() {
   leftovers_.emplace(
       registry, custody, *restoration_, timers_, parts_.listeners, [this] { AcceptAnew(); },
       std::move(registering));
+  adoption_.emplace(registry, custody, *restoration_, timers_, [this] { OnAdopted(); });
   Predecessor::Host& host = *this;
   predecessor_.emplace(host, *parts_.claim, custody, *parts_.store, parts_.listeners, arguments_);
   publication_.emplace(options_, *parts_.claim, *parts_.store, timers_,
@@ -133,6 +134,7 @@ void Mapper::MakeUnits() {
                                              [this] {
                                                return !predecessor_->is_under_way() &&
                                                       !parts_.successor.has_value() &&
+                                                      !adoption_->is_under_way() &&
                                                       !keeper_start_.is_planned();
                                              },
                                          .pause = [this] { return PauseWorkers(); },
@@ -169,7 +171,7 @@ void Mapper::Serve() {
 
 void Mapper::Turn() {
   if (deposits_->store_is_gone()) PlanKeeper();
-  enum { kSignals, kStop, kCustody, kKeeper, kUpgrade, kPredecessor, kPolled };
+  enum { kSignals, kStop, kCustody, kKeeper, kUpgrade, kPredecessor, kAdoption, kPolled };
   std::array<pollfd, kPolled> polled;
   // poll(2) leaves out what has no descriptor (-1).
   polled[kSignals] = {parts_.signal_fd.get(), POLLIN, 0};
@@ -179,6 +181,7 @@ void Mapper::Turn() {
   polled[kKeeper] = {keeper_start_.is_planned() ? -1 : parts_.store->link(), 0, 0};
   polled[kUpgrade] = {predecessor_->is_under_way() ? predecessor_->link() : -1, POLLIN, 0};
   polled[kPredecessor] = {parts_.successor.has_value() ? parts_.successor->link() : -1, POLLIN, 0};
+  polled[kAdoption] = {adoption_->link(), POLLIN, 0};
   if (poll(polled.data(), polled.size(), timers_.TimeoutMs(MonotonicCoarseMs())) < 0) {
     if (errno == EINTR) return;
     if (errno == ENOMEM || errno == EAGAIN) {
@@ -196,6 +199,7 @@ void Mapper::Turn() {
   if ((polled[kKeeper].revents & (POLLHUP | POLLERR)) != 0) PlanKeeper();
   if (polled[kCustody].revents != 0) gather_.Plan(MonotonicCoarseMs() + kGatherMs);
   if (polled[kPredecessor].revents != 0) OnPredecessor();
+  if (polled[kAdoption].revents != 0) adoption_->OnLink();
   if (polled[kUpgrade].revents != 0) ContinueUpgrade();
   if (stage_ == Stage::kServing) timers_.RunDue(MonotonicCoarseMs());
 }
@@ -204,16 +208,28 @@ bool Mapper::OnSignals() {
   signalfd_siginfo signal = {};
   while (read(parts_.signal_fd.get(), &signal, sizeof(signal)) == sizeof(signal)) {
     if (signal.ssi_signo == SIGHUP) {
-      // A successor inherits the link to the keeper, so there has to be one.
-      if (keeper_start_.is_planned()) ReplaceKeeper();
-      predecessor_->Begin();
-      if (predecessor_->is_under_way()) upgrade_deadline_.Plan(predecessor_->deadline_ms());
+      is_upgrade_asked_ = true;
+      if (!adoption_->is_under_way()) BeginUpgrade();
       continue;
     }
     Log(Severity::kNotice, "ends: got signal %s", sigabbrev_np(static_cast<int>(signal.ssi_signo)));
     return false;
   }
   return true;
+}
+
+void Mapper::BeginUpgrade() {
+  is_upgrade_asked_ = false;
+  // A successor inherits the link to the keeper, so there has to be one.
+  if (keeper_start_.is_planned()) ReplaceKeeper();
+  predecessor_->Begin();
+  if (predecessor_->is_under_way()) upgrade_deadline_.Plan(predecessor_->deadline_ms());
+}
+
+void Mapper::OnAdopted() {
+  for (const std::unique_ptr<Worker>& worker : parts_.workers) worker->Wake();
+  if (parts_.listeners_are_inherited) leftovers_->Watch(parts_.successor.has_value());
+  if (is_upgrade_asked_) BeginUpgrade();
 }
 
 void Mapper::EndAsTold() {
@@ -227,10 +243,10 @@ void Mapper::OnPredecessor() {
   std::vector<OwnedFd> late;
   const bool is_there = parts_.successor->TakeLate(
       [&late](OwnedFd connection) { late.push_back(std::move(connection)); });
-  restoration_->RestoreLate(std::move(late));
+  adoption_->AddLate(std::move(late));
   if (is_there) return;
   parts_.successor.reset();
-  leftovers_->Watch(false);
+  leftovers_->Watch(adoption_->is_under_way());
 }
 
 void Mapper::ContinueUpgrade() {
@@ -274,6 +290,11 @@ void Mapper::PlanKeeper() {
 void Mapper::ReplaceKeeper() {
   // A mapper that has a successor, or ends, needs none.
   if (stage_ != Stage::kServing) return;
+  if (adoption_->is_under_way()) {
+    // The new keeper is to get all connections.
+    keeper_start_.Plan(MonotonicCoarseMs() + kKeeperPauseMs);
+    return;
+  }
   // The keeper would follow this mapper, and the successor start another one.
   CancelUpgrade(kKeeperDied);
   keeper_started_ms_ = MonotonicCoarseMs();

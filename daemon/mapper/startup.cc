@@ -213,6 +213,7 @@ absl::Status Startup::MakeLoops() {
 }
 
 absl::StatusOr<std::vector<OwnedFd>> Startup::TakeOver() {
+  parts_.connections_link = std::move(inherited_.connections_link);
   if (!parts_.successor.has_value()) return std::exchange(inherited_.connections, {});
   // To end the watcher takes a moment, and here nobody waits yet.
   EndWatcher(inherited_.watcher);

@@ -47,6 +47,8 @@ struct Parts {
   // This mapper's side of an upgrade, while its predecessor is there; nothing when it took over
   // from nobody.
   std::optional<Successor> successor;
+  // Through which the connections of an earlier mapper come, if they are not here already.
+  OwnedFd connections_link;
   uint32_t descriptors_max = 0;  // RLIMIT_NOFILE
   Reservations reservations;
   SourceLimit sources;
@@ -80,7 +82,7 @@ class Startup {
   // it is only checked. kAlreadyExists: another process listens on the port. Each message is one
   // line that says what is wrong and the way out.
   absl::Status Prepare();
-  // The connections that this mapper is to watch. Takes as long as a predecessor needs to hand them
+  // The connections that this mapper is to watch, but for those that come behind. Takes as long as a predecessor needs to hand them
   // over; migrates the registry when it is of an older layout.
   absl::StatusOr<std::vector<OwnedFd>> TakeOver();
   // Fills all from custody on. `handed_over`: how many connections TakeOver() returned.

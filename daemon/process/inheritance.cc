@@ -51,6 +51,7 @@ unsigned InheritedDescriptors() {
 absl::StatusOr<Inheritance> TakeInheritance() {
   Inheritance inherited;
   const int keeper = TakeNumber(variables::kKeeperLink);
+  const int connections_link = TakeNumber(variables::kConnectionsLink);
   const int predecessor = TakeNumber(variables::kPredecessorLink);
   const int offers_files = TakeNumber(variables::kOffersFiles);
   const int watcher = TakeNumber(variables::kWatcherPid);
@@ -70,6 +71,8 @@ absl::StatusOr<Inheritance> TakeInheritance() {
     OwnedFd owned(fd);
     if (fd == keeper) {
       inherited.keeper = std::move(owned);
+    } else if (fd == connections_link) {
+      inherited.connections_link = std::move(owned);
     } else if (fd == predecessor) {
       inherited.predecessor = std::move(owned);
     } else if (fd == mapper) {

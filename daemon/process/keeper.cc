@@ -32,6 +32,7 @@ extern "C" {
 #include "daemon/host/log.h"
 #include "daemon/host/own_program.h"
 #include "daemon/process/fault_point.h"
+#include "daemon/process/hand_over.h"
 #include "daemon/process/launch.h"
 #include "daemon/process/mapper_watch.h"
 #include "registry/base/clock.h"
@@ -91,7 +92,9 @@ class Keeper {
   void LetGo(int fd);
   void HoldFile(OwnedFd fd);
   void LetGoOfFile(std::string_view name);
+  // In ascending order, as launch.h asks for: the keeper may hold as many as its limit allows.
   std::vector<int> Held() const;
+  std::vector<int> HeldButConnections() const;
 
   // The mapper that is followed.
   void StartMapper();
@@ -108,8 +111,10 @@ class Keeper {
   std::optional<absl::FunctionRef<void()>> on_ready_;  // nothing once it was called
   OwnedFd signal_fd_;
   OwnedFd epoll_fd_;
-  absl::flat_hash_set<int> held_;  // owned
-  std::vector<OwnedFd> files_;     // of the claim to the registry (registry/claim.h)
+  absl::flat_hash_set<int> held_;       // owned
+  absl::flat_hash_set<int> listeners_;  // those of held_ that listen
+  HandOver hand_over_;
+  std::vector<OwnedFd> files_;  // of the claim to the registry (registry/claim.h)
   // A SIGHUP has come that no mapper has got yet.
   bool is_upgrade_pending_ = false;
 
@@ -163,12 +168,14 @@ void Keeper::Hold(OwnedFd fd) {
         ErrorText(errno));
     return;
   }
+  if (KindOfSocket(fd.get()) == SocketKind::kListener) listeners_.insert(fd.get());
   held_.insert(fd.Release());
 }
 
 void Keeper::LetGo(int fd) {
   epoll_ctl(epoll_fd_.get(), EPOLL_CTL_DEL, fd, nullptr);
   held_.erase(fd);
+  listeners_.erase(fd);
   close(fd);
 }
 
@@ -189,7 +196,6 @@ void Keeper::LetGoOfFile(std::string_view name) {
   std::erase_if(files_, [name](const OwnedFd& file) { return StoredName(file.get()) == name; });
 }
 
-// In ascending order, as launch.h asks for: the keeper may hold as many as its limit allows.
 std::vector<int> Keeper::Held() const {
   std::vector<int> held(held_.begin(), held_.end());
   for (const OwnedFd& file : files_) held.push_back(file.get());
@@ -197,15 +203,30 @@ std::vector<int> Keeper::Held() const {
   return held;
 }
 
+std::vector<int> Keeper::HeldButConnections() const {
+  std::vector<int> held(listeners_.begin(), listeners_.end());
+  for (const OwnedFd& file : files_) held.push_back(file.get());
+  std::sort(held.begin(), held.end());
+  return held;
+}
+
+// Without the connections, which come behind it (hand_over.h): the mapper does not wait for them.
 void Keeper::StartMapper() {
   auto ends = NotifyPair();
+  auto connections_ends = NotifyPair();
+  const bool has_links = ends.ok() && connections_ends.ok();
   Launch launch{.program = kOwnProgramLink,
                 .arguments = arguments_,
                 .environment = {absl::StrCat(kBinaryVariable, "=", OwnProgram())},
-                .descriptors = Held(),
+                .descriptors = HeldButConnections(),
                 .links = {}};
-  if (ends.ok()) launch.links.emplace_back(variables::kKeeperLink, ends->second.get());
-  const absl::StatusOr<pid_t> pid = ends.ok() ? Start(launch) : ends.status();
+  if (has_links) {
+    launch.links.emplace_back(variables::kKeeperLink, ends->second.get());
+    launch.links.emplace_back(variables::kConnectionsLink, connections_ends->second.get());
+  }
+  const absl::StatusOr<pid_t> pid = has_links   ? Start(launch)
+                                    : ends.ok() ? connections_ends.status()
+                                                : ends.status();
   if (!pid.ok()) {
     Log(Severity::kError, "the keeper cannot start a mapper: %s", pid.status().message());
     watch_.On(Event::kNotStarted, MonotonicCoarseMs());
@@ -219,6 +240,11 @@ void Keeper::StartMapper() {
     Log(Severity::kError, "the keeper cannot watch a mapper: %s", ErrorText(errno));
     kill(*pid, SIGKILL);
   }
+  std::vector<int> connections;
+  for (const int fd : held_) {
+    if (!listeners_.contains(fd)) connections.push_back(fd);
+  }
+  hand_over_.Begin(std::move(connections_ends->first), std::move(connections));
   Follow(*pid, OwnedFd(pidfd_open(*pid, 0)));
 }
 
@@ -259,6 +285,9 @@ void Keeper::Turn() {
     Log(Severity::kError, "the mapper (process %d) does not end: it is killed", mapper_pid_);
     pidfd_send_signal(mapper_fd_.get(), SIGKILL, nullptr, 0);
   }
+  if (hand_over_.is_under_way()) {
+    hand_over_.Continue([this](int fd) { return held_.contains(fd); });
+  }
   std::array<epoll_event, kEventsMax> events;
   const int count = epoll_wait(epoll_fd_.get(), events.data(), kEventsMax, TimeoutMs());
   for (int i = 0; i < count && watch_.state() != State::kEnded; ++i) {
@@ -277,9 +306,13 @@ void Keeper::Turn() {
 }
 
 int Keeper::TimeoutMs() const {
-  const int64_t wake_ms = watch_.wake_ms();
-  if (wake_ms < 0) return -1;
-  return static_cast<int>(std::max<int64_t>(wake_ms - MonotonicCoarseMs(), 0));
+  int64_t wake_ms = watch_.wake_ms();
+  const int64_t now_ms = MonotonicCoarseMs();
+  if (hand_over_.is_under_way()) {
+    const int64_t next_ms = now_ms + (hand_over_.is_full() ? HandOver::kFullPauseMs : 0);
+    wake_ms = wake_ms < 0 ? next_ms : std::min(wake_ms, next_ms);
+  }
+  return wake_ms < 0 ? -1 : static_cast<int>(std::max<int64_t>(wake_ms - now_ms, 0));
 }
 
 void Keeper::OnSignal() {
@@ -434,6 +467,7 @@ void Keeper::OnMapperEnd() {
     SendNotification(link_.get(), words::kTooLate);
   }
   CloseLink();
+  hand_over_.End();
   Reap();
   const std::optional<int> status = std::exchange(mapper_status_, std::nullopt);
   mapper_fd_ = OwnedFd();

@@ -19,6 +19,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "absl/types/span.h"
 #include "daemon/loop/loop.h"
@@ -29,6 +30,7 @@
 #include "daemon/serve/exchange.h"
 #include "daemon/serve/inbox.h"
 #include "daemon/serve/list_service.h"
+#include "daemon/serve/postponed.h"
 #include "daemon/serve/shared.h"
 #include "daemon/serve/verbs.h"
 #include "registry/base/owned_fd.h"
@@ -74,7 +76,10 @@ class Worker final : private LoopHandler {
   int RunTimeoutMs(int64_t timeout_ms) const;
   // Accepts nothing more, and answers what was accepted, for at most `drain_ms`.
   void Drain(int64_t drain_ms);
+  // Takes some of the connections in the inbox.
   void EmptyInbox();
+  // Answers requests that were put off.
+  void TakeUpPostponed();
   void Stop();
 
   // Does what an event of the exchange asks for.
@@ -92,7 +97,9 @@ class Worker final : private LoopHandler {
   Eviction eviction_;
   ListService lists_;
   Acceptor acceptor_;
+  Postponed postponed_;
   Inbox inbox_;
+  std::vector<Inbox::Node> arrived_;  // taken from the inbox
   std::atomic<bool> accepts_anew_{false};
 };
 
