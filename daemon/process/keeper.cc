@@ -32,6 +32,7 @@ extern "C" {
 #include "daemon/host/log.h"
 #include "daemon/host/own_program.h"
 #include "daemon/process/fault_point.h"
+#include "daemon/process/keeper_relief.h"
 #include "daemon/process/launch.h"
 #include "daemon/process/mapper_watch.h"
 #include "registry/base/clock.h"
@@ -50,18 +51,32 @@ constexpr int kEventsMax = 64;
 // dies in the middle of that.
 constexpr size_t kFilesMax = 8;
 
+// For epoll_wait(): until something is due.
+int TimeoutMs(const MapperWatch& watch) {
+  const int64_t wake_ms = watch.wake_ms();
+  if (wake_ms < 0) return -1;
+  return static_cast<int>(std::max<int64_t>(wake_ms - MonotonicCoarseMs(), 0));
+}
+
 class Keeper {
  public:
-  Keeper(const std::vector<std::string>& arguments, absl::FunctionRef<void()> on_ready)
-      : arguments_(arguments), on_ready_(on_ready) {}
+  Keeper(const std::vector<std::string>& arguments, const KeeperOptions& options, bool is_stray,
+         absl::FunctionRef<void()> on_ready)
+      : arguments_(arguments),
+        post_(options.port, is_stray, options.is_daemon),
+        on_ready_(on_ready) {}
   Keeper(const Keeper&) = delete;
   Keeper& operator=(const Keeper&) = delete;
   ~Keeper() {
     for (const int fd : held_) close(fd);
   }
 
-  int Run(Inheritance inherited) {
+  int Run(const KeeperOptions& options, Inheritance inherited) {
     if (!Prepare()) return 1;
+    if (!inherited.mapper.valid() && options.is_mapper_there != nullptr) {
+      std::optional<Inheritance> relieved = RelieveKeeper(options.port, options.is_mapper_there);
+      if (relieved.has_value()) inherited = *std::move(relieved);
+    }
     for (OwnedFd& fd : inherited.listeners) Hold(std::move(fd));
     for (OwnedFd& fd : inherited.connections) Hold(std::move(fd));
     for (OwnedFd& fd : inherited.files) HoldFile(std::move(fd));
@@ -79,11 +94,14 @@ class Keeper {
 
   bool Prepare();
   void Resume(OwnedFd link, pid_t mapper_pid);
+  // The mapper accepts connections.
+  void SayReady();
   // Waits for the next events, or until something is due, and does it.
   void Turn();
-  int TimeoutMs() const;
   void OnSignal();
   void PassUpgrade();
+
+  void OnNewcomer();
 
   // The sockets and files that are held.
   bool Watch(int fd, uint32_t events);
@@ -105,6 +123,7 @@ class Keeper {
   void ReplaceIfOutdated(pid_t pid, const std::string& named);
 
   const std::vector<std::string>& arguments_;
+  ReliefPost post_;
   std::optional<absl::FunctionRef<void()>> on_ready_;  // nothing once it was called
   OwnedFd signal_fd_;
   OwnedFd epoll_fd_;
@@ -141,12 +160,31 @@ bool Keeper::Prepare() {
 // Follows a mapper that serves already: it has started this keeper, or has had another before.
 void Keeper::Resume(OwnedFd link, pid_t mapper_pid) {
   FaultPoint("keeper:resumed");
-  on_ready_.reset();
   watch_ = MapperWatch::OfServingMapper();
   link_ = std::move(link);
   AskForSender(link_.get());
   Watch(link_.get(), EPOLLIN);
   Follow(mapper_pid, OwnedFd(pidfd_open(mapper_pid, 0)));
+  SayReady();
+}
+
+void Keeper::SayReady() {
+  if (on_ready_.has_value()) (*on_ready_)();
+  on_ready_.reset();
+  post_.Open(epoll_fd_.get());
+}
+
+void Keeper::OnNewcomer() {
+  const bool serves = watch_.state() == State::kServing && link_.valid() && mapper_fd_.valid();
+  Kept kept = {.sockets = {held_.begin(), held_.end()},
+               .files = {},
+               .link = link_.get(),
+               .mapper_pid = mapper_pid_};
+  for (const OwnedFd& file : files_) kept.files.push_back(file.get());
+  if (!post_.TakeNewcomer(serves, kept)) return;
+  Log(Severity::kNotice, "the keeper is relieved");
+  // At once: what an end of this object closes or tells is the other keeper's affair now.
+  _exit(0);
 }
 
 bool Keeper::Watch(int fd, uint32_t events) {
@@ -260,12 +298,14 @@ void Keeper::Turn() {
     pidfd_send_signal(mapper_fd_.get(), SIGKILL, nullptr, 0);
   }
   std::array<epoll_event, kEventsMax> events;
-  const int count = epoll_wait(epoll_fd_.get(), events.data(), kEventsMax, TimeoutMs());
+  const int count = epoll_wait(epoll_fd_.get(), events.data(), kEventsMax, TimeoutMs(watch_));
   for (int i = 0; i < count && watch_.state() != State::kEnded; ++i) {
     const int fd = events[static_cast<size_t>(i)].data.fd;
     // A descriptor that an earlier event of this turn has closed is none of these any more.
     if (fd == signal_fd_.get()) {
       OnSignal();
+    } else if (fd == post_.fd()) {
+      OnNewcomer();
     } else if (fd == link_.get()) {
       ReadLink(Newcomer::kFollowed);
     } else if (fd == mapper_fd_.get()) {
@@ -274,12 +314,6 @@ void Keeper::Turn() {
       LetGo(fd);
     }
   }
-}
-
-int Keeper::TimeoutMs() const {
-  const int64_t wake_ms = watch_.wake_ms();
-  if (wake_ms < 0) return -1;
-  return static_cast<int>(std::max<int64_t>(wake_ms - MonotonicCoarseMs(), 0));
 }
 
 void Keeper::OnSignal() {
@@ -358,8 +392,7 @@ void Keeper::OnMessage(Notification& message, Newcomer newcomer) {
   if (message.Says(words::kStopping)) watch_.On(Event::kLeaves, MonotonicCoarseMs());
   if (message.Says(words::kReady)) {
     watch_.On(Event::kReady, MonotonicCoarseMs());
-    if (on_ready_.has_value()) (*on_ready_)();
-    on_ready_.reset();
+    SayReady();
   }
   OnMainPid(message, newcomer);
   PassUpgrade();
@@ -408,12 +441,14 @@ void Keeper::ReplaceIfOutdated(pid_t pid, const std::string& named) {
   }
   Log(Severity::kNotice, "the keeper is replaced, too");
   FaultPoint("keeper:outdated");
-  const Launch launch{.program = program,
-                      .otherwise = named,
-                      .arguments = arguments_,
-                      .environment = {absl::StrCat(variables::kMapperPid, "=", pid)},
-                      .descriptors = Held(),
-                      .links = {{variables::kMapperLink, link_.get()}}};
+  const Launch launch{
+      .program = program,
+      .otherwise = named,
+      .arguments = arguments_,
+      .environment = {absl::StrCat(variables::kMapperPid, "=", pid),
+                      absl::StrCat(variables::kIsStray, "=", post_.IsAttended() ? 0 : 1)},
+      .descriptors = Held(),
+      .links = {{variables::kMapperLink, link_.get()}}};
   const absl::Status failed = Replace(launch);
   Log(Severity::kError, "the keeper cannot be replaced: %s", failed.message());
   // The mapper sees the link close, and starts another keeper.
@@ -452,9 +487,10 @@ void Keeper::OnMapperEnd() {
 
 }  // namespace
 
-int RunKeeper(const std::vector<std::string>& arguments, Inheritance inherited,
-              absl::FunctionRef<void()> on_ready) {
-  return Keeper(arguments, on_ready).Run(std::move(inherited));
+int RunKeeper(const std::vector<std::string>& arguments, const KeeperOptions& options,
+              Inheritance inherited, absl::FunctionRef<void()> on_ready) {
+  return Keeper(arguments, options, inherited.is_stray, on_ready)
+      .Run(options, std::move(inherited));
 }
 
 }  // namespace evermap
