@@ -7,6 +7,7 @@
 #include <cassert>
 #include <cstdio>
 #include <cstdlib>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -20,6 +21,7 @@
 #include "daemon/command/interactive.h"
 #include "daemon/command/options.h"
 #include "daemon/command/starter_service.h"
+#include "daemon/custody/keeper_store.h"
 #include "daemon/custody/notify_socket.h"
 #include "daemon/custody/store.h"
 #include "daemon/custody/words.h"
@@ -27,8 +29,12 @@
 #include "daemon/mapper/mapper.h"
 #include "daemon/process/inheritance.h"
 #include "daemon/process/keeper.h"
+#include "daemon/process/keeper_relief.h"
+#include "daemon/process/pid_file.h"
 #include "daemon/role.h"
 #include "registry/location.h"
+#include "registry/reader.h"
+#include "registry/status.h"
 
 namespace evermap {
 namespace {
@@ -55,16 +61,18 @@ bool IsCalledAsByNodes(const std::vector<std::string>& arguments) {
   return arguments.size() == 2 && arguments[1] == "-daemon";
 }
 
-// Makes a relative path of the registry absolute, in the options and in the arguments that later
-// processes get: -daemon leaves the directory that it is relative to.
-void MakeRegistryPathAbsolute(Options& options, std::vector<std::string>& arguments) {
-  if (options.registry_path.empty() || options.registry_path[0] == '/') return;
+// Makes the relative paths of files absolute, in the options and in the arguments that later
+// processes get: -daemon leaves the directory that they are relative to.
+void MakePathsAbsolute(Options& options, std::vector<std::string>& arguments) {
   char* directory = getcwd(nullptr, 0);
-  if (directory != nullptr) {
-    options.registry_path = std::string(directory) + "/" + options.registry_path;
-    // Of several -registry the last one counts.
-    arguments.insert(arguments.end(), {"-registry", options.registry_path});
-  }
+  const auto make_absolute = [&](const char* option, std::string& path) {
+    if (directory == nullptr || path.empty() || path[0] == '/') return;
+    path = std::string(directory) + "/" + path;
+    // Of several the last one counts.
+    arguments.insert(arguments.end(), {option, path});
+  };
+  make_absolute("-registry", options.registry_path);
+  make_absolute("-pidfile", options.pid_file);
   free(directory);
 }
 
@@ -79,6 +87,17 @@ int Tell(const Options& options) {
     default:
       return RunInteractive(options);
   }
+}
+
+// Whether a mapper runs that has a keeper, or is about to have one again.
+bool HasMapperWithKeeper(const Options& options) {
+  const std::string path =
+      options.registry_path.empty() ? DefaultRegistryPath(options.port) : options.registry_path;
+  std::string error;
+  const std::unique_ptr<Reader> reader = Reader::Open(path, error);
+  if (reader == nullptr) return false;
+  const MapperStatus status = reader->view().mapper_status();
+  return status.custody == kKeeperCustody && IsRunning(status);
 }
 
 // A process that serves in one way or another.
@@ -109,7 +128,10 @@ class Server {
   int Play(Role role, absl::FunctionRef<void()> ready) {
     // Whatever was logged is tried before this process ends.
     const absl::Cleanup flush_log = [] { FlushLog(); };
+    // Signals are for the keeper then.
+    const bool has_keeper = inherited_.keeper.valid();
     const auto on_ready = [&] {
+      if (!has_keeper) pid_file_.Write(options_.pid_file);
       ready();
       if (!waiting_.empty()) SayReady(waiting_);
       if (!options_.daemon) return;
@@ -123,16 +145,33 @@ class Server {
         return StartDaemon();
       case Role::kKeeper:
         ForbidNewPrivileges();
-        return RunKeeper(arguments_, std::move(inherited_), on_ready);
+        return Ended(KeepMapper(on_ready));
       case Role::kMapper:
         ForbidNewPrivileges();
         StartLogThread();
-        return RunMapper(options_, arguments_, std::move(inherited_), on_ready);
+        return Ended(RunMapper(options_, arguments_, std::move(inherited_), on_ready));
       case Role::kCommand:
         break;
     }
     assert(false);
     return 1;
+  }
+
+  int Ended(int code) {
+    pid_file_.Remove();
+    return code;
+  }
+
+  int KeepMapper(absl::FunctionRef<void()> on_ready) {
+    KeeperOptions keeper = {.port = options_.port, .is_daemon = options_.daemon};
+    if (MayRelieve()) keeper.is_mapper_there = [this] { return HasMapperWithKeeper(options_); };
+    return RunKeeper(arguments_, keeper, std::move(inherited_), on_ready);
+  }
+
+  // A node that starts `epmd -daemon` looks after nobody; a script that wants a pid file does. Who is
+  // given sockets of its own does not need those of another.
+  bool MayRelieve() const {
+    return inherited_.listeners.empty() && (!options_.daemon || !options_.pid_file.empty());
   }
 
   // The processes that this one starts cannot gain privileges. prctl() cannot fail here.
@@ -155,6 +194,7 @@ class Server {
   const std::vector<std::string> arguments_;
   Inheritance inherited_;
   const std::string waiting_;
+  PidFile pid_file_;
 };
 
 // Takes the NOTIFY_SOCKET of a reader that holds no descriptors out of the environment, and returns it:
@@ -169,7 +209,7 @@ std::string TakeSocketOfNoStore() {
 }
 
 int Serve(Options options, std::vector<std::string> arguments) {
-  MakeRegistryPathAbsolute(options, arguments);
+  MakePathsAbsolute(options, arguments);
   CloseOtherDescriptors();
   SetUpLog(options.daemon ? LogTarget::kBoth : LogTarget::kStandardError, options.debug_level);
   absl::StatusOr<Inheritance> inherited = TakeInheritance();

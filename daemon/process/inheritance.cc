@@ -57,6 +57,7 @@ absl::StatusOr<Inheritance> TakeInheritance() {
   const int watcher = TakeNumber(variables::kWatcherPid);
   const int mapper = TakeNumber(variables::kMapperLink);
   const int mapper_pid = TakeNumber(variables::kMapperPid);
+  const int is_stray = TakeNumber(variables::kIsStray);
   const int count = sd_listen_fds(1);
   if (count < 0) {
     return absl::FailedPreconditionError(absl::StrCat("the descriptors passed as ",
@@ -64,6 +65,7 @@ absl::StatusOr<Inheritance> TakeInheritance() {
                                                       " cannot be taken: ", ErrorText(-count)));
   }
   if (count > 0 && mapper_pid > 0) inherited.mapper_pid = mapper_pid;
+  inherited.is_stray = count > 0 && is_stray == 1;
   inherited.predecessor_offers_files = count > 0 && offers_files == 1;
   if (count > 0 && watcher > 0) inherited.watcher = watcher;
   absl::Status status;

@@ -29,6 +29,7 @@ struct Inheritance {
   pid_t watcher = 0;                      // a successor's watcher (watcher.h); 0: none
   OwnedFd mapper;                         // a keeper's link to the mapper that it is to follow,
   pid_t mapper_pid = 0;                   // and that mapper's process id; 0: none
+  bool is_stray = false;                  // a keeper that nobody attends (keeper_relief.h)
 };
 
 // Takes all that was passed, close-on-exec, and the variables out of the environment, so that a

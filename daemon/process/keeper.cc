@@ -22,7 +22,6 @@ extern "C" {
 #include <optional>
 #include <utility>
 
-#include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -33,6 +32,8 @@ extern "C" {
 #include "daemon/host/own_program.h"
 #include "daemon/process/fault_point.h"
 #include "daemon/process/hand_over.h"
+#include "daemon/process/holding.h"
+#include "daemon/process/keeper_relief.h"
 #include "daemon/process/launch.h"
 #include "daemon/process/mapper_watch.h"
 #include "registry/base/clock.h"
@@ -47,25 +48,37 @@ using State = MapperWatch::State;
 using Event = MapperWatch::Event;
 
 constexpr int kEventsMax = 64;
-// Lock and registry, twice while one pair takes the other's place, and as many again for a mapper that
-// dies in the middle of that.
-constexpr size_t kFilesMax = 8;
+
+// For epoll_wait(): until something is due.
+int TimeoutMs(const MapperWatch& watch, const HandOver& hand_over) {
+  int64_t wake_ms = watch.wake_ms();
+  const int64_t now_ms = MonotonicCoarseMs();
+  if (hand_over.is_under_way()) {
+    const int64_t next_ms = now_ms + (hand_over.is_full() ? HandOver::kFullPauseMs : 0);
+    wake_ms = wake_ms < 0 ? next_ms : std::min(wake_ms, next_ms);
+  }
+  return wake_ms < 0 ? -1 : static_cast<int>(std::max<int64_t>(wake_ms - now_ms, 0));
+}
 
 class Keeper {
  public:
-  Keeper(const std::vector<std::string>& arguments, absl::FunctionRef<void()> on_ready)
-      : arguments_(arguments), on_ready_(on_ready) {}
+  Keeper(const std::vector<std::string>& arguments, const KeeperOptions& options, bool is_stray,
+         absl::FunctionRef<void()> on_ready)
+      : arguments_(arguments),
+        post_(options.port, is_stray, options.is_daemon),
+        on_ready_(on_ready) {}
   Keeper(const Keeper&) = delete;
   Keeper& operator=(const Keeper&) = delete;
-  ~Keeper() {
-    for (const int fd : held_) close(fd);
-  }
 
-  int Run(Inheritance inherited) {
+  int Run(const KeeperOptions& options, Inheritance inherited) {
     if (!Prepare()) return 1;
-    for (OwnedFd& fd : inherited.listeners) Hold(std::move(fd));
-    for (OwnedFd& fd : inherited.connections) Hold(std::move(fd));
-    for (OwnedFd& fd : inherited.files) HoldFile(std::move(fd));
+    if (!inherited.mapper.valid() && options.is_mapper_there != nullptr) {
+      std::optional<Inheritance> relieved = RelieveKeeper(options.port, options.is_mapper_there);
+      if (relieved.has_value()) inherited = *std::move(relieved);
+    }
+    for (OwnedFd& fd : inherited.listeners) holding_.Hold(std::move(fd), epoll_fd_.get());
+    for (OwnedFd& fd : inherited.connections) holding_.Hold(std::move(fd), epoll_fd_.get());
+    for (OwnedFd& fd : inherited.files) holding_.HoldFile(std::move(fd));
     if (inherited.mapper_pid > 0 && inherited.mapper.valid()) {
       Resume(std::move(inherited.mapper), inherited.mapper_pid);
     }
@@ -80,21 +93,16 @@ class Keeper {
 
   bool Prepare();
   void Resume(OwnedFd link, pid_t mapper_pid);
+  // The mapper accepts connections.
+  void SayReady();
   // Waits for the next events, or until something is due, and does it.
   void Turn();
-  int TimeoutMs() const;
   void OnSignal();
   void PassUpgrade();
 
-  // The sockets and files that are held.
+  void OnNewcomer();
+
   bool Watch(int fd, uint32_t events);
-  void Hold(OwnedFd fd);
-  void LetGo(int fd);
-  void HoldFile(OwnedFd fd);
-  void LetGoOfFile(std::string_view name);
-  // In ascending order, as launch.h asks for: the keeper may hold as many as its limit allows.
-  std::vector<int> Held() const;
-  std::vector<int> HeldButConnections() const;
 
   // The mapper that is followed.
   void StartMapper();
@@ -108,13 +116,12 @@ class Keeper {
   void ReplaceIfOutdated(pid_t pid, const std::string& named);
 
   const std::vector<std::string>& arguments_;
+  ReliefPost post_;
   std::optional<absl::FunctionRef<void()>> on_ready_;  // nothing once it was called
   OwnedFd signal_fd_;
   OwnedFd epoll_fd_;
-  absl::flat_hash_set<int> held_;       // owned
-  absl::flat_hash_set<int> listeners_;  // those of held_ that listen
+  Holding holding_;
   HandOver hand_over_;
-  std::vector<OwnedFd> files_;  // of the claim to the registry (registry/claim.h)
   // A SIGHUP has come that no mapper has got yet.
   bool is_upgrade_pending_ = false;
 
@@ -146,12 +153,32 @@ bool Keeper::Prepare() {
 // Follows a mapper that serves already: it has started this keeper, or has had another before.
 void Keeper::Resume(OwnedFd link, pid_t mapper_pid) {
   FaultPoint("keeper:resumed");
-  on_ready_.reset();
   watch_ = MapperWatch::OfServingMapper();
   link_ = std::move(link);
   AskForSender(link_.get());
   Watch(link_.get(), EPOLLIN);
   Follow(mapper_pid, OwnedFd(pidfd_open(mapper_pid, 0)));
+  SayReady();
+}
+
+void Keeper::SayReady() {
+  if (on_ready_.has_value()) (*on_ready_)();
+  on_ready_.reset();
+  post_.Open(epoll_fd_.get());
+}
+
+void Keeper::OnNewcomer() {
+  // A mapper that still gets its connections from this keeper would get no more.
+  const bool serves = watch_.state() == State::kServing && link_.valid() && mapper_fd_.valid() &&
+                      !hand_over_.is_under_way();
+  const Kept kept = {.sockets = holding_.Sockets(),
+                     .files = holding_.Files(),
+                     .link = link_.get(),
+                     .mapper_pid = mapper_pid_};
+  if (!post_.TakeNewcomer(serves, kept)) return;
+  Log(Severity::kNotice, "the keeper is relieved");
+  // At once: what an end of this object closes or tells is the other keeper's affair now.
+  _exit(0);
 }
 
 bool Keeper::Watch(int fd, uint32_t events) {
@@ -159,55 +186,6 @@ bool Keeper::Watch(int fd, uint32_t events) {
   event.events = events;
   event.data.fd = fd;
   return epoll_ctl(epoll_fd_.get(), EPOLL_CTL_ADD, fd, &event) == 0;
-}
-
-void Keeper::Hold(OwnedFd fd) {
-  // No events are asked for: hanging up is reported all the same, and nothing else matters.
-  if (!Watch(fd.get(), 0)) {
-    Log(Severity::kWarning, "the keeper cannot watch a connection: %s; it is not held",
-        ErrorText(errno));
-    return;
-  }
-  if (KindOfSocket(fd.get()) == SocketKind::kListener) listeners_.insert(fd.get());
-  held_.insert(fd.Release());
-}
-
-void Keeper::LetGo(int fd) {
-  epoll_ctl(epoll_fd_.get(), EPOLL_CTL_DEL, fd, nullptr);
-  held_.erase(fd);
-  listeners_.erase(fd);
-  close(fd);
-}
-
-// A file does not hang up: it is let go when the mapper says so.
-void Keeper::HoldFile(OwnedFd fd) {
-  const std::string name = StoredName(fd.get());
-  for (const OwnedFd& file : files_) {
-    if (StoredName(file.get()) == name) return;
-  }
-  if (files_.size() == kFilesMax) {
-    Log(Severity::kWarning, "the keeper holds %d files already; one more is not held", kFilesMax);
-    return;
-  }
-  files_.push_back(std::move(fd));
-}
-
-void Keeper::LetGoOfFile(std::string_view name) {
-  std::erase_if(files_, [name](const OwnedFd& file) { return StoredName(file.get()) == name; });
-}
-
-std::vector<int> Keeper::Held() const {
-  std::vector<int> held(held_.begin(), held_.end());
-  for (const OwnedFd& file : files_) held.push_back(file.get());
-  std::sort(held.begin(), held.end());
-  return held;
-}
-
-std::vector<int> Keeper::HeldButConnections() const {
-  std::vector<int> held(listeners_.begin(), listeners_.end());
-  for (const OwnedFd& file : files_) held.push_back(file.get());
-  std::sort(held.begin(), held.end());
-  return held;
 }
 
 // Without the connections, which come behind it (hand_over.h): the mapper does not wait for them.
@@ -218,7 +196,7 @@ void Keeper::StartMapper() {
   Launch launch{.program = kOwnProgramLink,
                 .arguments = arguments_,
                 .environment = {absl::StrCat(kBinaryVariable, "=", OwnProgram())},
-                .descriptors = HeldButConnections(),
+                .descriptors = holding_.AllButConnections(),
                 .links = {}};
   if (has_links) {
     launch.links.emplace_back(variables::kKeeperLink, ends->second.get());
@@ -240,11 +218,7 @@ void Keeper::StartMapper() {
     Log(Severity::kError, "the keeper cannot watch a mapper: %s", ErrorText(errno));
     kill(*pid, SIGKILL);
   }
-  std::vector<int> connections;
-  for (const int fd : held_) {
-    if (!listeners_.contains(fd)) connections.push_back(fd);
-  }
-  hand_over_.Begin(std::move(connections_ends->first), std::move(connections));
+  hand_over_.Begin(std::move(connections_ends->first), holding_.Connections());
   Follow(*pid, OwnedFd(pidfd_open(*pid, 0)));
 }
 
@@ -286,33 +260,26 @@ void Keeper::Turn() {
     pidfd_send_signal(mapper_fd_.get(), SIGKILL, nullptr, 0);
   }
   if (hand_over_.is_under_way()) {
-    hand_over_.Continue([this](int fd) { return held_.contains(fd); });
+    hand_over_.Continue([this](int fd) { return holding_.Holds(fd); });
   }
   std::array<epoll_event, kEventsMax> events;
-  const int count = epoll_wait(epoll_fd_.get(), events.data(), kEventsMax, TimeoutMs());
+  const int count =
+      epoll_wait(epoll_fd_.get(), events.data(), kEventsMax, TimeoutMs(watch_, hand_over_));
   for (int i = 0; i < count && watch_.state() != State::kEnded; ++i) {
     const int fd = events[static_cast<size_t>(i)].data.fd;
     // A descriptor that an earlier event of this turn has closed is none of these any more.
     if (fd == signal_fd_.get()) {
       OnSignal();
+    } else if (fd == post_.fd()) {
+      OnNewcomer();
     } else if (fd == link_.get()) {
       ReadLink(Newcomer::kFollowed);
     } else if (fd == mapper_fd_.get()) {
       OnMapperEnd();
-    } else if (held_.contains(fd)) {
-      LetGo(fd);
+    } else if (holding_.Holds(fd)) {
+      holding_.LetGo(fd, epoll_fd_.get());
     }
   }
-}
-
-int Keeper::TimeoutMs() const {
-  int64_t wake_ms = watch_.wake_ms();
-  const int64_t now_ms = MonotonicCoarseMs();
-  if (hand_over_.is_under_way()) {
-    const int64_t next_ms = now_ms + (hand_over_.is_full() ? HandOver::kFullPauseMs : 0);
-    wake_ms = wake_ms < 0 ? next_ms : std::min(wake_ms, next_ms);
-  }
-  return wake_ms < 0 ? -1 : static_cast<int>(std::max<int64_t>(wake_ms - now_ms, 0));
 }
 
 void Keeper::OnSignal() {
@@ -379,20 +346,19 @@ void Keeper::OnMessage(Notification& message, Newcomer newcomer) {
     const bool are_files = !message.Says(words::kStoreName);
     for (OwnedFd& fd : message.fds) {
       if (are_files) {
-        HoldFile(std::move(fd));
+        holding_.HoldFile(std::move(fd));
       } else {
-        Hold(std::move(fd));
+        holding_.Hold(std::move(fd), epoll_fd_.get());
       }
     }
   }
   if (message.Says(words::kForget)) {
-    LetGoOfFile(message.Get(words::kFileName).value_or(""));
+    holding_.LetGoOfFile(message.Get(words::kFileName).value_or(""));
   }
   if (message.Says(words::kStopping)) watch_.On(Event::kLeaves, MonotonicCoarseMs());
   if (message.Says(words::kReady)) {
     watch_.On(Event::kReady, MonotonicCoarseMs());
-    if (on_ready_.has_value()) (*on_ready_)();
-    on_ready_.reset();
+    SayReady();
   }
   OnMainPid(message, newcomer);
   PassUpgrade();
@@ -418,7 +384,7 @@ void Keeper::OnMainPid(Notification& message, Newcomer newcomer) {
     return;
   }
   // A program that knows nothing of files would refuse what it is started with.
-  if (!message.Says(words::kTakesFiles)) files_.clear();
+  if (!message.Says(words::kTakesFiles)) holding_.LetGoOfAllFiles();
   if (watch_.state() != State::kStopping) {
     ReplaceIfOutdated(pid, std::string(message.Get(words::kProgram).value_or("")));
   }
@@ -441,12 +407,14 @@ void Keeper::ReplaceIfOutdated(pid_t pid, const std::string& named) {
   }
   Log(Severity::kNotice, "the keeper is replaced, too");
   FaultPoint("keeper:outdated");
-  const Launch launch{.program = program,
-                      .otherwise = named,
-                      .arguments = arguments_,
-                      .environment = {absl::StrCat(variables::kMapperPid, "=", pid)},
-                      .descriptors = Held(),
-                      .links = {{variables::kMapperLink, link_.get()}}};
+  const Launch launch{
+      .program = program,
+      .otherwise = named,
+      .arguments = arguments_,
+      .environment = {absl::StrCat(variables::kMapperPid, "=", pid),
+                      absl::StrCat(variables::kIsStray, "=", post_.IsAttended() ? 0 : 1)},
+      .descriptors = holding_.All(),
+      .links = {{variables::kMapperLink, link_.get()}}};
   const absl::Status failed = Replace(launch);
   Log(Severity::kError, "the keeper cannot be replaced: %s", failed.message());
   // The mapper sees the link close, and starts another keeper.
@@ -481,14 +449,15 @@ void Keeper::OnMapperEnd() {
               : absl::StrCat("was ended by signal ", sigabbrev_np(WTERMSIG(*status)));
   }
   Log(Severity::kError, "the mapper (process %d) %s; it is started again with %d sockets", ended,
-      how, held_.size());
+      how, holding_.Sockets().size());
 }
 
 }  // namespace
 
-int RunKeeper(const std::vector<std::string>& arguments, Inheritance inherited,
-              absl::FunctionRef<void()> on_ready) {
-  return Keeper(arguments, on_ready).Run(std::move(inherited));
+int RunKeeper(const std::vector<std::string>& arguments, const KeeperOptions& options,
+              Inheritance inherited, absl::FunctionRef<void()> on_ready) {
+  return Keeper(arguments, options, inherited.is_stray, on_ready)
+      .Run(options, std::move(inherited));
 }
 
 }  // namespace evermap

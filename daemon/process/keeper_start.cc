@@ -19,6 +19,7 @@ absl::StatusOr<OwnedFd> StartKeeper(const std::vector<std::string>& arguments,
   const Launch launch{.program = kOwnProgramLink,
                       .arguments = arguments,
                       .environment = {absl::StrCat(variables::kMapperPid, "=", getpid()),
+                                      absl::StrCat(variables::kIsStray, "=1"),
                                       absl::StrCat(kBinaryVariable, "=", OwnProgram())},
                       .descriptors = {listeners.begin(), listeners.end()},
                       .links = {{variables::kMapperLink, ends->second.get()}}};
