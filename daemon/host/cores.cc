@@ -23,16 +23,34 @@ uint32_t CoresOfAffinity() {
   return std::max(static_cast<uint32_t>(count), 1u);
 }
 
-// The path of the process's cgroup below the root of the hierarchy, such as "/system.slice/x"; empty
-// when there is none.
-std::string OwnCgroup(const std::string& own_cgroup_file) {
-  constexpr std::string_view kVersion2 = "0::";
-  std::ifstream file(own_cgroup_file);
+std::string FirstLine(const std::string& path) {
+  std::ifstream file(path);
   std::string line;
-  while (std::getline(file, line)) {
-    if (line.starts_with(kVersion2)) return line.substr(kVersion2.size());
+  std::getline(file, line);
+  return line;
+}
+
+// The quota that a cgroup has as a directory of version 2.
+uint32_t QuotaOfVersion2(const std::string& directory) {
+  return CoresOfQuota(FirstLine(directory + "/cpu.max"));
+}
+
+// The same of version 1, which says -1 where there is none.
+uint32_t QuotaOfVersion1(const std::string& directory) {
+  return CoresOfQuota(FirstLine(directory + "/cpu.cfs_quota_us") + " " +
+                      FirstLine(directory + "/cpu.cfs_period_us"));
+}
+
+// The least quota of the directory `root`/`cgroup` and those above it, down to `root`; `most` where
+// none is less. In a container the topmost that is seen is its own.
+uint32_t LeastQuota(const std::string& root, std::string cgroup,
+                    uint32_t (&quota)(const std::string& directory), uint32_t most) {
+  while (true) {
+    const uint32_t cores = quota(root + cgroup);
+    if (cores != 0) most = std::min(most, cores);
+    if (cgroup.empty()) return most;
+    cgroup.resize(std::min(cgroup.rfind('/'), cgroup.size() - 1));
   }
-  return {};
 }
 
 }  // namespace
@@ -52,17 +70,19 @@ uint32_t CoresOfQuota(std::string_view text) {
 
 uint32_t UsableCores(const std::string& cgroup_root, const std::string& own_cgroup_file) {
   uint32_t cores = CoresOfAffinity();
-  // Whichever of the cgroups on the way up has the least counts. In a container the topmost that is
-  // seen is its own.
-  std::string cgroup = OwnCgroup(own_cgroup_file);
-  while (true) {
-    std::ifstream file(cgroup_root + cgroup + "/cpu.max");
-    std::string text;
-    const uint32_t of_quota = std::getline(file, text) ? CoresOfQuota(text) : 0;
-    if (of_quota != 0) cores = std::min(cores, of_quota);
-    if (cgroup.empty()) return cores;
-    cgroup.resize(std::min(cgroup.rfind('/'), cgroup.size() - 1));
+  // A line is NUMBER:CONTROLLERS:PATH. Version 2 has number 0 and names no controllers.
+  std::ifstream file(own_cgroup_file);
+  std::string line;
+  while (std::getline(file, line)) {
+    const std::vector<std::string> fields = absl::StrSplit(line, absl::MaxSplits(':', 2));
+    if (fields.size() < 3) continue;
+    if (fields[0] == "0") {
+      cores = LeastQuota(cgroup_root, fields[2], QuotaOfVersion2, cores);
+    } else if (("," + fields[1] + ",").find(",cpu,") != std::string::npos) {
+      cores = LeastQuota(cgroup_root + "/cpu", fields[2], QuotaOfVersion1, cores);
+    }
   }
+  return cores;
 }
 
 }  // namespace evermap

@@ -58,8 +58,26 @@ TEST_F(UsableCoresTest, TheLeastQuotaOnTheWayUpCounts) {
     EXPECT_EQ(Usable(), 1u) << place;
     fs::remove(root_ + "/" + place);
   }
+  // The root of a container, where the path is the host's and leads nowhere.
+  fs::remove_all(root_ + "/outer");
+  Write("cpu.max", "30000 100000\n");
+  EXPECT_EQ(Usable(), 1u);
+  fs::create_directories(root_ + "/outer/inner");
+  fs::remove(root_ + "/cpu.max");
   Write("outer/inner/cpu.max", "9900000 100000\n");
   Write("outer/cpu.max", "100000 100000\n");
+  EXPECT_EQ(Usable(), 1u);
+}
+
+TEST_F(UsableCoresTest, Version1) {
+  Write("own", "3:memory:/elsewhere\n2:cpu,cpuacct:/outer\n1:cpuset:/\n0::/\n");
+  fs::create_directories(root_ + "/cpu/outer");
+  const uint32_t all = Usable();
+  Write("cpu/cpu.cfs_period_us", "100000\n");
+  Write("cpu/cpu.cfs_quota_us", "-1\n");
+  EXPECT_EQ(Usable(), all);
+  Write("cpu/outer/cpu.cfs_period_us", "50000\n");
+  Write("cpu/outer/cpu.cfs_quota_us", "50000\n");
   EXPECT_EQ(Usable(), 1u);
 }
 
