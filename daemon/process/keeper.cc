@@ -1,5 +1,6 @@
 #include "daemon/process/keeper.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/epoll.h>
@@ -7,6 +8,7 @@
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -22,7 +24,6 @@ extern "C" {
 #include <optional>
 #include <utility>
 
-#include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -33,10 +34,10 @@ extern "C" {
 #include "daemon/host/own_program.h"
 #include "daemon/process/fault_point.h"
 #include "daemon/process/hand_over.h"
+#include "daemon/process/keeper_holdings.h"
 #include "daemon/process/launch.h"
 #include "daemon/process/mapper_watch.h"
 #include "registry/base/clock.h"
-#include "registry/base/file_identity.h"
 #include "registry/base/owned_fd.h"
 #include "registry/base/text.h"
 
@@ -47,9 +48,21 @@ using State = MapperWatch::State;
 using Event = MapperWatch::Event;
 
 constexpr int kEventsMax = 64;
-// Lock and registry, twice while one pair takes the other's place, and as many again for a mapper that
-// dies in the middle of that.
-constexpr size_t kFilesMax = 8;
+// Of Linux 6.9, which glibc 2.36 does not know.
+constexpr unsigned kPidfdThread = O_EXCL;
+
+// A pidfd of the first thread of the process `pid`, which `process` is a pidfd of; invalid where the
+// kernel has no such thing, and when the id is another process's by now.
+OwnedFd OpenLeader(pid_t pid, int process) {
+  OwnedFd leader(static_cast<int>(syscall(SYS_pidfd_open, pid, kPidfdThread)));
+  struct stat its;
+  struct stat the_process;
+  if (!leader.valid() || fstat(leader.get(), &its) != 0 || fstat(process, &the_process) != 0 ||
+      its.st_dev != the_process.st_dev || its.st_ino != the_process.st_ino) {
+    return OwnedFd();
+  }
+  return leader;
+}
 
 class Keeper {
  public:
@@ -57,15 +70,11 @@ class Keeper {
       : arguments_(arguments), on_ready_(on_ready) {}
   Keeper(const Keeper&) = delete;
   Keeper& operator=(const Keeper&) = delete;
-  ~Keeper() {
-    for (const int fd : held_) close(fd);
-  }
-
   int Run(Inheritance inherited) {
     if (!Prepare()) return 1;
-    for (OwnedFd& fd : inherited.listeners) Hold(std::move(fd));
-    for (OwnedFd& fd : inherited.connections) Hold(std::move(fd));
-    for (OwnedFd& fd : inherited.files) HoldFile(std::move(fd));
+    for (OwnedFd& fd : inherited.connections) holdings_->Hold(std::move(fd));
+    for (OwnedFd& fd : inherited.listeners) holdings_->Hold(std::move(fd));
+    for (OwnedFd& fd : inherited.files) holdings_->HoldFile(std::move(fd));
     if (inherited.mapper_pid > 0 && inherited.mapper.valid()) {
       Resume(std::move(inherited.mapper), inherited.mapper_pid);
     }
@@ -86,20 +95,14 @@ class Keeper {
   void OnSignal();
   void PassUpgrade();
 
-  // The sockets and files that are held.
   bool Watch(int fd, uint32_t events);
-  void Hold(OwnedFd fd);
-  void LetGo(int fd);
-  void HoldFile(OwnedFd fd);
-  void LetGoOfFile(std::string_view name);
-  // In ascending order, as launch.h asks for: the keeper may hold as many as its limit allows.
-  std::vector<int> Held() const;
-  std::vector<int> HeldButConnections() const;
 
   // The mapper that is followed.
   void StartMapper();
   void Follow(pid_t pid, OwnedFd process);
+  void OnLeaderEnd();
   void OnMapperEnd();
+  void LogEnd(pid_t ended, std::optional<int> status) const;
   void Reap();
   void ReadLink(Newcomer newcomer);
   void CloseLink();
@@ -111,17 +114,17 @@ class Keeper {
   std::optional<absl::FunctionRef<void()>> on_ready_;  // nothing once it was called
   OwnedFd signal_fd_;
   OwnedFd epoll_fd_;
-  absl::flat_hash_set<int> held_;       // owned
-  absl::flat_hash_set<int> listeners_;  // those of held_ that listen
+  std::optional<KeeperHoldings> holdings_;  // made by Prepare()
   HandOver hand_over_;
-  std::vector<OwnedFd> files_;  // of the claim to the registry (registry/claim.h)
   // A SIGHUP has come that no mapper has got yet.
   bool is_upgrade_pending_ = false;
 
   MapperWatch watch_;
   OwnedFd link_;
   pid_t mapper_pid_ = 0;
-  OwnedFd mapper_fd_;  // a pidfd; without one although a mapper is followed, that has ended
+  pid_t dying_pid_ = 0;  // another one has taken its place, or will, before it has ended
+  OwnedFd leader_fd_;    // a pidfd of its first thread alone
+  OwnedFd mapper_fd_;    // a pidfd; without one although a mapper is followed, that has ended
   std::optional<int> mapper_status_;  // as waitpid(2) gives it
 };
 
@@ -140,6 +143,7 @@ bool Keeper::Prepare() {
     Log(Severity::kError, "the keeper cannot start: %s", ErrorText(errno));
     return false;
   }
+  holdings_.emplace(epoll_fd_.get());
   return true;
 }
 
@@ -161,55 +165,6 @@ bool Keeper::Watch(int fd, uint32_t events) {
   return epoll_ctl(epoll_fd_.get(), EPOLL_CTL_ADD, fd, &event) == 0;
 }
 
-void Keeper::Hold(OwnedFd fd) {
-  // No events are asked for: hanging up is reported all the same, and nothing else matters.
-  if (!Watch(fd.get(), 0)) {
-    Log(Severity::kWarning, "the keeper cannot watch a connection: %s; it is not held",
-        ErrorText(errno));
-    return;
-  }
-  if (KindOfSocket(fd.get()) == SocketKind::kListener) listeners_.insert(fd.get());
-  held_.insert(fd.Release());
-}
-
-void Keeper::LetGo(int fd) {
-  epoll_ctl(epoll_fd_.get(), EPOLL_CTL_DEL, fd, nullptr);
-  held_.erase(fd);
-  listeners_.erase(fd);
-  close(fd);
-}
-
-// A file does not hang up: it is let go when the mapper says so.
-void Keeper::HoldFile(OwnedFd fd) {
-  const std::string name = StoredName(fd.get());
-  for (const OwnedFd& file : files_) {
-    if (StoredName(file.get()) == name) return;
-  }
-  if (files_.size() == kFilesMax) {
-    Log(Severity::kWarning, "the keeper holds %d files already; one more is not held", kFilesMax);
-    return;
-  }
-  files_.push_back(std::move(fd));
-}
-
-void Keeper::LetGoOfFile(std::string_view name) {
-  std::erase_if(files_, [name](const OwnedFd& file) { return StoredName(file.get()) == name; });
-}
-
-std::vector<int> Keeper::Held() const {
-  std::vector<int> held(held_.begin(), held_.end());
-  for (const OwnedFd& file : files_) held.push_back(file.get());
-  std::sort(held.begin(), held.end());
-  return held;
-}
-
-std::vector<int> Keeper::HeldButConnections() const {
-  std::vector<int> held(listeners_.begin(), listeners_.end());
-  for (const OwnedFd& file : files_) held.push_back(file.get());
-  std::sort(held.begin(), held.end());
-  return held;
-}
-
 // Without the connections, which come behind it (hand_over.h): the mapper does not wait for them.
 void Keeper::StartMapper() {
   auto ends = NotifyPair();
@@ -218,7 +173,7 @@ void Keeper::StartMapper() {
   Launch launch{.program = kOwnProgramLink,
                 .arguments = arguments_,
                 .environment = {absl::StrCat(kBinaryVariable, "=", OwnProgram())},
-                .descriptors = HeldButConnections(),
+                .descriptors = holdings_->AllButConnections(),
                 .links = {}};
   if (has_links) {
     launch.links.emplace_back(variables::kKeeperLink, ends->second.get());
@@ -240,11 +195,7 @@ void Keeper::StartMapper() {
     Log(Severity::kError, "the keeper cannot watch a mapper: %s", ErrorText(errno));
     kill(*pid, SIGKILL);
   }
-  std::vector<int> connections;
-  for (const int fd : held_) {
-    if (!listeners_.contains(fd)) connections.push_back(fd);
-  }
-  hand_over_.Begin(std::move(connections_ends->first), std::move(connections));
+  hand_over_.Begin(std::move(connections_ends->first), holdings_->Connections());
   Follow(*pid, OwnedFd(pidfd_open(*pid, 0)));
 }
 
@@ -255,6 +206,7 @@ void Keeper::Follow(pid_t pid, OwnedFd process) {
   // The one that was followed before may have ended, and say so itself now; then its status stays.
   if (pid != mapper_pid_) mapper_status_.reset();
   mapper_pid_ = pid;
+  leader_fd_ = OwnedFd();
   mapper_fd_ = std::move(process);
   errno = open_error;
   if (!mapper_fd_.valid() || !Watch(mapper_fd_.get(), EPOLLIN)) {
@@ -266,9 +218,13 @@ void Keeper::Follow(pid_t pid, OwnedFd process) {
       kill(pid, SIGKILL);
     }
     mapper_fd_ = OwnedFd();
-  } else if (watch_.state() == State::kStopping) {
+    return;
+  }
+  if (watch_.state() == State::kStopping) {
     pidfd_send_signal(mapper_fd_.get(), SIGTERM, nullptr, 0);
   }
+  leader_fd_ = OpenLeader(pid, mapper_fd_.get());
+  if (leader_fd_.valid()) Watch(leader_fd_.get(), EPOLLIN);
 }
 
 void Keeper::Turn() {
@@ -286,7 +242,7 @@ void Keeper::Turn() {
     pidfd_send_signal(mapper_fd_.get(), SIGKILL, nullptr, 0);
   }
   if (hand_over_.is_under_way()) {
-    hand_over_.Continue([this](int fd) { return held_.contains(fd); });
+    hand_over_.Continue([this](int fd) { return holdings_->Holds(fd); });
   }
   std::array<epoll_event, kEventsMax> events;
   const int count = epoll_wait(epoll_fd_.get(), events.data(), kEventsMax, TimeoutMs());
@@ -297,10 +253,12 @@ void Keeper::Turn() {
       OnSignal();
     } else if (fd == link_.get()) {
       ReadLink(Newcomer::kFollowed);
+    } else if (fd == leader_fd_.get()) {
+      OnLeaderEnd();
     } else if (fd == mapper_fd_.get()) {
       OnMapperEnd();
-    } else if (held_.contains(fd)) {
-      LetGo(fd);
+    } else if (holdings_->Holds(fd)) {
+      holdings_->LetGo(fd);
     }
   }
 }
@@ -347,6 +305,7 @@ void Keeper::Reap() {
   pid_t pid;
   while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
     if (pid == mapper_pid_) mapper_status_ = status;
+    if (pid == dying_pid_) LogEnd(std::exchange(dying_pid_, 0), status);
   }
 }
 
@@ -379,14 +338,14 @@ void Keeper::OnMessage(Notification& message, Newcomer newcomer) {
     const bool are_files = !message.Says(words::kStoreName);
     for (OwnedFd& fd : message.fds) {
       if (are_files) {
-        HoldFile(std::move(fd));
+        holdings_->HoldFile(std::move(fd));
       } else {
-        Hold(std::move(fd));
+        holdings_->Hold(std::move(fd));
       }
     }
   }
   if (message.Says(words::kForget)) {
-    LetGoOfFile(message.Get(words::kFileName).value_or(""));
+    holdings_->LetGoOfFile(message.Get(words::kFileName).value_or(""));
   }
   if (message.Says(words::kStopping)) watch_.On(Event::kLeaves, MonotonicCoarseMs());
   if (message.Says(words::kReady)) {
@@ -418,7 +377,7 @@ void Keeper::OnMainPid(Notification& message, Newcomer newcomer) {
     return;
   }
   // A program that knows nothing of files would refuse what it is started with.
-  if (!message.Says(words::kTakesFiles)) files_.clear();
+  if (!message.Says(words::kTakesFiles)) holdings_->LetGoOfFiles();
   if (watch_.state() != State::kStopping) {
     ReplaceIfOutdated(pid, std::string(message.Get(words::kProgram).value_or("")));
   }
@@ -445,12 +404,22 @@ void Keeper::ReplaceIfOutdated(pid_t pid, const std::string& named) {
                       .otherwise = named,
                       .arguments = arguments_,
                       .environment = {absl::StrCat(variables::kMapperPid, "=", pid)},
-                      .descriptors = Held(),
+                      .descriptors = holdings_->All(),
                       .links = {{variables::kMapperLink, link_.get()}}};
   const absl::Status failed = Replace(launch);
   Log(Severity::kError, "the keeper cannot be replaced: %s", failed.message());
   // The mapper sees the link close, and starts another keeper.
   _exit(1);
+}
+
+// The first thread of a mapper ends with all the others. When the process has ended is known only
+// when the kernel has closed what it had, which takes a millisecond for each 2,000 connections; by
+// then the next mapper may serve.
+void Keeper::OnLeaderEnd() {
+  leader_fd_ = OwnedFd();
+  if (watch_.state() != State::kServing || !mapper_fd_.valid()) return;
+  pidfd_send_signal(mapper_fd_.get(), SIGKILL, nullptr, 0);
+  OnMapperEnd();
 }
 
 void Keeper::OnMapperEnd() {
@@ -470,10 +439,21 @@ void Keeper::OnMapperEnd() {
   hand_over_.End();
   Reap();
   const std::optional<int> status = std::exchange(mapper_status_, std::nullopt);
+  leader_fd_ = OwnedFd();
   mapper_fd_ = OwnedFd();
   mapper_pid_ = 0;
   watch_.OnEnd(status, MonotonicCoarseMs());
   if (watch_.state() == State::kEnded) return;
+  if (!status.has_value() &&
+      waitid(P_PID, static_cast<id_t>(ended), nullptr, WEXITED | WNOHANG | WNOWAIT) == 0) {
+    // It is this process's child, and how it ends is known when it has.
+    dying_pid_ = ended;
+    return;
+  }
+  LogEnd(ended, status);
+}
+
+void Keeper::LogEnd(pid_t ended, std::optional<int> status) const {
   std::string how = "has ended";
   if (status.has_value()) {
     how = WIFEXITED(*status)
@@ -481,7 +461,7 @@ void Keeper::OnMapperEnd() {
               : absl::StrCat("was ended by signal ", sigabbrev_np(WTERMSIG(*status)));
   }
   Log(Severity::kError, "the mapper (process %d) %s; it is started again with %d sockets", ended,
-      how, held_.size());
+      how, holdings_->sockets());
 }
 
 }  // namespace
