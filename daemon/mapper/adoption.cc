@@ -88,7 +88,7 @@ void Adoption::TakeMessage() {
   restoration_.Restore(std::move(message.fds));
   CountAwaited(count);
   silence_.Plan(MonotonicCoarseMs() + kSilenceMaxMs);
-  FaultPoint("mapper:adopting");
+  if (count > 0) FaultPoint("mapper:adopting");
 }
 
 void Adoption::CountAwaited(size_t taken) {

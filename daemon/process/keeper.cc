@@ -1,5 +1,6 @@
 #include "daemon/process/keeper.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/epoll.h>
@@ -7,6 +8,7 @@
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -32,12 +34,11 @@ extern "C" {
 #include "daemon/host/own_program.h"
 #include "daemon/process/fault_point.h"
 #include "daemon/process/hand_over.h"
-#include "daemon/process/holding.h"
+#include "daemon/process/keeper_holdings.h"
 #include "daemon/process/keeper_relief.h"
 #include "daemon/process/launch.h"
 #include "daemon/process/mapper_watch.h"
 #include "registry/base/clock.h"
-#include "registry/base/file_identity.h"
 #include "registry/base/owned_fd.h"
 #include "registry/base/text.h"
 
@@ -48,7 +49,6 @@ using State = MapperWatch::State;
 using Event = MapperWatch::Event;
 
 constexpr int kEventsMax = 64;
-
 // For epoll_wait(): until something is due.
 int TimeoutMs(const MapperWatch& watch, const HandOver& hand_over) {
   int64_t wake_ms = watch.wake_ms();
@@ -58,6 +58,22 @@ int TimeoutMs(const MapperWatch& watch, const HandOver& hand_over) {
     wake_ms = wake_ms < 0 ? next_ms : std::min(wake_ms, next_ms);
   }
   return wake_ms < 0 ? -1 : static_cast<int>(std::max<int64_t>(wake_ms - now_ms, 0));
+}
+
+// Of Linux 6.9, which glibc 2.36 does not know.
+constexpr unsigned kPidfdThread = O_EXCL;
+
+// A pidfd of the first thread of the process `pid`, which `process` is a pidfd of; invalid where the
+// kernel has no such thing, and when the id is another process's by now.
+OwnedFd OpenLeader(pid_t pid, int process) {
+  OwnedFd leader(static_cast<int>(syscall(SYS_pidfd_open, pid, kPidfdThread)));
+  struct stat its;
+  struct stat the_process;
+  if (!leader.valid() || fstat(leader.get(), &its) != 0 || fstat(process, &the_process) != 0 ||
+      its.st_dev != the_process.st_dev || its.st_ino != the_process.st_ino) {
+    return OwnedFd();
+  }
+  return leader;
 }
 
 class Keeper {
@@ -76,9 +92,9 @@ class Keeper {
       std::optional<Inheritance> relieved = RelieveKeeper(options.port, options.is_mapper_there);
       if (relieved.has_value()) inherited = *std::move(relieved);
     }
-    for (OwnedFd& fd : inherited.listeners) holding_.Hold(std::move(fd), epoll_fd_.get());
-    for (OwnedFd& fd : inherited.connections) holding_.Hold(std::move(fd), epoll_fd_.get());
-    for (OwnedFd& fd : inherited.files) holding_.HoldFile(std::move(fd));
+    for (OwnedFd& fd : inherited.connections) holdings_->Hold(std::move(fd));
+    for (OwnedFd& fd : inherited.listeners) holdings_->Hold(std::move(fd));
+    for (OwnedFd& fd : inherited.files) holdings_->HoldFile(std::move(fd));
     if (inherited.mapper_pid > 0 && inherited.mapper.valid()) {
       Resume(std::move(inherited.mapper), inherited.mapper_pid);
     }
@@ -107,7 +123,9 @@ class Keeper {
   // The mapper that is followed.
   void StartMapper();
   void Follow(pid_t pid, OwnedFd process);
+  void OnLeaderEnd();
   void OnMapperEnd();
+  void LogEnd(pid_t ended, std::optional<int> status) const;
   void Reap();
   void ReadLink(Newcomer newcomer);
   void CloseLink();
@@ -120,7 +138,7 @@ class Keeper {
   std::optional<absl::FunctionRef<void()>> on_ready_;  // nothing once it was called
   OwnedFd signal_fd_;
   OwnedFd epoll_fd_;
-  Holding holding_;
+  std::optional<KeeperHoldings> holdings_;  // made by Prepare()
   HandOver hand_over_;
   // A SIGHUP has come that no mapper has got yet.
   bool is_upgrade_pending_ = false;
@@ -128,7 +146,9 @@ class Keeper {
   MapperWatch watch_;
   OwnedFd link_;
   pid_t mapper_pid_ = 0;
-  OwnedFd mapper_fd_;  // a pidfd; without one although a mapper is followed, that has ended
+  pid_t dying_pid_ = 0;  // another one has taken its place, or will, before it has ended
+  OwnedFd leader_fd_;    // a pidfd of its first thread alone
+  OwnedFd mapper_fd_;    // a pidfd; without one although a mapper is followed, that has ended
   std::optional<int> mapper_status_;  // as waitpid(2) gives it
 };
 
@@ -147,6 +167,7 @@ bool Keeper::Prepare() {
     Log(Severity::kError, "the keeper cannot start: %s", ErrorText(errno));
     return false;
   }
+  holdings_.emplace(epoll_fd_.get());
   return true;
 }
 
@@ -171,8 +192,8 @@ void Keeper::OnNewcomer() {
   // A mapper that still gets its connections from this keeper would get no more.
   const bool serves = watch_.state() == State::kServing && link_.valid() && mapper_fd_.valid() &&
                       !hand_over_.is_under_way();
-  const Kept kept = {.sockets = holding_.Sockets(),
-                     .files = holding_.Files(),
+  const Kept kept = {.sockets = holdings_->Sockets(),
+                     .files = holdings_->Files(),
                      .link = link_.get(),
                      .mapper_pid = mapper_pid_};
   if (!post_.TakeNewcomer(serves, kept)) return;
@@ -196,7 +217,7 @@ void Keeper::StartMapper() {
   Launch launch{.program = kOwnProgramLink,
                 .arguments = arguments_,
                 .environment = {absl::StrCat(kBinaryVariable, "=", OwnProgram())},
-                .descriptors = holding_.AllButConnections(),
+                .descriptors = holdings_->AllButConnections(),
                 .links = {}};
   if (has_links) {
     launch.links.emplace_back(variables::kKeeperLink, ends->second.get());
@@ -218,7 +239,7 @@ void Keeper::StartMapper() {
     Log(Severity::kError, "the keeper cannot watch a mapper: %s", ErrorText(errno));
     kill(*pid, SIGKILL);
   }
-  hand_over_.Begin(std::move(connections_ends->first), holding_.Connections());
+  hand_over_.Begin(std::move(connections_ends->first), holdings_->Connections());
   Follow(*pid, OwnedFd(pidfd_open(*pid, 0)));
 }
 
@@ -229,6 +250,7 @@ void Keeper::Follow(pid_t pid, OwnedFd process) {
   // The one that was followed before may have ended, and say so itself now; then its status stays.
   if (pid != mapper_pid_) mapper_status_.reset();
   mapper_pid_ = pid;
+  leader_fd_ = OwnedFd();
   mapper_fd_ = std::move(process);
   errno = open_error;
   if (!mapper_fd_.valid() || !Watch(mapper_fd_.get(), EPOLLIN)) {
@@ -240,9 +262,13 @@ void Keeper::Follow(pid_t pid, OwnedFd process) {
       kill(pid, SIGKILL);
     }
     mapper_fd_ = OwnedFd();
-  } else if (watch_.state() == State::kStopping) {
+    return;
+  }
+  if (watch_.state() == State::kStopping) {
     pidfd_send_signal(mapper_fd_.get(), SIGTERM, nullptr, 0);
   }
+  leader_fd_ = OpenLeader(pid, mapper_fd_.get());
+  if (leader_fd_.valid()) Watch(leader_fd_.get(), EPOLLIN);
 }
 
 void Keeper::Turn() {
@@ -260,7 +286,7 @@ void Keeper::Turn() {
     pidfd_send_signal(mapper_fd_.get(), SIGKILL, nullptr, 0);
   }
   if (hand_over_.is_under_way()) {
-    hand_over_.Continue([this](int fd) { return holding_.Holds(fd); });
+    hand_over_.Continue([this](int fd) { return holdings_->Holds(fd); });
   }
   std::array<epoll_event, kEventsMax> events;
   const int count =
@@ -274,10 +300,12 @@ void Keeper::Turn() {
       OnNewcomer();
     } else if (fd == link_.get()) {
       ReadLink(Newcomer::kFollowed);
+    } else if (fd == leader_fd_.get()) {
+      OnLeaderEnd();
     } else if (fd == mapper_fd_.get()) {
       OnMapperEnd();
-    } else if (holding_.Holds(fd)) {
-      holding_.LetGo(fd, epoll_fd_.get());
+    } else if (holdings_->Holds(fd)) {
+      holdings_->LetGo(fd);
     }
   }
 }
@@ -314,6 +342,7 @@ void Keeper::Reap() {
   pid_t pid;
   while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
     if (pid == mapper_pid_) mapper_status_ = status;
+    if (pid == dying_pid_) LogEnd(std::exchange(dying_pid_, 0), status);
   }
 }
 
@@ -346,14 +375,14 @@ void Keeper::OnMessage(Notification& message, Newcomer newcomer) {
     const bool are_files = !message.Says(words::kStoreName);
     for (OwnedFd& fd : message.fds) {
       if (are_files) {
-        holding_.HoldFile(std::move(fd));
+        holdings_->HoldFile(std::move(fd));
       } else {
-        holding_.Hold(std::move(fd), epoll_fd_.get());
+        holdings_->Hold(std::move(fd));
       }
     }
   }
   if (message.Says(words::kForget)) {
-    holding_.LetGoOfFile(message.Get(words::kFileName).value_or(""));
+    holdings_->LetGoOfFile(message.Get(words::kFileName).value_or(""));
   }
   if (message.Says(words::kStopping)) watch_.On(Event::kLeaves, MonotonicCoarseMs());
   if (message.Says(words::kReady)) {
@@ -384,7 +413,7 @@ void Keeper::OnMainPid(Notification& message, Newcomer newcomer) {
     return;
   }
   // A program that knows nothing of files would refuse what it is started with.
-  if (!message.Says(words::kTakesFiles)) holding_.LetGoOfAllFiles();
+  if (!message.Says(words::kTakesFiles)) holdings_->LetGoOfFiles();
   if (watch_.state() != State::kStopping) {
     ReplaceIfOutdated(pid, std::string(message.Get(words::kProgram).value_or("")));
   }
@@ -413,12 +442,22 @@ void Keeper::ReplaceIfOutdated(pid_t pid, const std::string& named) {
       .arguments = arguments_,
       .environment = {absl::StrCat(variables::kMapperPid, "=", pid),
                       absl::StrCat(variables::kIsStray, "=", post_.IsAttended() ? 0 : 1)},
-      .descriptors = holding_.All(),
+      .descriptors = holdings_->All(),
       .links = {{variables::kMapperLink, link_.get()}}};
   const absl::Status failed = Replace(launch);
   Log(Severity::kError, "the keeper cannot be replaced: %s", failed.message());
   // The mapper sees the link close, and starts another keeper.
   _exit(1);
+}
+
+// The first thread of a mapper ends with all the others. When the process has ended is known only
+// when the kernel has closed what it had, which takes a millisecond for each 2,000 connections; by
+// then the next mapper may serve.
+void Keeper::OnLeaderEnd() {
+  leader_fd_ = OwnedFd();
+  if (watch_.state() != State::kServing || !mapper_fd_.valid()) return;
+  pidfd_send_signal(mapper_fd_.get(), SIGKILL, nullptr, 0);
+  OnMapperEnd();
 }
 
 void Keeper::OnMapperEnd() {
@@ -438,10 +477,21 @@ void Keeper::OnMapperEnd() {
   hand_over_.End();
   Reap();
   const std::optional<int> status = std::exchange(mapper_status_, std::nullopt);
+  leader_fd_ = OwnedFd();
   mapper_fd_ = OwnedFd();
   mapper_pid_ = 0;
   watch_.OnEnd(status, MonotonicCoarseMs());
   if (watch_.state() == State::kEnded) return;
+  if (!status.has_value() &&
+      waitid(P_PID, static_cast<id_t>(ended), nullptr, WEXITED | WNOHANG | WNOWAIT) == 0) {
+    // It is this process's child, and how it ends is known when it has.
+    dying_pid_ = ended;
+    return;
+  }
+  LogEnd(ended, status);
+}
+
+void Keeper::LogEnd(pid_t ended, std::optional<int> status) const {
   std::string how = "has ended";
   if (status.has_value()) {
     how = WIFEXITED(*status)
@@ -449,7 +499,7 @@ void Keeper::OnMapperEnd() {
               : absl::StrCat("was ended by signal ", sigabbrev_np(WTERMSIG(*status)));
   }
   Log(Severity::kError, "the mapper (process %d) %s; it is started again with %d sockets", ended,
-      how, holding_.Sockets().size());
+      how, holdings_->sockets());
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cassert>
 #include <cerrno>
@@ -76,6 +77,12 @@ void LaunchPlan::FillEnvironment(const Launch& launch) {
   }
   environment_.push_back(absl::StrCat(variables::kWatcherPid, "=", kRoomForPid));
   environment_.push_back(absl::StrCat(variables::kListenPid, "=", kRoomForPid));
+}
+
+unsigned LaunchPlan::sources_end() const {
+  int end = kFirst;
+  for (const int source : sources_) end = std::max(end, source + 1);
+  return static_cast<unsigned>(end);
 }
 
 void LaunchPlan::SetWatcher(pid_t pid) { WriteValue(pid, environment_[environment_.size() - 2]); }
