@@ -18,7 +18,9 @@ inline constexpr char kOwnProgramLink[] = "/proc/self/exe";
 inline constexpr char kBinaryVariable[] = "EVERMAP_BINARY";
 
 // The path of the file that this process was started from, as it was named then: kBinaryVariable,
-// if that is an absolute path, or else what /proc says. Empty without /proc.
+// if that is an absolute path, or else what /proc says, or without /proc what execve(2) was given.
+// Empty when that does not lead to a file. The first call is to be made before this process changes
+// its directory.
 std::string OwnProgram();
 
 }  // namespace evermap

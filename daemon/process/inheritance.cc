@@ -12,6 +12,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "daemon/custody/words.h"
+#include "daemon/host/own_program.h"
 #include "registry/base/text.h"
 #include "registry/claim.h"
 
@@ -63,6 +64,8 @@ absl::StatusOr<Inheritance> TakeInheritance() {
                                                       variables::kListenFds,
                                                       " cannot be taken: ", ErrorText(-count)));
   }
+  // It counts only with what one of our processes has passed.
+  if (count == 0) unsetenv(kBinaryVariable);
   if (count > 0 && mapper_pid > 0) inherited.mapper_pid = mapper_pid;
   inherited.is_stray = count > 0 && is_stray == 1;
   inherited.predecessor_offers_files = count > 0 && offers_files == 1;

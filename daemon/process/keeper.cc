@@ -1,6 +1,5 @@
 #include "daemon/process/keeper.h"
 
-#include <poll.h>
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
@@ -9,11 +8,6 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-// glibc 2.36's header does not say that its functions are C's.
-extern "C" {
-#include <sys/pidfd.h>
-}
 
 #include <algorithm>
 #include <array>
@@ -35,6 +29,7 @@ extern "C" {
 #include "daemon/process/keeper_relief.h"
 #include "daemon/process/launch.h"
 #include "daemon/process/mapper_watch.h"
+#include "daemon/process/process_fd.h"
 #include "registry/base/clock.h"
 #include "registry/base/file_identity.h"
 #include "registry/base/owned_fd.h"
@@ -135,7 +130,7 @@ class Keeper {
   MapperWatch watch_;
   OwnedFd link_;
   pid_t mapper_pid_ = 0;
-  OwnedFd mapper_fd_;  // a pidfd; without one although a mapper is followed, that has ended
+  OwnedFd mapper_fd_;  // process_fd.h; without one although a mapper is followed, that has ended
   std::optional<int> mapper_status_;  // as waitpid(2) gives it
 };
 
@@ -164,7 +159,7 @@ void Keeper::Resume(OwnedFd link, pid_t mapper_pid) {
   link_ = std::move(link);
   AskForSender(link_.get());
   Watch(link_.get(), EPOLLIN);
-  Follow(mapper_pid, OwnedFd(pidfd_open(mapper_pid, 0)));
+  Follow(mapper_pid, OpenProcess(mapper_pid));
   SayReady();
 }
 
@@ -238,6 +233,7 @@ std::vector<int> Keeper::Held() const {
 void Keeper::StartMapper() {
   auto ends = NotifyPair();
   Launch launch{.program = kOwnProgramLink,
+                .otherwise = OwnProgram(),
                 .arguments = arguments_,
                 .environment = {absl::StrCat(kBinaryVariable, "=", OwnProgram())},
                 .descriptors = Held(),
@@ -257,10 +253,10 @@ void Keeper::StartMapper() {
     Log(Severity::kError, "the keeper cannot watch a mapper: %s", ErrorText(errno));
     kill(*pid, SIGKILL);
   }
-  Follow(*pid, OwnedFd(pidfd_open(*pid, 0)));
+  Follow(*pid, OpenProcess(*pid));
 }
 
-// From now on process `pid` is the mapper; `process` is its pidfd, or errno says why there is none.
+// From now on process `pid` is the mapper; `process` is what OpenProcess() gives, with errno.
 void Keeper::Follow(pid_t pid, OwnedFd process) {
   const int open_error = process.valid() ? 0 : errno;
   assert(pid > 0 && watch_.has_mapper());
@@ -276,10 +272,12 @@ void Keeper::Follow(pid_t pid, OwnedFd process) {
       Log(Severity::kError, "the keeper cannot watch the mapper (process %d): %s", pid,
           ErrorText(errno));
       kill(pid, SIGKILL);
+      // Nor must anybody hear that it serves.
+      CloseLink();
     }
     mapper_fd_ = OwnedFd();
   } else if (watch_.state() == State::kStopping) {
-    pidfd_send_signal(mapper_fd_.get(), SIGTERM, nullptr, 0);
+    SignalProcess(mapper_fd_.get(), mapper_pid_, SIGTERM);
   }
 }
 
@@ -295,7 +293,7 @@ void Keeper::Turn() {
   }
   if (watch_.IsKillDue(now_ms)) {
     Log(Severity::kError, "the mapper (process %d) does not end: it is killed", mapper_pid_);
-    pidfd_send_signal(mapper_fd_.get(), SIGKILL, nullptr, 0);
+    SignalProcess(mapper_fd_.get(), mapper_pid_, SIGKILL);
   }
   std::array<epoll_event, kEventsMax> events;
   const int count = epoll_wait(epoll_fd_.get(), events.data(), kEventsMax, TimeoutMs(watch_));
@@ -309,7 +307,7 @@ void Keeper::Turn() {
     } else if (fd == link_.get()) {
       ReadLink(Newcomer::kFollowed);
     } else if (fd == mapper_fd_.get()) {
-      OnMapperEnd();
+      if (HasEnded(fd, mapper_pid_)) OnMapperEnd();
     } else if (held_.contains(fd)) {
       LetGo(fd);
     }
@@ -328,7 +326,7 @@ void Keeper::OnSignal() {
         PassUpgrade();
         break;
       default:
-        if (mapper_fd_.valid()) pidfd_send_signal(mapper_fd_.get(), signal, nullptr, 0);
+        if (mapper_fd_.valid()) SignalProcess(mapper_fd_.get(), mapper_pid_, signal);
         watch_.On(Event::kStopAsked, MonotonicCoarseMs());
     }
   }
@@ -338,9 +336,8 @@ void Keeper::OnSignal() {
 // noticed, would not do the upgrade; and one that stops would only begin it.
 void Keeper::PassUpgrade() {
   if (!is_upgrade_pending_ || watch_.state() != State::kServing || !mapper_fd_.valid()) return;
-  pollfd end = {mapper_fd_.get(), POLLIN, 0};
-  if (poll(&end, 1, 0) > 0) return;
-  is_upgrade_pending_ = pidfd_send_signal(mapper_fd_.get(), SIGHUP, nullptr, 0) != 0;
+  if (HasEnded(mapper_fd_.get(), mapper_pid_)) return;
+  is_upgrade_pending_ = SignalProcess(mapper_fd_.get(), mapper_pid_, SIGHUP) != 0;
 }
 
 void Keeper::Reap() {
@@ -389,6 +386,9 @@ void Keeper::OnMessage(Notification& message, Newcomer newcomer) {
   if (message.Says(words::kForget)) {
     LetGoOfFile(message.Get(words::kFileName).value_or(""));
   }
+  if (const auto error = message.Get(words::kNotExecuted); error.has_value()) {
+    Log(Severity::kError, "%s cannot be executed: error %s", OwnProgram(), std::string(*error));
+  }
   if (message.Says(words::kStopping)) watch_.On(Event::kLeaves, MonotonicCoarseMs());
   if (message.Says(words::kReady)) {
     watch_.On(Event::kReady, MonotonicCoarseMs());
@@ -410,11 +410,11 @@ void Keeper::OnMainPid(Notification& message, Newcomer newcomer) {
   }
   if (message.sender_pid > 0) pid = message.sender_pid;
   OwnedFd process = std::move(message.sender);
-  if (!process.valid()) process = OwnedFd(pidfd_open(pid, 0));
+  if (!process.valid()) process = OpenProcess(pid);
   const int error = errno;
   FaultPoint("keeper:mainpid");
   if (newcomer == Newcomer::kKilled) {
-    if (process.valid()) pidfd_send_signal(process.get(), SIGKILL, nullptr, 0);
+    if (process.valid()) SignalProcess(process.get(), pid, SIGKILL);
     return;
   }
   // A program that knows nothing of files would refuse what it is started with.
