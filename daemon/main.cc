@@ -26,6 +26,7 @@
 #include "daemon/custody/store.h"
 #include "daemon/custody/words.h"
 #include "daemon/host/log.h"
+#include "daemon/host/own_program.h"
 #include "daemon/mapper/mapper.h"
 #include "daemon/process/inheritance.h"
 #include "daemon/process/inherited_state.h"
@@ -193,6 +194,8 @@ std::string TakeSocketOfNoStore() {
 
 int Serve(Options options, std::vector<std::string> arguments) {
   MakePathsAbsolute(options, arguments);
+  // Without /proc it is only now that it can be told.
+  OwnProgram();
   PutInheritedStateRight(InheritedDescriptors());
   if (const absl::Status status = TryNeededCalls(); !status.ok()) {
     Print(stderr, absl::StrCat("epmd: ", status.message(), "\n"));

@@ -28,6 +28,13 @@ int TakeNumber(const char* variable) {
   return is_number ? number : -1;
 }
 
+// What was passed is meant for this process. A starter may leave the variables of its own to others.
+bool IsForThisProcess() {
+  const char* const text = getenv(variables::kListenPid);
+  int pid = 0;
+  return text != nullptr && absl::SimpleAtoi(text, &pid) && pid == getpid();
+}
+
 }  // namespace
 
 SocketKind KindOfSocket(int fd) {
@@ -58,6 +65,7 @@ absl::StatusOr<Inheritance> TakeInheritance() {
   const int mapper = TakeNumber(variables::kMapperLink);
   const int mapper_pid = TakeNumber(variables::kMapperPid);
   const int is_stray = TakeNumber(variables::kIsStray);
+  if (!IsForThisProcess()) unsetenv(variables::kListenPid);
   const int count = sd_listen_fds(1);
   if (count < 0) {
     return absl::FailedPreconditionError(absl::StrCat("the descriptors passed as ",

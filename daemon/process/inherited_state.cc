@@ -1,6 +1,7 @@
 #include "daemon/process/inherited_state.h"
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -11,11 +12,16 @@
 #include <array>
 
 #include "daemon/host/close_from.h"
+#include "daemon/host/descriptor_limit.h"
 
 namespace evermap {
 namespace {
 
-constexpr std::array<int, 2> kKeptLimits = {RLIMIT_CORE, RLIMIT_STACK};
+// That of descriptors is host/descriptor_limit.h's affair, that of stacks RaiseStackLimit()'s.
+constexpr std::array<int, 3> kKeptLimits = {RLIMIT_CORE, RLIMIT_NOFILE, RLIMIT_STACK};
+// What Linux gives by default, and what is too little for a thread.
+constexpr rlim_t kStackUsual = rlim_t{8} << 20;
+constexpr rlim_t kStackTiny = rlim_t{1} << 20;
 
 void ResetSignals() {
   struct sigaction action = {};
@@ -42,14 +48,26 @@ void StopTimers() {
 void RaiseSoftLimits() {
   for (int which = 0; which < static_cast<int>(RLIM_NLIMITS); ++which) {
     if (std::find(kKeptLimits.begin(), kKeptLimits.end(), which) != kKeptLimits.end()) continue;
-    // How many descriptors are asked for is the affair of host/descriptor_limit.h.
-    if (which == RLIMIT_NOFILE) continue;
     rlimit limit = {};
     const auto resource = static_cast<__rlimit_resource_t>(which);
     if (getrlimit(resource, &limit) != 0 || limit.rlim_cur == limit.rlim_max) continue;
     limit.rlim_cur = limit.rlim_max;
     setrlimit(resource, &limit);
   }
+}
+
+// The stack of this thread grows up to the limit as it is then; the C library has read it already for
+// those of other threads.
+void RaiseStackLimit() {
+  rlimit limit = {};
+  if (getrlimit(RLIMIT_STACK, &limit) != 0 || limit.rlim_cur >= kStackTiny) return;
+  limit.rlim_cur = std::min(limit.rlim_max, kStackUsual);
+  pthread_attr_t attributes;
+  if (setrlimit(RLIMIT_STACK, &limit) != 0 || pthread_attr_init(&attributes) != 0) return;
+  if (pthread_attr_setstacksize(&attributes, limit.rlim_cur) == 0) {
+    pthread_setattr_default_np(&attributes);
+  }
+  pthread_attr_destroy(&attributes);
 }
 
 }  // namespace
@@ -69,6 +87,8 @@ void PutInheritedStateRight(unsigned passed) {
   StopTimers();
   umask(022);
   RaiseSoftLimits();
+  RaiseStackLimit();
+  RaiseDescriptorLimit();
 }
 
 }  // namespace evermap

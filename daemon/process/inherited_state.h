@@ -11,9 +11,9 @@
 //                            these that waits, as for a keeper that goes on as another program, is kept
 //     alarm, timers          none: SIGALRM would end the process
 //     umask                  022: the registry is for all to read, whoever starts the mapper
-//     soft limits            raised to the hard ones, but for those of kKeptLimits: a shell's soft limits
-//                            are for what people start in it
-//     CPU time, file size    with the soft limits; the hard ones are kept
+//     soft limits            raised to the hard ones: a shell's soft limits are for what people start in it.
+//                            That of stacks is raised only if it is too little for threads, that of core
+//                            dumps not at all: it is the administrator's affair
 //     environment            variables of ours that are meant for another process do not count
 //                            (inheritance.h)
 //   kept on purpose
@@ -21,8 +21,7 @@
 //     parent's death signal  who starts the mapper decides about these
 //     SIGQUIT                ignored by what a script starts in the background, as its terminal would reach it
 //     directory              until -daemon leaves it: paths of options are relative to it
-//     stack, core            kept limits: threads would get as much as that of stack, and whether there are
-//                            core dumps is the administrator's affair
+//     hard limits            what cannot be had is said where it is needed
 //
 // Thread safety: to be called before there are other threads.
 #ifndef EVERMAP_DAEMON_PROCESS_INHERITED_STATE_H_

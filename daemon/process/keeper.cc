@@ -272,8 +272,9 @@ void Keeper::Follow(pid_t pid, OwnedFd process) {
       Log(Severity::kError, "the keeper cannot watch the mapper (process %d): %s", pid,
           ErrorText(errno));
       kill(pid, SIGKILL);
-      // Nor must anybody hear that it serves.
+      // Nor must anybody hear that it serves, or take it for one that has exited.
       CloseLink();
+      if (int status = 0; waitpid(pid, &status, 0) == pid) mapper_status_ = status;
     }
     mapper_fd_ = OwnedFd();
   } else if (watch_.state() == State::kStopping) {
@@ -409,8 +410,9 @@ void Keeper::OnMainPid(Notification& message, Newcomer newcomer) {
     return;
   }
   if (message.sender_pid > 0) pid = message.sender_pid;
+  const bool is_followed = pid == mapper_pid_ && mapper_fd_.valid();
   OwnedFd process = std::move(message.sender);
-  if (!process.valid()) process = OpenProcess(pid);
+  if (!process.valid() && !is_followed) process = OpenProcess(pid);
   const int error = errno;
   FaultPoint("keeper:mainpid");
   if (newcomer == Newcomer::kKilled) {
@@ -423,7 +425,7 @@ void Keeper::OnMainPid(Notification& message, Newcomer newcomer) {
     ReplaceIfOutdated(pid, std::string(message.Get(words::kProgram).value_or("")));
   }
   errno = error;
-  Follow(pid, std::move(process));
+  if (!is_followed) Follow(pid, std::move(process));
 }
 
 // Goes on as the program of mapper `pid`, if that is another one: the next mapper must be able to

@@ -10,15 +10,15 @@ import os
 import resource
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
-import threading
 import time
 import unittest
 
 import harness
 from harness import HOST, seccomp
+from harness.custody import CustodyCase
+from harness.epmdctl import creations, status
 
 AT_A_TIME = 6
 PATIENCE_S = 10
@@ -159,6 +159,255 @@ class CallsTest(RequirementsCase):
 
     def test_daemon(self):
         self.all(self.rows(True))
+
+
+# What an old kernel has not: Linux 4.18 (Enterprise Linux 8) and 4.19 (Debian 10) know none of these.
+SINCE_4_19 = [number for name, number, _ in CALLS if name in (
+    'close_range', 'faccessat2', 'io_uring_enter', 'io_uring_register', 'io_uring_setup', 'openat2', 'pidfd_open',
+    'pidfd_send_signal', 'clone3')]
+
+
+@harness.ours_only
+class OldKernelTest(CustodyCase):
+    """All that came after 4.18 refused at once: nothing that the README promises is lost."""
+
+    def kept_on_old_kernel(self, **options):
+        return self.kept(before_exec=lambda: seccomp.refuse_calls(SINCE_4_19, errno.ENOSYS), loop='auto', **options)
+
+    def test_mapper_is_killed_and_upgraded(self):
+        mapper = self.kept_on_old_kernel()
+        self.register(mapper, 50)
+        before = creations(mapper)
+        for _ in range(3):
+            served_by = mapper.mapper_pid()
+            os.kill(served_by, signal.SIGKILL)
+            harness.wait_until(lambda p=served_by: status(mapper)['running'] and mapper.mapper_pid() != p, 'another mapper')
+            self.check_kept(mapper, before)
+            self.assertEqual(mapper.upgraded().returncode, 0)
+            self.check_kept(mapper, before)
+        self.assertEqual(mapper.stop(), 0)
+        harness.wait_until(lambda: not mapper.family(), 'all ended')
+
+    def test_keeper_is_killed_and_relieved(self):
+        mapper = self.kept_on_old_kernel()
+        self.register(mapper, 50)
+        before = creations(mapper)
+        served_by = mapper.mapper_pid()
+        for _ in range(2):
+            os.kill(mapper.pid, signal.SIGKILL)
+            mapper.wait()
+            mapper.start(answering=False)
+            harness.wait_until(lambda: mapper.family() == {mapper.pid, served_by}, mapper.log)
+            self.check_kept(mapper, before)
+        # The new keeper is not its parent, and notices its end all the same.
+        os.kill(served_by, signal.SIGKILL)
+        harness.wait_until(lambda: status(mapper)['running'] and mapper.mapper_pid() != served_by, 'another mapper')
+        self.check_kept(mapper, before)
+
+    def test_upgrade_that_fails(self):
+        mapper = self.kept_on_old_kernel()
+        self.register(mapper, 5)
+        before = creations(mapper)
+        for content in ('#!/bin/sh\nexit 3\n', '#!/bin/sh\nexec sleep 0.2\n'):
+            done = mapper.upgraded(self.copy_of(mapper.directory, content))
+            self.assertNotEqual(done.returncode, 0)
+            self.check_kept(mapper, before)
+
+
+MIB = 1 << 20
+# Limits that cannot be raised: (name, value).
+LIMITS = [
+    ('AS', 64 * MIB), ('AS', 256 * MIB), ('CORE', 0), ('DATA', MIB), ('FSIZE', 4096), ('FSIZE', 65536),
+    ('MEMLOCK', 0), ('MSGQUEUE', 0), ('NICE', 0), ('NOFILE', 4), ('NOFILE', 8), ('NOFILE', 16), ('NOFILE', 64), ('RSS', 0), ('RTPRIO', 0),
+    ('SIGPENDING', 0), ('STACK', 131072), ('STACK', MIB),
+]
+USER = 61234  # nobody else's
+
+
+@harness.ours_only
+class LimitsTest(RequirementsCase):
+    """Each limit tiny in turn."""
+
+    def rows(self, hard):
+        rows = {}
+        for name, value in LIMITS:
+            which = getattr(resource, 'RLIMIT_' + name)
+
+            def limit(which=which, value=value):
+                resource.setrlimit(which, (value, value if hard else resource.getrlimit(which)[1]))
+            # What is tiny by a soft limit alone is raised.
+            must_serve = not hard
+            for daemon in (False, True):
+                rows[f'{name} {value}{" -daemon" if daemon else ""}'] = (must_serve, limit, {'daemon': daemon})
+        return rows
+
+    def test_hard(self):
+        self.all(self.rows(hard=True))
+
+    def test_soft(self):
+        self.all(self.rows(hard=False))
+
+    @harness.as_root_only
+    def test_processes(self):
+        """The keeper is the last one that may be started."""
+        def as_user():
+            resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
+            os.setgid(USER)
+            os.setuid(USER)
+        self.all({f'NPROC 1{" -daemon" if daemon else ""}': (False, as_user, {'daemon': daemon}) for daemon in (False, True)})
+
+
+# Of a stranger, that is of a process that has merely started this one: none of these means this process.
+VARIABLES = {
+    'ERL_EPMD_PORT': ('', '0', 'x', '4369 ', '99999'),
+    'ERL_EPMD_ADDRESS': ('', '127.0.0.1', 'nowhere', ',,,'),
+    'ERL_EPMD_RELAXED_COMMAND_CHECK': ('', '1'),
+    'NOTIFY_SOCKET': ('', '/nowhere', '@nowhere', 'relative', '/' + 'x' * 200),
+    'LISTEN_FDS': ('', '1', '-1', 'x', '999999999'),
+    'LISTEN_PID': ('', '1', 'x'),
+    'LISTEN_FDNAMES': ('', 'a:b:c'),
+    'EVERMAP_KEEPER': ('', '3', '-1', 'x'),
+    'EVERMAP_PREDECESSOR': ('3', 'x'),
+    'EVERMAP_OFFERS_FILES': ('1',),
+    'EVERMAP_WATCHER': ('1', 'x'),
+    'EVERMAP_MAPPER': ('3', 'x'),
+    'EVERMAP_MAPPER_PID': ('1', 'x'),
+    'EVERMAP_IS_STRAY': ('1', 'x'),
+    'EVERMAP_BINARY': ('/bin/false', 'x', ''),
+    'RUNTIME_DIRECTORY': ('', '/nowhere', 'relative', '/tmp:/nowhere'),
+    'SYSTEMD_EXEC_PID': ('', '1', 'x'),
+    'XDG_RUNTIME_DIR': ('', '/nowhere', 'relative'),
+    'EPMD_FAULTS': ('keeper:resumed=kill',),
+    'LANG': ('xx_XX',), 'TZ': ('/nowhere',), 'PATH': ('',), 'HOME': ('',), 'TMPDIR': ('/nowhere',),
+}
+
+
+@harness.ours_only
+class VariablesTest(RequirementsCase):
+    """Each variable of the environment set by a stranger."""
+
+    def test_each(self):
+        rows = {}
+        for name, values in VARIABLES.items():
+            for value in values:
+                # A port or an address that makes no sense is said.
+                must_serve = name not in ('ERL_EPMD_PORT', 'ERL_EPMD_ADDRESS')
+                for daemon in (False, True):
+                    env = {name: value}
+                    if name.startswith('EVERMAP_'):
+                        env.update(LISTEN_FDS='1', LISTEN_PID='1')
+                    rows[f'{name}={value[:20]!r}{" -daemon" if daemon else ""}'] = (must_serve, None, {'daemon': daemon, 'env': env})
+        self.all(rows)
+
+    def test_binary_of_a_stranger_is_not_executed(self):
+        mapper = harness.Kept(env={'EVERMAP_BINARY': '/bin/false'})
+        self.addCleanup(mapper.close)
+        mapper.start()
+        self.assertEqual(mapper.upgraded().returncode, 0)
+
+
+def closed(*fds):
+    def close():
+        for fd in fds:
+            os.close(fd)
+    return close
+
+
+def ignored(*signals):
+    def ignore():
+        for number in signals:
+            signal.signal(number, signal.SIG_IGN)
+    return ignore
+
+
+ALL_SIGNALS = [number for number in range(1, 65) if number not in (9, 19, 32, 33)]
+INHERITED = {
+    'SIGCHLD ignored': ignored(signal.SIGCHLD),
+    'SIGPIPE ignored': ignored(signal.SIGPIPE),
+    'all ignored': ignored(*ALL_SIGNALS),
+    'all blocked': lambda: signal.pthread_sigmask(signal.SIG_BLOCK, ALL_SIGNALS),
+    'alarm': lambda: signal.setitimer(signal.ITIMER_REAL, 0.5),
+    'umask 777': lambda: os.umask(0o777),
+    'umask 0': lambda: os.umask(0),
+    'no standard input': closed(0),
+    'no standard streams': closed(0, 1, 2),
+    'directory removed': lambda: (os.chdir(tempfile.mkdtemp()), os.rmdir(os.getcwd())),
+    'nice': lambda: os.nice(19),
+    'CPU 1 s': lambda: resource.setrlimit(resource.RLIMIT_CPU, (1, resource.getrlimit(resource.RLIMIT_CPU)[1])),
+}
+
+
+@harness.ours_only
+class InheritedStateTest(CustodyCase):
+    """What a starter leaves behind changes nothing: not what is promised, and not the exit codes."""
+
+    def test_each_is_put_right(self):
+        for what, before in INHERITED.items():
+            with self.subTest(what):
+                mapper = self.kept(before_exec=before)
+                self.register(mapper, 5)
+                before_it = creations(mapper)
+                if what == 'alarm':
+                    time.sleep(0.6)
+                self.assertEqual(os.stat(mapper.registry).st_mode & 0o777, 0o644)
+                served_by = mapper.mapper_pid()
+                os.kill(served_by, signal.SIGKILL)
+                harness.wait_until(lambda p=served_by: status(mapper)['running'] and mapper.mapper_pid() != p, 'another mapper')
+                self.check_kept(mapper, before_it)
+                self.assertEqual(mapper.upgraded().returncode, 0)
+                self.check_kept(mapper, before_it)
+                if 'streams' not in what:
+                    self.assertIn('was ended by signal KILL', mapper.log())
+                self.assertEqual(mapper.stop(), 0)
+                harness.wait_until(lambda m=mapper: not m.family(), 'all ended')
+
+    def test_exit_codes(self):
+        """Of a mapper that cannot start: with SIGCHLD ignored its keeper could not tell."""
+        for what, before in INHERITED.items():
+            for args in ([], ['-daemon'], ['-no_keeper']):
+                with self.subTest(what, args=args):
+                    done = harness.run_epmd('-port', str(harness.free_port()), '-address', '192.0.2.77', *args, preexec_fn=before)
+                    self.assertEqual(done.returncode, 1)
+                    if 'streams' not in what:
+                        harness.one_line(done)
+
+
+@harness.ours_only
+@harness.as_root_only
+class NoProcTest(CustodyCase):
+    """Where /proc is not mounted."""
+
+    def test_kept(self):
+        prefix = ['unshare', '--mount', 'sh', '-c', 'mount -t tmpfs -o ro tmpfs /proc && exec "$@"', 'sh']
+        mapper = self.kept(prefix=prefix)
+        self.register(mapper, 20)
+        before = creations(mapper)
+        for _ in range(2):
+            served_by = mapper.mapper_pid()
+            os.kill(served_by, signal.SIGKILL)
+            harness.wait_until(lambda p=served_by: mapper.mapper_pid() != p, 'another mapper')
+            harness.wait_until(lambda: len(mapper.names()) == 20, 'it answers')
+            self.check_kept(mapper, before)
+        done = mapper.upgraded()
+        self.assertEqual(done.returncode, 0, done)
+        self.check_kept(mapper, before)
+
+    def test_relative_program_and_daemon(self):
+        """Without /proc/self/exe the program is executed by its name, which must not depend on the directory."""
+        with tempfile.TemporaryDirectory() as directory:
+            port = harness.free_port()
+            command = ['./epmd', '-daemon', '-port', str(port), '-address', HOST, '-registry', os.path.join(directory, 'registry'),
+                       '-pidfile', 'pid']
+            done = subprocess.run(['unshare', '--mount', 'sh', '-c', 'mount -t tmpfs -o ro tmpfs /proc && exec "$@"', 'sh', *command],
+                                  cwd=os.path.dirname(harness.EPMD), capture_output=True, env=harness.clean_environment(),
+                                  timeout=harness.PATIENCE_S, check=False)
+            self.assertEqual(done.returncode, 0, done)
+            path = os.path.join(os.path.dirname(harness.EPMD), 'pid')
+            with open(path) as file:
+                keeper = int(file.read())
+            self.assertEqual(harness.Client(port, HOST).names(), [])
+            harness.end_process(keeper)
+            harness.wait_until(lambda: not os.path.exists(path), 'its pid file is gone')
 
 
 if __name__ == '__main__':
