@@ -1,5 +1,4 @@
 // `epmd`: finds out which role this process has (role.h), and plays it.
-#include <fcntl.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -16,6 +15,8 @@
 
 #include "absl/cleanup/cleanup.h"
 #include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
 #include "daemon/command/daemonize.h"
 #include "daemon/command/interactive.h"
@@ -26,10 +27,13 @@
 #include "daemon/custody/store.h"
 #include "daemon/custody/words.h"
 #include "daemon/host/log.h"
+#include "daemon/host/own_program.h"
 #include "daemon/mapper/mapper.h"
 #include "daemon/process/inheritance.h"
+#include "daemon/process/inherited_state.h"
 #include "daemon/process/keeper.h"
 #include "daemon/process/keeper_relief.h"
+#include "daemon/process/needed_calls.h"
 #include "daemon/process/pid_file.h"
 #include "daemon/role.h"
 #include "registry/location.h"
@@ -40,20 +44,6 @@ namespace evermap {
 namespace {
 
 void Print(FILE* stream, std::string_view text) { fwrite(text.data(), 1, text.size(), stream); }
-
-// Closes what a starter has left open, but for the descriptors that were passed: a process that
-// stays would otherwise keep, say, a pipe open on whose end another process waits.
-void CloseOtherDescriptors() { close_range(STDERR_FILENO + 1 + InheritedDescriptors(), ~0u, 0); }
-
-// Makes sure that descriptors 0 to 2 are in use: a socket that got one of them would be written to
-// as standard output.
-void OpenStandardStreams() {
-  int fd;
-  do {
-    fd = open("/dev/null", O_RDWR);
-  } while (fd >= 0 && fd <= STDERR_FILENO);
-  if (fd > STDERR_FILENO) close(fd);
-}
 
 // True for exactly `epmd -daemon`, as erl calls it. A caller with other options wants a mapper with
 // these, not the system's.
@@ -210,7 +200,13 @@ std::string TakeSocketOfNoStore() {
 
 int Serve(Options options, std::vector<std::string> arguments) {
   MakePathsAbsolute(options, arguments);
-  CloseOtherDescriptors();
+  // Without /proc it is only now that it can be told.
+  OwnProgram();
+  PutInheritedStateRight(InheritedDescriptors());
+  if (const absl::Status status = TryNeededCalls(); !status.ok()) {
+    Print(stderr, absl::StrCat("epmd: ", status.message(), "\n"));
+    return 1;
+  }
   SetUpLog(options.daemon ? LogTarget::kBoth : LogTarget::kStandardError, options.debug_level);
   absl::StatusOr<Inheritance> inherited = TakeInheritance();
   if (!inherited.ok()) {

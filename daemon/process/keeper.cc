@@ -1,21 +1,12 @@
 #include "daemon/process/keeper.h"
 
-#include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-// glibc 2.36's header does not say that its functions are C's.
-extern "C" {
-#include <sys/pidfd.h>
-}
 
 #include <algorithm>
 #include <array>
@@ -38,6 +29,7 @@ extern "C" {
 #include "daemon/process/keeper_relief.h"
 #include "daemon/process/launch.h"
 #include "daemon/process/mapper_watch.h"
+#include "daemon/process/process_fd.h"
 #include "registry/base/clock.h"
 #include "registry/base/owned_fd.h"
 #include "registry/base/text.h"
@@ -58,22 +50,6 @@ int TimeoutMs(const MapperWatch& watch, const HandOver& hand_over) {
     wake_ms = wake_ms < 0 ? next_ms : std::min(wake_ms, next_ms);
   }
   return wake_ms < 0 ? -1 : static_cast<int>(std::max<int64_t>(wake_ms - now_ms, 0));
-}
-
-// Of Linux 6.9, which glibc 2.36 does not know.
-constexpr unsigned kPidfdThread = O_EXCL;
-
-// A pidfd of the first thread of the process `pid`, which `process` is a pidfd of; invalid where the
-// kernel has no such thing, and when the id is another process's by now.
-OwnedFd OpenLeader(pid_t pid, int process) {
-  OwnedFd leader(static_cast<int>(syscall(SYS_pidfd_open, pid, kPidfdThread)));
-  struct stat its;
-  struct stat the_process;
-  if (!leader.valid() || fstat(leader.get(), &its) != 0 || fstat(process, &the_process) != 0 ||
-      its.st_dev != the_process.st_dev || its.st_ino != the_process.st_ino) {
-    return OwnedFd();
-  }
-  return leader;
 }
 
 class Keeper {
@@ -148,7 +124,7 @@ class Keeper {
   pid_t mapper_pid_ = 0;
   pid_t dying_pid_ = 0;  // another one has taken its place, or will, before it has ended
   OwnedFd leader_fd_;    // a pidfd of its first thread alone
-  OwnedFd mapper_fd_;    // a pidfd; without one although a mapper is followed, that has ended
+  OwnedFd mapper_fd_;    // process_fd.h; without one although a mapper is followed, that has ended
   std::optional<int> mapper_status_;  // as waitpid(2) gives it
 };
 
@@ -178,7 +154,7 @@ void Keeper::Resume(OwnedFd link, pid_t mapper_pid) {
   link_ = std::move(link);
   AskForSender(link_.get());
   Watch(link_.get(), EPOLLIN);
-  Follow(mapper_pid, OwnedFd(pidfd_open(mapper_pid, 0)));
+  Follow(mapper_pid, OpenProcess(mapper_pid));
   SayReady();
 }
 
@@ -215,6 +191,7 @@ void Keeper::StartMapper() {
   auto connections_ends = NotifyPair();
   const bool has_links = ends.ok() && connections_ends.ok();
   Launch launch{.program = kOwnProgramLink,
+                .otherwise = OwnProgram(),
                 .arguments = arguments_,
                 .environment = {absl::StrCat(kBinaryVariable, "=", OwnProgram())},
                 .descriptors = holdings_->AllButConnections(),
@@ -240,10 +217,10 @@ void Keeper::StartMapper() {
     kill(*pid, SIGKILL);
   }
   hand_over_.Begin(std::move(connections_ends->first), holdings_->Connections());
-  Follow(*pid, OwnedFd(pidfd_open(*pid, 0)));
+  Follow(*pid, OpenProcess(*pid));
 }
 
-// From now on process `pid` is the mapper; `process` is its pidfd, or errno says why there is none.
+// From now on process `pid` is the mapper; `process` is what OpenProcess() gives, with errno.
 void Keeper::Follow(pid_t pid, OwnedFd process) {
   const int open_error = process.valid() ? 0 : errno;
   assert(pid > 0 && watch_.has_mapper());
@@ -260,14 +237,17 @@ void Keeper::Follow(pid_t pid, OwnedFd process) {
       Log(Severity::kError, "the keeper cannot watch the mapper (process %d): %s", pid,
           ErrorText(errno));
       kill(pid, SIGKILL);
+      // Nor must anybody hear that it serves, or take it for one that has exited.
+      CloseLink();
+      if (int status = 0; waitpid(pid, &status, 0) == pid) mapper_status_ = status;
     }
     mapper_fd_ = OwnedFd();
     return;
   }
   if (watch_.state() == State::kStopping) {
-    pidfd_send_signal(mapper_fd_.get(), SIGTERM, nullptr, 0);
+    SignalProcess(mapper_fd_.get(), mapper_pid_, SIGTERM);
   }
-  leader_fd_ = OpenLeader(pid, mapper_fd_.get());
+  leader_fd_ = OpenFirstThread(pid, mapper_fd_.get());
   if (leader_fd_.valid()) Watch(leader_fd_.get(), EPOLLIN);
 }
 
@@ -283,7 +263,7 @@ void Keeper::Turn() {
   }
   if (watch_.IsKillDue(now_ms)) {
     Log(Severity::kError, "the mapper (process %d) does not end: it is killed", mapper_pid_);
-    pidfd_send_signal(mapper_fd_.get(), SIGKILL, nullptr, 0);
+    SignalProcess(mapper_fd_.get(), mapper_pid_, SIGKILL);
   }
   if (hand_over_.is_under_way()) {
     hand_over_.Continue([this](int fd) { return holdings_->Holds(fd); });
@@ -303,7 +283,7 @@ void Keeper::Turn() {
     } else if (fd == leader_fd_.get()) {
       OnLeaderEnd();
     } else if (fd == mapper_fd_.get()) {
-      OnMapperEnd();
+      if (HasEnded(fd, mapper_pid_)) OnMapperEnd();
     } else if (holdings_->Holds(fd)) {
       holdings_->LetGo(fd);
     }
@@ -322,7 +302,7 @@ void Keeper::OnSignal() {
         PassUpgrade();
         break;
       default:
-        if (mapper_fd_.valid()) pidfd_send_signal(mapper_fd_.get(), signal, nullptr, 0);
+        if (mapper_fd_.valid()) SignalProcess(mapper_fd_.get(), mapper_pid_, signal);
         watch_.On(Event::kStopAsked, MonotonicCoarseMs());
     }
   }
@@ -332,9 +312,8 @@ void Keeper::OnSignal() {
 // noticed, would not do the upgrade; and one that stops would only begin it.
 void Keeper::PassUpgrade() {
   if (!is_upgrade_pending_ || watch_.state() != State::kServing || !mapper_fd_.valid()) return;
-  pollfd end = {mapper_fd_.get(), POLLIN, 0};
-  if (poll(&end, 1, 0) > 0) return;
-  is_upgrade_pending_ = pidfd_send_signal(mapper_fd_.get(), SIGHUP, nullptr, 0) != 0;
+  if (HasEnded(mapper_fd_.get(), mapper_pid_)) return;
+  is_upgrade_pending_ = SignalProcess(mapper_fd_.get(), mapper_pid_, SIGHUP) != 0;
 }
 
 void Keeper::Reap() {
@@ -384,6 +363,9 @@ void Keeper::OnMessage(Notification& message, Newcomer newcomer) {
   if (message.Says(words::kForget)) {
     holdings_->LetGoOfFile(message.Get(words::kFileName).value_or(""));
   }
+  if (const auto error = message.Get(words::kNotExecuted); error.has_value()) {
+    Log(Severity::kError, "%s cannot be executed: error %s", OwnProgram(), std::string(*error));
+  }
   if (message.Says(words::kStopping)) watch_.On(Event::kLeaves, MonotonicCoarseMs());
   if (message.Says(words::kReady)) {
     watch_.On(Event::kReady, MonotonicCoarseMs());
@@ -404,12 +386,13 @@ void Keeper::OnMainPid(Notification& message, Newcomer newcomer) {
     return;
   }
   if (message.sender_pid > 0) pid = message.sender_pid;
+  const bool is_followed = pid == mapper_pid_ && mapper_fd_.valid();
   OwnedFd process = std::move(message.sender);
-  if (!process.valid()) process = OwnedFd(pidfd_open(pid, 0));
+  if (!process.valid() && !is_followed) process = OpenProcess(pid);
   const int error = errno;
   FaultPoint("keeper:mainpid");
   if (newcomer == Newcomer::kKilled) {
-    if (process.valid()) pidfd_send_signal(process.get(), SIGKILL, nullptr, 0);
+    if (process.valid()) SignalProcess(process.get(), pid, SIGKILL);
     return;
   }
   // A program that knows nothing of files would refuse what it is started with.
@@ -418,22 +401,15 @@ void Keeper::OnMainPid(Notification& message, Newcomer newcomer) {
     ReplaceIfOutdated(pid, std::string(message.Get(words::kProgram).value_or("")));
   }
   errno = error;
-  Follow(pid, std::move(process));
+  if (!is_followed) Follow(pid, std::move(process));
 }
 
 // Goes on as the program of mapper `pid`, if that is another one: the next mapper must be able to
 // read what this one has made of the registry. `named` is the program's file, for when the mapper
 // has died.
 void Keeper::ReplaceIfOutdated(pid_t pid, const std::string& named) {
-  std::string program = absl::StrCat("/proc/", pid, "/exe");
-  struct stat own;
-  struct stat its;
-  if (stat(program.c_str(), &its) != 0) program = named;
-  if (stat(kOwnProgramLink, &own) != 0 || stat(program.c_str(), &its) != 0 ||
-      (own.st_dev == its.st_dev && own.st_ino == its.st_ino) ||
-      access(program.c_str(), X_OK) != 0) {
-    return;
-  }
+  const std::string program = OtherProgramOf(pid, named);
+  if (program.empty()) return;
   Log(Severity::kNotice, "the keeper is replaced, too");
   FaultPoint("keeper:outdated");
   const Launch launch{
@@ -456,7 +432,7 @@ void Keeper::ReplaceIfOutdated(pid_t pid, const std::string& named) {
 void Keeper::OnLeaderEnd() {
   leader_fd_ = OwnedFd();
   if (watch_.state() != State::kServing || !mapper_fd_.valid()) return;
-  pidfd_send_signal(mapper_fd_.get(), SIGKILL, nullptr, 0);
+  SignalProcess(mapper_fd_.get(), mapper_pid_, SIGKILL);
   OnMapperEnd();
 }
 

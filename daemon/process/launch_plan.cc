@@ -14,6 +14,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "daemon/custody/words.h"
+#include "daemon/host/close_from.h"
 
 namespace evermap {
 namespace {
@@ -91,7 +92,7 @@ int LaunchPlan::Execute(bool unblocks_signals) {
   for (size_t i = 0; i < sources_.size(); ++i) {
     if (const int error = PutOnItsNumber(i); error != 0) return error;
   }
-  close_range(static_cast<unsigned>(kFirst + sources_.size()), ~0u, 0);
+  CloseFrom(static_cast<unsigned>(kFirst + sources_.size()));
   WriteValue(getpid(), environment_.back());
   sigset_t none;
   sigemptyset(&none);

@@ -22,7 +22,7 @@ constexpr std::optional<State> kNever = std::nullopt;
 constexpr std::array<std::array<std::optional<State>, MapperWatch::kEvents>, MapperWatch::kStates>
     kTransitions = {{
   // kStarted   kNotStarted  kReady     kLeaves    kStopAsked  kExited   kKilled
-  {kStarting,   kUnstarted,  kNever,    kNever,    kEnded,     kNever,   kNever},  // kUnstarted
+  {kStarting,   kEnded,      kNever,    kNever,    kEnded,     kNever,   kNever},  // kUnstarted
   {kNever,      kNever,      kServing,  kStopping, kStopping,  kEnded,   kUnstarted},  // kStarting
   {kNever,      kNever,      kServing,  kStopping, kStopping,  kPausing, kPausing},  // kServing
   {kRestarting, kPausing,    kNever,    kNever,    kEnded,     kNever,   kNever},  // kPausing
@@ -51,14 +51,16 @@ void MapperWatch::On(Event event, int64_t now_ms) {
   if (event == Event::kStopAsked && has_mapper() && kill_ms_ < 0) {
     kill_ms_ = now_ms + kStopTimeoutMs;
   }
+  if (event == Event::kNotStarted && *next == kEnded) exit_code_ = 1;
   Go(*next, now_ms);
 }
 
 void MapperWatch::OnEnd(std::optional<int> wait_status, int64_t now_ms) {
   const int status = wait_status.value_or(0);
   const bool has_exited = WIFEXITED(status);
-  const std::optional<State> next = Next(state_, has_exited ? Event::kExited : Event::kKilled);
+  std::optional<State> next = Next(state_, has_exited ? Event::kExited : Event::kKilled);
   assert(next.has_value());
+  if (*next == kUnstarted && ++killed_at_start_ == kFirstStartsMax) next = kEnded;
   kill_ms_ = -1;
   if (*next == kEnded) exit_code_ = has_exited ? WEXITSTATUS(status) : 1;
   Go(*next, now_ms);

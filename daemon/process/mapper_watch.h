@@ -16,9 +16,10 @@
 //   kEnded       no              the keeper is to exit with exit_code()
 //
 // A first mapper that exits has found something wrong with its options or its host, so that another
-// one would find the same: the keeper exits as well, with its exit code. A mapper that was ended by
-// a signal, or after one has served, is started again: after one that served without a pause, else
-// after a pause that doubles from kRestartPauseMinMs to kRestartPauseMaxMs.
+// one would find the same: the keeper exits as well, with its exit code. It is the same with a first
+// one that cannot be started at all, or of which kFirstStartsMax were ended by a signal before one has
+// served: then the exit code is 1. Any other mapper is started again: after one that served without a
+// pause, else after a pause that doubles from kRestartPauseMinMs to kRestartPauseMaxMs.
 //
 // A mapper that takes over from the one that is followed (words::kMainPid) is no transition: the
 // keeper follows the other process, and the state is true of that as well.
@@ -58,6 +59,8 @@ class MapperWatch {
 
   static constexpr int64_t kRestartPauseMinMs = 100;
   static constexpr int64_t kRestartPauseMaxMs = 10'000;
+  // Some seconds of attempts.
+  static constexpr int kFirstStartsMax = 5;
   // How long a mapper may take to end after it was told to.
   static constexpr int64_t kStopTimeoutMs = 15'000;
 
@@ -91,10 +94,11 @@ class MapperWatch {
   void Go(State next, int64_t now_ms);
 
   State state_ = State::kUnstarted;
-  int64_t pause_ms_ = 0;  // before the last start
-  int64_t start_ms_ = 0;  // of the next start; counts in kUnstarted and kPausing
-  int64_t kill_ms_ = -1;  // when to kill the mapper; -1: not planned
-  int exit_code_ = 0;     // counts in kEnded
+  int64_t pause_ms_ = 0;     // before the last start
+  int64_t start_ms_ = 0;     // of the next start; counts in kUnstarted and kPausing
+  int64_t kill_ms_ = -1;     // when to kill the mapper; -1: not planned
+  int killed_at_start_ = 0;  // mappers, while none has served
+  int exit_code_ = 0;        // counts in kEnded
 };
 
 }  // namespace evermap

@@ -69,7 +69,7 @@ struct Transition {
 };
 constexpr Transition kPossible[] = {
     {State::kUnstarted, Event::kStarted, State::kStarting},
-    {State::kUnstarted, Event::kNotStarted, State::kUnstarted},
+    {State::kUnstarted, Event::kNotStarted, State::kEnded},
     {State::kUnstarted, Event::kStopAsked, State::kEnded},
     {State::kStarting, Event::kReady, State::kServing},
     {State::kStarting, Event::kLeaves, State::kStopping},
@@ -160,7 +160,9 @@ void ExpectPause(const MapperWatch& watch, int64_t pause_ms) {
 }
 
 TEST(MapperWatchTest, ThePauseDoublesUntilOneServes) {
-  MapperWatch watch;
+  MapperWatch watch = In(State::kServing);
+  watch.OnEnd(Killed(SIGSEGV), kNowMs);
+  ExpectPause(watch, 0);
   for (const int64_t pause_ms : {100, 200, 400, 800, 1600, 3200, 6400, 10'000, 10'000}) {
     watch.On(Event::kStarted, kNowMs);
     EXPECT_EQ(watch.wake_ms(), -1);
@@ -180,15 +182,29 @@ TEST(MapperWatchTest, ThePauseDoublesUntilOneServes) {
 }
 
 TEST(MapperWatchTest, ThePauseDoublesWhenNoneCanBeStarted) {
-  for (MapperWatch watch : {In(State::kUnstarted), In(State::kPausing)}) {
-    for (const int64_t pause_ms : {100, 200, 400}) {
-      watch.On(Event::kNotStarted, kNowMs);
-      ExpectPause(watch, pause_ms);
-    }
+  MapperWatch watch = In(State::kPausing);
+  for (const int64_t pause_ms : {100, 200, 400}) {
+    watch.On(Event::kNotStarted, kNowMs);
+    ExpectPause(watch, pause_ms);
   }
 }
 
-TEST(MapperWatchTest, TheFirstMapperEndsTheKeeperOnlyByExiting) {
+// Whoever waits to hear that it serves must not wait for ever.
+TEST(MapperWatchTest, OfWhichNoneServesTheKeeperEnds) {
+  MapperWatch watch;
+  watch.On(Event::kNotStarted, kNowMs);
+  EXPECT_EQ(watch.exit_code(), 1);
+
+  watch = MapperWatch();
+  for (int i = 1; i <= MapperWatch::kFirstStartsMax; ++i) {
+    ASSERT_EQ(watch.state(), State::kUnstarted) << i;
+    watch.On(Event::kStarted, kNowMs);
+    watch.OnEnd(Killed(SIGSEGV), kNowMs);
+  }
+  EXPECT_EQ(watch.exit_code(), 1);
+}
+
+TEST(MapperWatchTest, TheFirstMapperThatExitsEndsTheKeeper) {
   MapperWatch watch = In(State::kStarting);
   watch.OnEnd(Exited(7), kNowMs);
   EXPECT_EQ(watch.exit_code(), 7);
