@@ -200,6 +200,29 @@ TEST_F(GrowthTest, P11LongNamesThatLeftTakeNoMemory) {
   }
 }
 
+// Writers that want the same block at once do not make the file longer for it.
+TEST_F(GrowthTest, P11ManyWritersOfLongNames) {
+  constexpr size_t kThreads = 4;
+  constexpr size_t kNames = 2000;
+  // Each thread has one long name at a time, so their blocks fit into one extent; a second one may come
+  // when two find no extent yet. Names that left have records until there are kRememberedMin.
+  constexpr uint64_t kExtents = 2 + kRememberedMin / layout::kExtentRecords + 1;
+  auto registry = Open(65'536);
+  std::vector<std::thread> threads;
+  for (size_t thread = 0; thread < kThreads; ++thread) {
+    threads.emplace_back([&, thread] {
+      for (size_t i = 0; i < kNames; ++i) {
+        const RegisterResult node =
+            registry->Register({.name = absl::StrCat(thread, "-", i, "-", std::string(200, 'n'))});
+        EXPECT_EQ(node.outcome, Outcome::kRegistered);
+        EXPECT_TRUE(registry->Unregister(node.slot, node.id));
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_LE(SizeNow().bytes, SizeWith(65'536, kExtents));
+}
+
 TEST_F(GrowthTest, P11AFullFileSystemRefusesNamesAndNothingElse) {
   OnFileSystem("tmpfs", "size=4M,mode=755", [&] {
     auto registry = Open(kRegistryCapacityDefault);

@@ -80,13 +80,24 @@ void TextPool::GiveBack(uint32_t index, uint64_t block) {
 }
 
 std::optional<uint64_t> TextPool::Take(uint32_t index, Search search) {
+  // A turn is lost only to a writer that has taken the same block.
+  for (int i = 0; i < kSearchesMax; ++i) {
+    const Candidate found = Find(index, search);
+    if (found.is_taken) return found.block;
+    if (found.block == 0) return std::nullopt;
+    if (TakeFromName(index, found.block)) return found.block;
+  }
+  return std::nullopt;
+}
+
+TextPool::Candidate TextPool::Find(uint32_t index, Search search) {
   const Extents& extents = segment_.extents();
   const uint32_t count = extents.count();
   const uint32_t first = hand_.load(std::memory_order_relaxed);
   const uint32_t extents_max = search == Search::kAll ? count : kExtentsPerSearch;
   uint32_t searched = 0;
   uint32_t remembered = 0;
-  uint64_t oldest = 0;  // block of a remembered name
+  Candidate oldest;
   uint64_t oldest_departure = 0;
   for (uint32_t i = 0; i < count && searched < extents_max; ++i) {
     const uint32_t extent = (first + i) % count;
@@ -101,31 +112,29 @@ std::optional<uint64_t> TextPool::Take(uint32_t index, Search search) {
       if (standing == Standing::kVacant &&
           Replace(word, owner, layout::NextOwner(owner, index + 1))) {
         hand_.store(extent, std::memory_order_relaxed);
-        return block;
+        return {.block = block, .is_taken = true};
       }
       if (standing != Standing::kRemembered) continue;
       ++remembered;
       const uint64_t departure = Load(segment_.record(layout::LowHalf(owner) - 1).departure);
-      if (oldest != 0 && departure >= oldest_departure) continue;
-      oldest = block;
+      if (oldest.block != 0 && departure >= oldest_departure) continue;
+      oldest.block = block;
       oldest_departure = departure;
     }
   }
-  if (oldest == 0) return std::nullopt;
-  if (search == Search::kNear && 4 * remembered < searched * layout::kExtentBlocks) {
-    return std::nullopt;
-  }
-  Word& word = OwnerWord(segment_, oldest);
+  const bool has_few = 4 * remembered < searched * layout::kExtentBlocks;
+  return search == Search::kNear && has_few ? Candidate{} : oldest;
+}
+
+bool TextPool::TakeFromName(uint32_t index, uint64_t block) {
+  Word& word = OwnerWord(segment_, block);
   const uint64_t owner = Load(word);
   uint64_t state = 0;
-  if (StandingOf(oldest, owner, state) == Standing::kRemembered) {
+  if (StandingOf(block, owner, state) == Standing::kRemembered) {
     slab_.Forget(layout::LowHalf(owner) - 1, state);
   }
-  if (StandingOf(oldest, owner, state) == Standing::kVacant &&
-      Replace(word, owner, layout::NextOwner(owner, index + 1))) {
-    return oldest;
-  }
-  return std::nullopt;
+  return StandingOf(block, owner, state) == Standing::kVacant &&
+         Replace(word, owner, layout::NextOwner(owner, index + 1));
 }
 
 TextPool::Standing TextPool::StandingOf(uint64_t block, uint64_t owner, uint64_t& state) {

@@ -45,6 +45,14 @@ class TextPool {
   // quarter of the blocks that were searched belong to such. Its number + 1; nothing when there is none.
   enum class Search : uint8_t { kNear, kAll };
   std::optional<uint64_t> Take(uint32_t index, Search search);
+  // One search: the block that was taken, as it belonged to none, or that of the name; or neither.
+  struct Candidate {
+    uint64_t block = 0;  // its number + 1
+    bool is_taken = false;
+  };
+  Candidate Find(uint32_t index, Search search);
+  // Forgets the name that has the block, and takes that; false when another writer was faster.
+  bool TakeFromName(uint32_t index, uint64_t block);
   // Whether the block belongs to the record that its owner word names.
   enum class Standing : uint8_t {
     kVacant,      // to none
