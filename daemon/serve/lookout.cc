@@ -57,16 +57,20 @@ void Lookout::LookWhileSomeCome() {
   uint64_t accepted = workers_.accepted();
   uint64_t waiting = CountWaiting();
   int64_t pause_ms = kLookMs;
+  int alarmed_looks = 0;  // so many more looks are alarmed
+  bool was_told = false;
   while (true) {
     absl::SleepFor(absl::Milliseconds(pause_ms));
     if (stops_.load(std::memory_order_acquire)) return;
     const uint64_t accepted_now = workers_.accepted();
     const uint64_t came = accepted_now - std::exchange(accepted, accepted_now);
     // They are accepted in the order in which they have come.
-    if (came < waiting) workers_.accept_anew();
-    waiting = CountWaiting();
+    const bool has_waited = came < std::exchange(waiting, CountWaiting());
     if (waiting == 0 && came == 0) return;
-    pause_ms = came == 0 ? std::min(2 * pause_ms, kLookInVainMs) : kLookMs;
+    alarmed_looks = has_waited ? kAlarmedLooks : std::max(alarmed_looks - 1, 0);
+    pause_ms = was_told && came == 0 ? std::min(2 * pause_ms, kLookInVainMs) : kLookMs;
+    was_told = has_waited || (alarmed_looks > 0 && waiting > 0);
+    if (was_told) workers_.accept_anew();
   }
 }
 
