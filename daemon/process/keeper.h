@@ -13,7 +13,7 @@
 //   kStopping   the mapper is about to end because it was told to; the keeper ends as well
 //
 // SIGTERM and SIGINT are passed on to the mapper, and SIGHUP as soon as there is one that serves.
-// mapper_watch.h says when a mapper is started again, and when the keeper ends.
+// mapper_watch.h says when a mapper is started again, when the keeper ends, and when it gives up.
 #ifndef EVERMAP_DAEMON_PROCESS_KEEPER_H_
 #define EVERMAP_DAEMON_PROCESS_KEEPER_H_
 
