@@ -89,6 +89,7 @@ class Keeper {
   void SayReady();
   // Waits for the next events, or until something is due, and does it.
   void Turn();
+  void GiveUp();
   void OnSignal();
   void PassUpgrade();
 
@@ -261,6 +262,10 @@ void Keeper::Turn() {
     StartMapper();
     return;
   }
+  if (watch_.IsGivingUpDue(now_ms)) {
+    GiveUp();
+    return;
+  }
   if (watch_.IsKillDue(now_ms)) {
     Log(Severity::kError, "the mapper (process %d) does not end: it is killed", mapper_pid_);
     SignalProcess(mapper_fd_.get(), mapper_pid_, SIGKILL);
@@ -288,6 +293,16 @@ void Keeper::Turn() {
       holdings_->LetGo(fd);
     }
   }
+}
+
+// What is held is closed when this process ends.
+void Keeper::GiveUp() {
+  if (mapper_fd_.valid()) SignalProcess(mapper_fd_.get(), mapper_pid_, SIGKILL);
+  Log(Severity::kError,
+      "no mapper could be started for %d s: the port is free for another one, and %d sockets are "
+      "let go, so that their nodes register again",
+      MapperWatch::kGiveUpMs / 1000, holdings_->sockets());
+  watch_.On(Event::kGivenUp, MonotonicCoarseMs());
 }
 
 void Keeper::OnSignal() {
@@ -431,7 +446,8 @@ void Keeper::ReplaceIfOutdated(pid_t pid, const std::string& named) {
 // then the next mapper may serve.
 void Keeper::OnLeaderEnd() {
   leader_fd_ = OwnedFd();
-  if (watch_.state() != State::kServing || !mapper_fd_.valid()) return;
+  // How one ends that has served for a moment only decides when the next one is started.
+  if (!watch_.has_settled(MonotonicCoarseMs()) || !mapper_fd_.valid()) return;
   SignalProcess(mapper_fd_.get(), mapper_pid_, SIGKILL);
   OnMapperEnd();
 }

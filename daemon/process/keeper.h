@@ -15,7 +15,7 @@
 // A keeper that nobody attends can be relieved by another (keeper_relief.h).
 //
 // SIGTERM and SIGINT are passed on to the mapper, and SIGHUP as soon as there is one that serves.
-// mapper_watch.h says when a mapper is started again, and when the keeper ends.
+// mapper_watch.h says when a mapper is started again, when the keeper ends, and when it gives up.
 #ifndef EVERMAP_DAEMON_PROCESS_KEEPER_H_
 #define EVERMAP_DAEMON_PROCESS_KEEPER_H_
 

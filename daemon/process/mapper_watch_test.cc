@@ -84,11 +84,13 @@ constexpr Transition kPossible[] = {
     {State::kPausing, Event::kStarted, State::kRestarting},
     {State::kPausing, Event::kNotStarted, State::kPausing},
     {State::kPausing, Event::kStopAsked, State::kEnded},
+    {State::kPausing, Event::kGivenUp, State::kEnded},
     {State::kRestarting, Event::kReady, State::kServing},
     {State::kRestarting, Event::kLeaves, State::kStopping},
     {State::kRestarting, Event::kStopAsked, State::kStopping},
     {State::kRestarting, Event::kExited, State::kPausing},
     {State::kRestarting, Event::kKilled, State::kPausing},
+    {State::kRestarting, Event::kGivenUp, State::kEnded},
     {State::kStopping, Event::kReady, State::kStopping},
     {State::kStopping, Event::kLeaves, State::kStopping},
     {State::kStopping, Event::kStopAsked, State::kStopping},
@@ -146,9 +148,10 @@ TEST(MapperWatchTest, AMapperThatServedIsStartedAgainWithoutAPause) {
        {std::optional<int>(Exited(0)), std::optional<int>(Exited(1)),
         std::optional<int>(Killed(SIGKILL)), std::optional<int>()}) {
     MapperWatch watch = In(State::kServing);
-    watch.OnEnd(status, kNowMs);
-    EXPECT_TRUE(watch.IsStartDue(kNowMs));
-    EXPECT_EQ(watch.wake_ms(), kNowMs);
+    const int64_t end_ms = kNowMs + MapperWatch::kSettledMs;
+    watch.OnEnd(status, end_ms);
+    EXPECT_TRUE(watch.IsStartDue(end_ms));
+    EXPECT_EQ(watch.wake_ms(), end_ms);
   }
 }
 
@@ -170,7 +173,7 @@ TEST(MapperWatchTest, ThePauseDoublesUntilOneServes) {
     ExpectPause(watch, pause_ms);
   }
   watch.On(Event::kStarted, kNowMs);
-  watch.On(Event::kReady, kNowMs);
+  watch.On(Event::kReady, kNowMs - MapperWatch::kSettledMs);
   watch.OnEnd(Killed(SIGSEGV), kNowMs);
   ExpectPause(watch, 0);
   // One that serves begins it anew; how one that does not serve ended makes no difference.
@@ -179,6 +182,45 @@ TEST(MapperWatchTest, ThePauseDoublesUntilOneServes) {
     watch.OnEnd(Exited(1), kNowMs);
     ExpectPause(watch, pause_ms);
   }
+}
+
+TEST(MapperWatchTest, OneThatEndsAsSoonAsItServesIsStartedAgainAfterAPause) {
+  MapperWatch watch = In(State::kRestarting);
+  watch.On(Event::kReady, kNowMs);
+  for (const int64_t pause_ms : {100, 200, 400}) {
+    watch.OnEnd(Killed(SIGSEGV), kNowMs + MapperWatch::kSettledMs - 1);
+    EXPECT_EQ(watch.wake_ms(), kNowMs + MapperWatch::kSettledMs - 1 + pause_ms);
+    watch.On(Event::kStarted, kNowMs);
+    watch.On(Event::kReady, kNowMs);
+  }
+  // Unless somebody has ended it.
+  watch.OnEnd(Killed(SIGKILL), kNowMs);
+  ExpectPause(watch, 0);
+}
+
+TEST(MapperWatchTest, ItGivesUpWhenNoneHasServedForTooLong) {
+  constexpr int64_t kEndMs = kNowMs + MapperWatch::kSettledMs;
+  constexpr int64_t kGiveUpMs = kEndMs + MapperWatch::kGiveUpMs;
+  MapperWatch watch = In(State::kServing);
+  EXPECT_FALSE(watch.IsGivingUpDue(INT64_MAX));
+  watch.OnEnd(Killed(SIGKILL), kEndMs);
+  // One that does not come to serve, ...
+  watch.On(Event::kStarted, kEndMs);
+  EXPECT_EQ(watch.wake_ms(), kGiveUpMs);
+  EXPECT_FALSE(watch.IsGivingUpDue(kGiveUpMs - 1));
+  EXPECT_TRUE(watch.IsGivingUpDue(kGiveUpMs));
+  // ... one that does and ends at once, ...
+  watch.On(Event::kReady, kGiveUpMs - 2);
+  EXPECT_FALSE(watch.IsGivingUpDue(kGiveUpMs));
+  watch.OnEnd(Killed(SIGSEGV), kGiveUpMs - 1);
+  // ... and a pause that would last longer.
+  EXPECT_EQ(watch.wake_ms(), kGiveUpMs);
+  EXPECT_TRUE(watch.IsGivingUpDue(kGiveUpMs));
+  watch.On(Event::kGivenUp, kGiveUpMs);
+  EXPECT_EQ(watch.exit_code(), 1);
+  // A first mapper has not been given the port to keep.
+  EXPECT_FALSE(In(State::kUnstarted).IsGivingUpDue(INT64_MAX));
+  EXPECT_FALSE(In(State::kStarting).IsGivingUpDue(INT64_MAX));
 }
 
 TEST(MapperWatchTest, ThePauseDoublesWhenNoneCanBeStarted) {
