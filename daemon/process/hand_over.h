@@ -32,9 +32,12 @@ class HandOver {
   // Nothing more is sent.
   void End();
   bool is_under_way() const { return link_.valid(); }
-  // Whether the link took no more at the last Continue(): then the next one is of use when the
-  // mapper has taken some, and may wait for kFullPauseMs.
-  bool is_full() const { return is_full_; }
+  // When Continue() is to be called, MonotonicCoarseMs(); -1: never. A link that took no more at the
+  // last call may have room when the mapper has taken some.
+  int64_t wake_ms(int64_t now_ms) const {
+    if (!is_under_way()) return -1;
+    return is_full_ ? now_ms + kFullPauseMs : now_ms;
+  }
   // Sends as much as goes in one turn, but for connections of which `is_held` is false by now.
   void Continue(absl::FunctionRef<bool(int connection)> is_held);
 

@@ -12,7 +12,10 @@
 #include <array>
 #include <cassert>
 #include <cerrno>
+#include <cstdint>
+#include <initializer_list>
 #include <optional>
+#include <string>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -41,15 +44,15 @@ using State = MapperWatch::State;
 using Event = MapperWatch::Event;
 
 constexpr int kEventsMax = 64;
-// For epoll_wait(): until something is due.
-int TimeoutMs(const MapperWatch& watch, const HandOver& hand_over) {
-  int64_t wake_ms = watch.wake_ms();
-  const int64_t now_ms = MonotonicCoarseMs();
-  if (hand_over.is_under_way()) {
-    const int64_t next_ms = now_ms + (hand_over.is_full() ? HandOver::kFullPauseMs : 0);
-    wake_ms = wake_ms < 0 ? next_ms : std::min(wake_ms, next_ms);
+// What epoll_wait() takes: until the first of these times, of MonotonicCoarseMs(); -1: never.
+int TimeoutMs(std::initializer_list<int64_t> wake_times_ms) {
+  int64_t timeout_ms = -1;
+  for (const int64_t wake_ms : wake_times_ms) {
+    if (wake_ms < 0) continue;
+    const int64_t left_ms = std::max<int64_t>(wake_ms - MonotonicCoarseMs(), 0);
+    timeout_ms = timeout_ms < 0 ? left_ms : std::min(timeout_ms, left_ms);
   }
-  return wake_ms < 0 ? -1 : static_cast<int>(std::max<int64_t>(wake_ms - now_ms, 0));
+  return static_cast<int>(timeout_ms);
 }
 
 class Keeper {
@@ -274,8 +277,8 @@ void Keeper::Turn() {
     hand_over_.Continue([this](int fd) { return holdings_->Holds(fd); });
   }
   std::array<epoll_event, kEventsMax> events;
-  const int count =
-      epoll_wait(epoll_fd_.get(), events.data(), kEventsMax, TimeoutMs(watch_, hand_over_));
+  const int timeout_ms = TimeoutMs({watch_.wake_ms(), hand_over_.wake_ms(now_ms)});
+  const int count = epoll_wait(epoll_fd_.get(), events.data(), kEventsMax, timeout_ms);
   for (int i = 0; i < count && watch_.state() != State::kEnded; ++i) {
     const int fd = events[static_cast<size_t>(i)].data.fd;
     // A descriptor that an earlier event of this turn has closed is none of these any more.
@@ -484,14 +487,8 @@ void Keeper::OnMapperEnd() {
 }
 
 void Keeper::LogEnd(pid_t ended, std::optional<int> status) const {
-  std::string how = "has ended";
-  if (status.has_value()) {
-    how = WIFEXITED(*status)
-              ? absl::StrCat("ended with exit code ", WEXITSTATUS(*status))
-              : absl::StrCat("was ended by signal ", sigabbrev_np(WTERMSIG(*status)));
-  }
   Log(Severity::kError, "the mapper (process %d) %s; it is started again with %d sockets", ended,
-      how, holdings_->sockets());
+      HowEnded(status), holdings_->sockets());
 }
 
 }  // namespace

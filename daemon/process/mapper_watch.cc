@@ -8,6 +8,8 @@
 #include <cassert>
 #include <cstddef>
 
+#include "absl/strings/str_cat.h"
+
 namespace evermap {
 namespace {
 
@@ -113,6 +115,13 @@ bool MapperWatch::has_settled(int64_t now_ms) const {
 int MapperWatch::exit_code() const {
   assert(state_ == State::kEnded);
   return exit_code_;
+}
+
+std::string HowEnded(std::optional<int> wait_status) {
+  if (!wait_status.has_value()) return "has ended";
+  return WIFEXITED(*wait_status)
+             ? absl::StrCat("ended with exit code ", WEXITSTATUS(*wait_status))
+             : absl::StrCat("was ended by signal ", sigabbrev_np(WTERMSIG(*wait_status)));
 }
 
 }  // namespace evermap

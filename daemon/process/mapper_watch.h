@@ -36,6 +36,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
 
 namespace evermap {
 
@@ -119,6 +120,9 @@ class MapperWatch {
   int killed_at_start_ = 0;  // mappers, while none has served
   int exit_code_ = 0;        // counts in kEnded
 };
+
+// What to say of the end of a mapper, after "the mapper"; `wait_status`: as waitpid(2) gives it, if known.
+std::string HowEnded(std::optional<int> wait_status);
 
 }  // namespace evermap
 
