@@ -95,12 +95,9 @@ class Keeper {
   void GiveUp();
   void OnSignal();
   void PassUpgrade();
-
   void OnNewcomer();
-
   bool Watch(int fd, uint32_t events);
 
-  // The mapper that is followed.
   void StartMapper();
   void Follow(pid_t pid, OwnedFd process);
   void OnLeaderEnd();
