@@ -56,8 +56,7 @@ uint32_t LeastQuota(const std::string& root, std::string cgroup,
 }  // namespace
 
 uint32_t CoresOfQuota(std::string_view text) {
-  const std::vector<std::string> words =
-      absl::StrSplit(absl::string_view(text.data(), text.size()), absl::ByAnyChar(" \n"));
+  const std::vector<std::string> words = absl::StrSplit(std::string(text), absl::ByAnyChar(" \n"));
   uint64_t quota = 0;
   uint64_t period = 0;
   if (words.size() < 2 || !absl::SimpleAtoi(words[0], &quota) ||
