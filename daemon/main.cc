@@ -1,5 +1,4 @@
 // `epmd`: finds out which role this process has (role.h), and plays it.
-#include <fcntl.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -7,46 +6,44 @@
 #include <cassert>
 #include <cstdio>
 #include <cstdlib>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
 #include "daemon/command/daemonize.h"
 #include "daemon/command/interactive.h"
 #include "daemon/command/options.h"
 #include "daemon/command/starter_service.h"
+#include "daemon/custody/keeper_store.h"
 #include "daemon/custody/notify_socket.h"
 #include "daemon/custody/store.h"
 #include "daemon/custody/words.h"
 #include "daemon/host/log.h"
+#include "daemon/host/own_program.h"
 #include "daemon/mapper/mapper.h"
 #include "daemon/process/inheritance.h"
+#include "daemon/process/inherited_state.h"
 #include "daemon/process/keeper.h"
+#include "daemon/process/keeper_relief.h"
+#include "daemon/process/needed_calls.h"
+#include "daemon/process/pid_file.h"
 #include "daemon/role.h"
 #include "registry/location.h"
+#include "registry/reader.h"
+#include "registry/status.h"
 
 namespace evermap {
 namespace {
 
 void Print(FILE* stream, std::string_view text) { fwrite(text.data(), 1, text.size(), stream); }
-
-// Closes what a starter has left open, but for the descriptors that were passed: a process that
-// stays would otherwise keep, say, a pipe open on whose end another process waits.
-void CloseOtherDescriptors() { close_range(STDERR_FILENO + 1 + InheritedDescriptors(), ~0u, 0); }
-
-// Makes sure that descriptors 0 to 2 are in use: a socket that got one of them would be written to
-// as standard output.
-void OpenStandardStreams() {
-  int fd;
-  do {
-    fd = open("/dev/null", O_RDWR);
-  } while (fd >= 0 && fd <= STDERR_FILENO);
-  if (fd > STDERR_FILENO) close(fd);
-}
 
 // True for exactly `epmd -daemon`, as erl calls it. A caller with other options wants a mapper with
 // these, not the system's.
@@ -54,16 +51,18 @@ bool IsCalledAsByNodes(const std::vector<std::string>& arguments) {
   return arguments.size() == 2 && arguments[1] == "-daemon";
 }
 
-// Makes a relative path of the registry absolute, in the options and in the arguments that later
-// processes get: -daemon leaves the directory that it is relative to.
-void MakeRegistryPathAbsolute(Options& options, std::vector<std::string>& arguments) {
-  if (options.registry_path.empty() || options.registry_path[0] == '/') return;
+// Makes the relative paths of files absolute, in the options and in the arguments that later
+// processes get: -daemon leaves the directory that they are relative to.
+void MakePathsAbsolute(Options& options, std::vector<std::string>& arguments) {
   char* directory = getcwd(nullptr, 0);
-  if (directory != nullptr) {
-    options.registry_path = std::string(directory) + "/" + options.registry_path;
-    // Of several -registry the last one counts.
-    arguments.insert(arguments.end(), {"-registry", options.registry_path});
-  }
+  const auto make_absolute = [&](const char* option, std::string& path) {
+    if (directory == nullptr || path.empty() || path[0] == '/') return;
+    path = std::string(directory) + "/" + path;
+    // Of several the last one counts.
+    arguments.insert(arguments.end(), {option, path});
+  };
+  make_absolute("-registry", options.registry_path);
+  make_absolute("-pidfile", options.pid_file);
   free(directory);
 }
 
@@ -78,6 +77,17 @@ int Tell(const Options& options) {
     default:
       return RunInteractive(options);
   }
+}
+
+// Whether a mapper runs that has a keeper, or is about to have one again.
+bool HasMapperWithKeeper(const Options& options) {
+  const std::string path =
+      options.registry_path.empty() ? DefaultRegistryPath(options.port) : options.registry_path;
+  std::string error;
+  const std::unique_ptr<Reader> reader = Reader::Open(path, error);
+  if (reader == nullptr) return false;
+  const MapperStatus status = reader->view().mapper_status();
+  return status.custody == kKeeperCustody && IsRunning(status);
 }
 
 // A process that serves in one way or another.
@@ -106,10 +116,17 @@ class Server {
 
   // Calls `ready` when connections are accepted.
   int Play(Role role, absl::FunctionRef<void()> ready) {
+    // Whatever was logged is tried before this process ends.
+    const absl::Cleanup flush_log = [] { FlushLog(); };
+    // Signals are for the keeper then.
+    const bool has_keeper = inherited_.keeper.valid();
     const auto on_ready = [&] {
+      if (!has_keeper) pid_file_.Write(options_.pid_file);
       ready();
       if (!waiting_.empty()) SayReady(waiting_);
       if (!options_.daemon) return;
+      // Who has started this process is still told what was logged so far.
+      FlushLog();
       LetGoOfStandardStreams();
       SetUpLog(LogTarget::kSyslog, options_.debug_level);
     };
@@ -118,15 +135,33 @@ class Server {
         return StartDaemon();
       case Role::kKeeper:
         ForbidNewPrivileges();
-        return RunKeeper(arguments_, std::move(inherited_), on_ready);
+        return Ended(KeepMapper(on_ready));
       case Role::kMapper:
         ForbidNewPrivileges();
-        return RunMapper(options_, arguments_, std::move(inherited_), on_ready);
+        StartLogThread();
+        return Ended(RunMapper(options_, arguments_, std::move(inherited_), on_ready));
       case Role::kCommand:
         break;
     }
     assert(false);
     return 1;
+  }
+
+  int Ended(int code) {
+    pid_file_.Remove();
+    return code;
+  }
+
+  int KeepMapper(absl::FunctionRef<void()> on_ready) {
+    KeeperOptions keeper = {.port = options_.port, .is_daemon = options_.daemon};
+    if (MayRelieve()) keeper.is_mapper_there = [this] { return HasMapperWithKeeper(options_); };
+    return RunKeeper(arguments_, keeper, std::move(inherited_), on_ready);
+  }
+
+  // A node that starts `epmd -daemon` looks after nobody; a script that wants a pid file does. Who is
+  // given sockets of its own does not need those of another.
+  bool MayRelieve() const {
+    return inherited_.listeners.empty() && (!options_.daemon || !options_.pid_file.empty());
   }
 
   // The processes that this one starts cannot gain privileges. prctl() cannot fail here.
@@ -149,6 +184,7 @@ class Server {
   const std::vector<std::string> arguments_;
   Inheritance inherited_;
   const std::string waiting_;
+  PidFile pid_file_;
 };
 
 // Takes the NOTIFY_SOCKET of a reader that holds no descriptors out of the environment, and returns it:
@@ -163,8 +199,14 @@ std::string TakeSocketOfNoStore() {
 }
 
 int Serve(Options options, std::vector<std::string> arguments) {
-  MakeRegistryPathAbsolute(options, arguments);
-  CloseOtherDescriptors();
+  MakePathsAbsolute(options, arguments);
+  // Without /proc it is only now that it can be told.
+  OwnProgram();
+  PutInheritedStateRight(InheritedDescriptors());
+  if (const absl::Status status = TryNeededCalls(); !status.ok()) {
+    Print(stderr, absl::StrCat("epmd: ", status.message(), "\n"));
+    return 1;
+  }
   SetUpLog(options.daemon ? LogTarget::kBoth : LogTarget::kStandardError, options.debug_level);
   absl::StatusOr<Inheritance> inherited = TakeInheritance();
   if (!inherited.ok()) {

@@ -50,6 +50,9 @@ uint64_t RegistryView::generation() const {
 }
 
 uint32_t RegistryView::capacity() const { return segment_.capacity(); }
+uint64_t RegistryView::last_id() const {
+  return segment_.header().next_id.load(std::memory_order_acquire);
+}
 
 uint32_t RegistryView::slots_used() const {
   return segment_.is_newest() ? segment_.high_water() : FormerSegment(segment_).high_water();

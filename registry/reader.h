@@ -38,6 +38,8 @@ class RegistryView {
   bool ReadSlot(uint32_t slot, Registration& found) const;
   uint64_t generation() const;
   uint32_t capacity() const;
+  // The greatest id of any registration so far: every later one has a greater id.
+  uint64_t last_id() const;
   // Slots that were ever used: those below this, which are at most twice as many as were registered at
   // once, or a few thousand more (slab.h). To read all: ReadSlot() each.
   uint32_t slots_used() const;

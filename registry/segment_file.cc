@@ -24,6 +24,7 @@ namespace evermap {
 namespace {
 
 constexpr mode_t kSegmentMode = 0644;
+constexpr mode_t kPermissions = 07777;
 // Signals that may interrupt one system call before it counts as failed.
 constexpr int kInterruptionsMax = 1000;
 // Temporary names that are tried before creation counts as failed.
@@ -72,10 +73,15 @@ Problem ExamineFile(const std::string& path, int fd, int directory_fd, SegmentAc
   return {};
 }
 
-// A file without a name, or (`temporary_name` not empty) with one that is to be removed.
-OwnedFd MakeUnnamedFile(int directory_fd, const std::string& base, std::string& temporary_name) {
+// A file without a name, if that is wanted and can be had, or (`temporary_name` not empty) with one
+// that is to be removed.
+OwnedFd MakeUnnamedFile(int directory_fd, const std::string& base, bool wants_no_name,
+                        std::string& temporary_name) {
   temporary_name.clear();
-  OwnedFd fd(openat(directory_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, kSegmentMode));
+  OwnedFd fd;
+  if (wants_no_name) {
+    fd = OwnedFd(openat(directory_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, kSegmentMode));
+  }
   if (fd.valid()) {
     // Giving it a name takes /proc, which a container may lack.
     const std::string link = "/proc/self/fd/" + std::to_string(fd.get());
@@ -116,6 +122,12 @@ Problem NewOrigin(const std::string& path, uint32_t capacity, SegmentOrigin& ori
     const ssize_t got = getrandom(&origin.hash_key, sizeof(origin.hash_key), 0);
     if (got == static_cast<ssize_t>(sizeof(origin.hash_key))) break;
     if (i == kInterruptionsMax || (got < 0 && errno != EINTR)) {
+      // The call is refused.
+      const OwnedFd random(open("/dev/urandom", O_RDONLY | O_CLOEXEC));
+      if (random.valid() && read(random.get(), &origin.hash_key, sizeof(origin.hash_key)) ==
+                                static_cast<ssize_t>(sizeof(origin.hash_key))) {
+        break;
+      }
       return SystemProblem(path, "no random key to be had", errno);
     }
   }
@@ -138,8 +150,28 @@ Problem Fill(const std::string& path, int fd, const SegmentOrigin& origin) {
   WriteHeader(layout::kDescription, origin, base);
   munmap(base, sizeof(layout::Header));
   // The umask must not decide which users can read the registry.
-  if (fchmod(fd, kSegmentMode) != 0) return SystemProblem(path, "cannot be made readable", errno);
+  struct stat file;
+  const bool is_readable = fstat(fd, &file) == 0 && (file.st_mode & kPermissions) == kSegmentMode;
+  if (!is_readable && fchmod(fd, kSegmentMode) != 0)
+    return SystemProblem(path, "cannot be made readable", errno);
   return {};
+}
+
+// Gives the file from MakeUnnamedFile() its name, unless a file has that. Returns 0 or an errno.
+int GiveName(int fd, int directory_fd, const std::string& temporary_name, const std::string& base) {
+  if (temporary_name.empty()) {
+    const std::string open_file = "/proc/self/fd/" + std::to_string(fd);
+    return linkat(AT_FDCWD, open_file.c_str(), directory_fd, base.c_str(), AT_SYMLINK_FOLLOW) == 0
+               ? 0
+               : errno;
+  }
+  const char* const temporary = temporary_name.c_str();
+  // Some file systems have no links.
+  if (linkat(directory_fd, temporary, directory_fd, base.c_str(), 0) == 0) return 0;
+  if (errno == EEXIST) return errno;
+  return renameat2(directory_fd, temporary, directory_fd, base.c_str(), RENAME_NOREPLACE) == 0
+             ? 0
+             : errno;
 }
 
 OwnedFd OpenDirectory(const std::string& path, Problem& problem) {
@@ -173,8 +205,9 @@ Problem SystemProblem(const std::string& path, const std::string& what, int erro
 bool ExtendFile(int fd, uint64_t offset, uint64_t bytes) {
   for (int i = 0; i < kInterruptionsMax; ++i) {
     if (fallocate(fd, 0, static_cast<off_t>(offset), static_cast<off_t>(bytes)) == 0) return true;
-    if (errno == EOPNOTSUPP || errno == ENOSYS) return AppendZeros(fd, offset + bytes);
-    if (errno != EINTR) return false;
+    if (IsNoSpace(errno) || errno == EFBIG) return false;
+    // The file system cannot do that, or the call is refused.
+    if (errno != EINTR) return AppendZeros(fd, offset + bytes);
   }
   return false;
 }
@@ -223,22 +256,17 @@ Problem CreateSegmentFile(const std::string& path, uint32_t capacity) {
   problem = NewOrigin(path, capacity, origin);
   if (problem) return problem;
   const std::string base = BaseNameOf(path);
-  std::string temporary_name;
-  const OwnedFd fd = MakeUnnamedFile(directory.get(), base, temporary_name);
-  if (!fd.valid()) return SystemProblem(path, "cannot be created", errno);
-  problem = Fill(path, fd.get(), origin);
-  if (!problem) {
-    int linked = 0;
-    if (temporary_name.empty()) {
-      const std::string open_file = "/proc/self/fd/" + std::to_string(fd.get());
-      linked =
-          linkat(AT_FDCWD, open_file.c_str(), directory.get(), base.c_str(), AT_SYMLINK_FOLLOW);
-    } else {
-      linked = linkat(directory.get(), temporary_name.c_str(), directory.get(), base.c_str(), 0);
-    }
-    if (linked != 0 && errno != EEXIST) problem = SystemProblem(path, "cannot be created", errno);
+  for (const bool wants_no_name : {true, false}) {
+    std::string temporary_name;
+    const OwnedFd fd = MakeUnnamedFile(directory.get(), base, wants_no_name, temporary_name);
+    if (!fd.valid()) return SystemProblem(path, "cannot be created", errno);
+    problem = Fill(path, fd.get(), origin);
+    const int error = problem ? 0 : GiveName(fd.get(), directory.get(), temporary_name, base);
+    if (!temporary_name.empty()) unlinkat(directory.get(), temporary_name.c_str(), 0);
+    if (problem || error == 0 || error == EEXIST) return problem;
+    problem = SystemProblem(path, "cannot be created", error);
+    if (!temporary_name.empty()) return problem;
   }
-  if (!temporary_name.empty()) unlinkat(directory.get(), temporary_name.c_str(), 0);
   return problem;
 }
 

@@ -169,7 +169,9 @@ uint64_t ProcessStartTicks(pid_t pid) {
 
 bool IsRunning(const MapperStatus& status) {
   const pid_t pid = static_cast<pid_t>(status.pid);
-  if (pid <= 0 || status.start_ticks == 0) return false;
+  if (pid <= 0) return false;
+  // Where it runs there is no /proc, or it did not find itself there.
+  if (status.start_ticks == 0) return kill(pid, 0) == 0 || errno == EPERM;
   if (const uint64_t start_ticks = ProcessStartTicks(pid); start_ticks != 0) {
     return start_ticks == status.start_ticks;
   }

@@ -1,7 +1,6 @@
 #include "daemon/command/daemonize.h"
 
 #include <fcntl.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -70,7 +69,6 @@ int RunDetached(absl::FunctionRef<int(absl::FunctionRef<void()> ready)> serve) {
   const pid_t second = fork();
   if (second < 0) _exit(Fail("cannot fork"));
   if (second > 0) _exit(0);
-  umask(022);
   if (chdir("/") != 0) _exit(Fail("cannot go to /"));
   bool reported = false;
   const int code = serve([&] {

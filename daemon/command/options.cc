@@ -249,9 +249,10 @@ class ArgumentParser {
   }
 
   static bool TakesValue(std::string_view arg) {
-    constexpr std::array<std::string_view, 12> kWithValue = {
-        "-port",         "-address",     "-allow", "-reserve", "-packet_timeout", "-orphan_grace",
-        "-delay_accept", "-delay_write", "-loop",  "-workers", "-registry",       "-capacity",
+    constexpr std::array<std::string_view, 13> kWithValue = {
+        "-port",         "-address",      "-allow",       "-reserve", "-packet_timeout",
+        "-orphan_grace", "-delay_accept", "-delay_write", "-loop",    "-workers",
+        "-registry",     "-capacity",     "-pidfile",
     };
     return std::find(kWithValue.begin(), kWithValue.end(), arg) != kWithValue.end();
   }
@@ -287,6 +288,11 @@ class ArgumentParser {
     if (option == "-registry") {
       if (value.empty()) return absl::InvalidArgumentError("-registry takes the path of a file");
       options_.registry_path = std::string(value);
+      return absl::OkStatus();
+    }
+    if (option == "-pidfile") {
+      if (value.empty()) return absl::InvalidArgumentError("-pidfile takes the path of a file");
+      options_.pid_file = std::string(value);
       return absl::OkStatus();
     }
     const bool is_workers = option == "-workers";
@@ -350,6 +356,8 @@ Serving
                            with more -reserve, or with -reserve @FILE, one a line
   -systemd                 listen on the sockets that systemd passes
   -daemon                  detach; return when connections are accepted; log to syslog
+  -pidfile PATH            write the id of the process to send signals to into this file, and
+                           remove it at the end
   -no_keeper               start no process that keeps connections over a crash of this one
                            (where systemd does, with NOTIFY_SOCKET, there is none anyway)
   -relaxed_command_check   let -kill work while nodes are registered, and -stop at all

@@ -87,6 +87,7 @@ struct Options {
 
   std::optional<LoopKind> loop;  // nothing: auto, the best one that the kernel allows
   uint32_t workers = 0;          // 0: one per core the process may run on
+  std::string pid_file;          // empty: none
   std::string registry_path;     // empty: DefaultRegistryPath(port)
   uint32_t capacity = kRegistryCapacityDefault;
 };

@@ -22,7 +22,8 @@ Custody::Custody(uint32_t capacity, uint32_t connections_max, int wake_fd)
       slots_(new Slot[capacity]) {}
 
 bool Custody::Reserve() {
-  if (connections_.fetch_add(1, std::memory_order_relaxed) < connections_max_) return true;
+  const uint64_t taken = uint64_t{connections_.fetch_add(1, std::memory_order_relaxed)} + awaited();
+  if (taken < connections_max_) return true;
   Release();
   return false;
 }
@@ -47,10 +48,14 @@ void Custody::Announce(uint32_t slot) {
   if (first == 0) Wake(wake_fd_);
 }
 
-void Custody::HoldStored(uint32_t slot, int fd) {
+bool Custody::HoldStored(uint32_t slot, int fd) {
   assert(slot < capacity_ && fd >= 0);
+  int none = 0;
+  if (!slots_[slot].descriptor.compare_exchange_strong(none, fd + 1, std::memory_order_acq_rel)) {
+    return false;
+  }
   connections_.fetch_add(1, std::memory_order_relaxed);
-  slots_[slot].descriptor.store(fd + 1, std::memory_order_release);
+  return true;
 }
 
 void Custody::GiveUp(uint32_t slot, int fd) {
@@ -58,6 +63,16 @@ void Custody::GiveUp(uint32_t slot, int fd) {
   int held = fd + 1;
   slots_[slot].descriptor.compare_exchange_strong(held, 0, std::memory_order_acq_rel);
   Release();
+}
+
+void Custody::SetAwaited(uint32_t connections) {
+  awaited_.store(connections, std::memory_order_relaxed);
+  is_complete_.store(false, std::memory_order_release);
+}
+
+void Custody::SetComplete() {
+  awaited_.store(0, std::memory_order_relaxed);
+  is_complete_.store(true, std::memory_order_release);
 }
 
 void Custody::TakeNew(absl::FunctionRef<void(uint32_t slot)> visit) {

@@ -52,10 +52,21 @@ class Custody {
   // REQUIRES: slot < capacity().
   void Announce(uint32_t slot);
   // As Hold(), for a connection that the store has already. Counts it, however many there are.
-  void HoldStored(uint32_t slot, int fd);
+  // False when another connection is held for the slot.
+  bool HoldStored(uint32_t slot, int fd);
   // Ends Hold(), and undoes Reserve(). When another connection is held for the slot meanwhile, that
   // one stays. REQUIRES: slot < capacity().
   void GiveUp(uint32_t slot, int fd);
+
+  // Connections of an earlier mapper are still to come, so many as far as is known: there are that
+  // many fewer to Reserve(), and which of its registrations have none is not known yet. Belongs to
+  // the main thread, as does SetComplete().
+  void SetAwaited(uint32_t connections);
+  // All that an earlier mapper had was looked at. So it is at first.
+  void SetComplete();
+  bool is_complete() const { return is_complete_.load(std::memory_order_acquire); }
+  // As many as SetAwaited() has said last; 0 when custody is complete.
+  uint32_t awaited() const { return awaited_.load(std::memory_order_relaxed); }
 
   // Calls `visit` with each slot for which Announce() was called since the last time, in no order.
   void TakeNew(absl::FunctionRef<void(uint32_t slot)> visit);
@@ -85,6 +96,8 @@ class Custody {
   const uint32_t connections_max_;
   const int wake_fd_;
   std::atomic<uint32_t> connections_{0};
+  std::atomic<uint32_t> awaited_{0};
+  std::atomic<bool> is_complete_{true};
   std::atomic<uint32_t> first_new_{0};  // the list of new ones: one more than the slot
   std::unique_ptr<Slot[]> slots_;
 };

@@ -43,7 +43,7 @@ TEST_F(CustodyTest, HasAsManyAsThereMayBe) {
   custody.Release();
   EXPECT_TRUE(custody.Reserve());
   // Connections that the store has are held, however many there are.
-  custody.HoldStored(7, 77);
+  EXPECT_TRUE(custody.HoldStored(7, 77));
   custody.Release();
   EXPECT_FALSE(custody.Reserve());
   custody.GiveUp(7, 77);
@@ -83,10 +83,28 @@ TEST_F(CustodyTest, C1_AnotherSocketOfTheSameNumberIsNotBelieved) {
 }
 
 TEST_F(CustodyTest, WhatALaterConnectionHoldsStays) {
-  custody_->HoldStored(7, 77);
-  custody_->HoldStored(7, 78);
+  custody_->Hold(7, 77);
+  custody_->Hold(7, 78);
   custody_->GiveUp(7, 77);
   EXPECT_EQ(custody_->DescriptorOf(7), 78);
+  // One that was handed over does not take the place of another.
+  EXPECT_FALSE(custody_->HoldStored(7, 79));
+  EXPECT_EQ(custody_->DescriptorOf(7), 78);
+}
+
+TEST_F(CustodyTest, KeepsRoomForThoseThatAreAwaited) {
+  Custody custody(kCapacity, 3, wake_fd_.get());
+  EXPECT_TRUE(custody.is_complete());
+  custody.SetAwaited(2);
+  EXPECT_FALSE(custody.is_complete());
+  EXPECT_TRUE(custody.Reserve());
+  EXPECT_FALSE(custody.Reserve());
+  EXPECT_TRUE(custody.HoldStored(7, 77));
+  custody.SetAwaited(1);
+  EXPECT_FALSE(custody.Reserve());
+  custody.SetComplete();
+  EXPECT_TRUE(custody.is_complete());
+  EXPECT_TRUE(custody.Reserve());
 }
 
 TEST_F(CustodyTest, ShutsAConnectionDown) {

@@ -13,6 +13,9 @@
 
 namespace evermap {
 
+// What the status of a mapper says of its custody when it has a keeper.
+inline constexpr std::string_view kKeeperCustody = "keeper";
+
 class KeeperStore final : public NotifiedStore {
  public:
   // A keeper takes a descriptor in a few microseconds, however many it has.
@@ -23,7 +26,7 @@ class KeeperStore final : public NotifiedStore {
   // from: the keeper goes on as that program (AnnounceMapper()).
   KeeperStore(OwnedFd link, std::string program);
 
-  std::string_view name() const override { return "keeper"; }
+  std::string_view name() const override { return kKeeperCustody; }
   bool outlives_mapper() const override { return false; }
   DepositQueue::Pace pace() const override { return kPace; }
   int link() const override { return own_link(); }

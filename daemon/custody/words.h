@@ -16,6 +16,8 @@
 //                                              the claim to the registry (registry/claim.h)
 //   kForget       mapper       store           let the file of the name go
 //   kBarrier      mapper       store           close what comes along when all before it is done
+//   kStore        keeper       mapper          take the nodes' connections that come along
+//   kYours        keeper       mapper          these were all connections that I hold
 //   kFiles        predecessor  successor       the files of the claim come along
 //   kTakesFiles   successor    predecessor     I have taken them (before kPrepared)
 //   kTakesFiles   mapper       keeper          so would my program (beside kMainPid)
@@ -25,6 +27,11 @@
 //   kProgram      mapper       keeper          the file that the mapper was started from
 //   kStopping     mapper       store           I end because I was told to: start no other
 //   kTooLate      keeper       mapper          another mapper is about to be started: end
+//   kRelieve      newcomer     keeper          what have you got? (process/keeper_relief.h)
+//   kAttended     keeper       newcomer        somebody looks after me
+//   kLater        keeper       newcomer        no mapper serves now
+//   kKeeperPid    keeper       newcomer        my process id, as I see it (beside kMainPid)
+//   kRelieved     newcomer     keeper          I have taken your place
 //   kPrepared     successor    predecessor     I have checked myself and could take over
 //   kYours        predecessor  successor       the registry is at rest and is yours
 //   kServing      successor    predecessor     connections are accepted again
@@ -37,11 +44,13 @@
 //   kListenFds        all, systemd         all        how many descriptors are passed, from 3 on
 //   kListenPid        all, systemd         all        the id of the process that they are for
 //   kKeeperLink       keeper, predecessor  mapper     the number of its link to the keeper
+//   kConnectionsLink  keeper               mapper     the number of the link through which connections come
 //   kPredecessorLink  predecessor          successor  the number of its link to the predecessor
 //   kOffersFiles      predecessor          successor  1: kFiles is the first message of that link
 //   kWatcherPid       predecessor          successor  its watcher's process id (process/watcher.h)
 //   kMapperLink       mapper, keeper       keeper     the number of its link to the mapper
 //   kMapperPid        mapper, keeper       keeper     the process id of that mapper
+//   kIsStray          mapper, keeper       keeper     1: nobody attends it (process/keeper_relief.h)
 //   kNotifySocket     systemd              mapper     the address of the socket that systemd reads
 //
 // host/own_program.h has one more, EVERMAP_BINARY. The variables that begin with EVERMAP_ count
@@ -68,6 +77,11 @@ inline constexpr char kMainPid[] = "MAINPID";
 inline constexpr char kProgram[] = "EVERMAP_PROGRAM";
 inline constexpr char kStopping[] = "STOPPING=1";
 inline constexpr char kTooLate[] = "EVERMAP=too late";
+inline constexpr char kRelieve[] = "EVERMAP=relieve";
+inline constexpr char kAttended[] = "EVERMAP=attended";
+inline constexpr char kLater[] = "EVERMAP=later";
+inline constexpr char kKeeperPid[] = "KEEPERPID";
+inline constexpr char kRelieved[] = "EVERMAP=relieved";
 inline constexpr char kPrepared[] = "EVERMAP=prepared";
 inline constexpr char kYours[] = "EVERMAP=yours";
 inline constexpr char kServing[] = "EVERMAP=serving";
@@ -81,11 +95,13 @@ namespace variables {
 inline constexpr char kListenFds[] = "LISTEN_FDS";
 inline constexpr char kListenPid[] = "LISTEN_PID";
 inline constexpr char kKeeperLink[] = "EVERMAP_KEEPER";
+inline constexpr char kConnectionsLink[] = "EVERMAP_CONNECTIONS";
 inline constexpr char kPredecessorLink[] = "EVERMAP_PREDECESSOR";
 inline constexpr char kOffersFiles[] = "EVERMAP_OFFERS_FILES";
 inline constexpr char kWatcherPid[] = "EVERMAP_WATCHER";
 inline constexpr char kMapperLink[] = "EVERMAP_MAPPER";
 inline constexpr char kMapperPid[] = "EVERMAP_MAPPER_PID";
+inline constexpr char kIsStray[] = "EVERMAP_IS_STRAY";
 inline constexpr char kNotifySocket[] = "NOTIFY_SOCKET";
 
 // A process that is started inherits no variable that begins with one of these: what they say of

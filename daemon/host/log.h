@@ -3,13 +3,24 @@
 //
 //   Log(Severity::kWarning, "registry %s is full", path);
 //
-// Thread safety: SetUpLog() before threads start; the rest at any time. Each call writes one line.
-// What clients have sent goes through Escaped() (registry/base/text.h) first, so that nobody can
-// forge a line.
+// A reader of the log may stand still: a pipe that nobody empties, a journal that hangs, a slow
+// disk. No client waits for it. In a process that has called StartLogThread(), which is a mapper, a
+// line goes into a queue of kLogLinesMax, from which a thread of its own writes it. What finds the
+// queue full is dropped, and a line says how many were when there is room again.
+//
+// The other processes have no such thread: a starter, which lives for a moment and tells whoever
+// has called it what is wrong, and a keeper, which says a line when a mapper has ended and must be
+// able to work where no second thread is permitted. These write each line themselves, but wait at
+// most kLogWaitMs for its reader, and then drop it.
+//
+// Thread safety: SetUpLog() and StartLogThread() belong to the main thread; the rest at any time.
+// Each call writes one line. What clients have sent goes through Escaped() (registry/base/text.h)
+// first, so that nobody can forge a line.
 #ifndef EVERMAP_DAEMON_HOST_LOG_H_
 #define EVERMAP_DAEMON_HOST_LOG_H_
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -30,8 +41,23 @@ enum class Severity : uint8_t {
 
 enum class LogTarget : uint8_t { kStandardError, kSyslog, kBoth };
 
+// Lines that wait for the log's thread.
+inline constexpr size_t kLogLinesMax = 1024;
+// The longest line, in bytes; the rest of a longer one is left out. With the time in front of it,
+// it is below what a pipe takes as a whole (PIPE_BUF, 4096).
+inline constexpr size_t kLogLineSizeMax = 4000;
+// How long a process without the thread waits for the reader of a line.
+inline constexpr int kLogWaitMs = 100;
+// How long a process that ends waits until its lines are written.
+inline constexpr int64_t kLogFlushMs = 500;
+
 // `debug_level` is the number of -d options: without them, severities below kNotice are dropped.
 void SetUpLog(LogTarget target, int debug_level);
+// Lets a thread of its own write the log from now on. A process that is forked later has no such
+// thread, and must not log before it executes a program.
+void StartLogThread();
+// Waits until what was logged before is written, at most kLogFlushMs.
+void FlushLog();
 bool IsLogged(Severity severity);
 // Writes `line` whatever its severity is; Log() asks IsLogged() before.
 void LogLine(Severity severity, std::string_view line);

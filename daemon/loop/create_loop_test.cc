@@ -1,5 +1,8 @@
 #include "daemon/loop/create_loop.h"
 
+#include <malloc.h>
+
+#include <cstddef>
 #include <string>
 
 #include "absl/strings/match.h"
@@ -30,6 +33,17 @@ TEST(ChooseLoopsTest, WithoutAWishWhatThereIs) {
     EXPECT_TRUE(absl::IsFailedPrecondition(asked_for.status()));
     EXPECT_TRUE(absl::StartsWith(asked_for.status().message(), "-loop io_uring: "));
     EXPECT_TRUE(absl::StartsWith(chosen->reason, "epoll, because "));
+  }
+}
+
+// A container may have a limit of a million descriptors, and a host a hundred cores.
+TEST(ChooseLoopsTest, MemoryDoesNotGoByTheLimitOfDescriptors) {
+  constexpr size_t kBytesMax = 64 << 10;
+  const Loop::Options large = {.connections_max = 1 << 20, .shares_listeners = true};
+  for (const LoopKind kind : {LoopKind::kIoUring, LoopKind::kEpoll}) {
+    const size_t before = mallinfo2().uordblks + mallinfo2().hblkhd;
+    const absl::StatusOr<ChosenLoops> chosen = ChooseLoops(kind, 1, large);
+    EXPECT_LT(mallinfo2().uordblks + mallinfo2().hblkhd - before, kBytesMax);
   }
 }
 

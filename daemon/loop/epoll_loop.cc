@@ -38,18 +38,14 @@ class EpollLoop final : public Loop {
     }
   }
 
-  void AcceptAnew() override {
-    for (uint32_t listener = 0; listener < kListenersMax; ++listener) {
-      const int fd = listeners_[listener];
-      if (fd < 0) continue;
-      LeaveListener(listener);
-      Accept(listener, fd);
-    }
-  }
+  // Without epoll: a listener that was taken out of the set might not get into it again, when
+  // others have as many watches as their user may (ENOSPC).
+  void AcceptAnew() override { accepts_anew_ = true; }
 
   void StopAccepting() override {
     for (uint32_t listener = 0; listener < kListenersMax; ++listener) LeaveListener(listener);
     refused_listeners_.clear();
+    accepts_anew_ = false;
   }
 
   bool IsAccepting() const override { return false; }
@@ -61,6 +57,14 @@ class EpollLoop final : public Loop {
   bool Run(int timeout_ms, LoopHandler& handler) override {
     // The handler may plan something for the near future when it is told this, so do not wait.
     if (ReportRefused(handler)) timeout_ms = 0;
+    // One of each listener in a turn, so that other loops get some.
+    if (accepts_anew_) {
+      accepts_anew_ = false;
+      timeout_ms = 0;
+      for (uint32_t listener = 0; listener < kListenersMax; ++listener) {
+        if (AcceptOne(listener, handler)) accepts_anew_ = true;
+      }
+    }
     const auto accept_one = [&](uint32_t listener) { AcceptOne(listener, handler); };
     const int reported = ready_.Report(timeout_ms, handler, accept_one);
     if (reported == ReadySet::kEventsMax) AcceptAmongMany(handler);
@@ -118,6 +122,7 @@ class EpollLoop final : public Loop {
   ReadySet ready_;
   std::array<int, kListenersMax> listeners_;  // -1: not accepted from
   std::vector<RefusedListener> refused_listeners_;
+  bool accepts_anew_ = false;  // the next Run() looks at all listeners
 };
 
 }  // namespace

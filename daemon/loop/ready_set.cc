@@ -18,12 +18,6 @@
 
 namespace evermap {
 
-ReadySet::ReadySet(uint32_t connections_max)
-    : registered_(connections_max, false), waiting_(connections_max, Waiting::kNothing) {
-  // The vector grows only when more connections wait at a time than ever before.
-  fds_.reserve(kEventsMax);
-}
-
 absl::Status ReadySet::Init() {
   epoll_fd_ = OwnedFd(epoll_create1(EPOLL_CLOEXEC));
   int error = epoll_fd_.valid() ? 0 : errno;
@@ -41,12 +35,14 @@ absl::Status ReadySet::Init() {
 }
 
 void ReadySet::Forget(uint32_t connection, int fd) {
+  if (connection >= watched_.size()) return;
+  Watched& watched = watched_[connection];
   // Rule 2 of loop.h.
-  assert(waiting_[connection] == Waiting::kNothing);
-  if (!registered_[connection]) return;
+  assert(watched.waiting == Waiting::kNothing);
+  if (!watched.is_registered) return;
   // close(2) would not take the socket out of the set, since others may hold it as well.
   epoll_ctl(epoll_fd_.get(), EPOLL_CTL_DEL, fd, nullptr);
-  registered_[connection] = false;
+  watched.is_registered = false;
 }
 
 void ReadySet::Wake() {
@@ -104,16 +100,18 @@ int ReadySet::Control(int operation, int fd, uint32_t events, uint64_t token) co
 }
 
 void ReadySet::Await(uint32_t connection, int fd, Waiting waiting) {
+  assert(connection < connections_max_);
+  if (connection >= watched_.size()) watched_.resize(connection + size_t{1});
+  Watched& watched = watched_[connection];
   // Rule 1 of loop.h.
-  assert(connection < waiting_.size() && waiting_[connection] == Waiting::kNothing);
-  waiting_[connection] = waiting;
-  fds_.resize(std::max<size_t>(fds_.size(), connection + size_t{1}), -1);
-  fds_[connection] = fd;
+  assert(watched.waiting == Waiting::kNothing);
+  watched.waiting = waiting;
+  watched.fd = fd;
   const uint32_t direction = waiting == Waiting::kReadable ? EPOLLIN | EPOLLRDHUP : EPOLLOUT;
-  const int operation = registered_[connection] ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
+  const int operation = watched.is_registered ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
   if (Control(operation, fd, direction | EPOLLONESHOT, Token(Source::kConnection, connection)) ==
       0) {
-    registered_[connection] = true;
+    watched.is_registered = true;
   } else {
     refused_.push_back(connection);
   }
@@ -131,9 +129,9 @@ void ReadySet::TryRefused(LoopHandler& handler) {
 }
 
 void ReadySet::ReportConnection(uint32_t connection, LoopHandler& handler) {
-  switch (std::exchange(waiting_[connection], Waiting::kNothing)) {
+  const int fd = watched_[connection].fd;
+  switch (std::exchange(watched_[connection].waiting, Waiting::kNothing)) {
     case Waiting::kReadable: {
-      const int fd = fds_[connection];
       const auto bytes = ReceiveNow(fd, absl::MakeSpan(buffer_));
       if (bytes.has_value()) {
         handler.OnReceived(connection, *bytes);

@@ -27,7 +27,7 @@ class ReadySet {
   // Most events that one Report() takes from the kernel.
   static constexpr int kEventsMax = 32;
 
-  explicit ReadySet(uint32_t connections_max);
+  explicit ReadySet(uint32_t connections_max) : connections_max_(connections_max) {}
   // kUnavailable when there are no descriptors for it.
   absl::Status Init();
 
@@ -74,11 +74,19 @@ class ReadySet {
   void TryRefused(LoopHandler& handler);
   void ReportConnection(uint32_t connection, LoopHandler& handler);
 
+  // A connection that has waited.
+  struct Watched {
+    int fd = -1;  // while it waits
+    Waiting waiting = Waiting::kNothing;
+    bool is_registered = false;  // epoll knows it
+  };
+
+  const uint32_t connections_max_;
   OwnedFd epoll_fd_;
   OwnedFd wake_fd_;
-  std::vector<bool> registered_;   // by connection: whether epoll knows it
-  std::vector<Waiting> waiting_;   // by connection: what it waits for
-  std::vector<int> fds_;           // by connection: its descriptor, while it waits
+  // By connection. It grows only when one waits whose number is higher than that of any before, so
+  // memory goes by the connections that there are, and not by the limit of descriptors.
+  std::vector<Watched> watched_;
   std::vector<uint32_t> refused_;  // connections that wait, and that epoll refuses to watch
   int64_t try_ms_ = 0;             // when those are tried next, MonotonicCoarseMs()
   std::array<std::byte, kReceiveSizeMax> buffer_;

@@ -25,12 +25,12 @@ Leftovers::Leftovers(const Registry& registry, const Custody& custody, Restorati
   assert(accept_anew_ != nullptr);
 }
 
-void Leftovers::Watch(bool predecessor_is_there) {
+void Leftovers::Watch(bool more_comes) {
   const int64_t now_ms = MonotonicCoarseMs();
   watch_until_ms_ = now_ms + kWatchMs;
   accept_pause_ms_ = kAcceptPauseMinMs;
   accept_check_.Plan(now_ms + accept_pause_ms_);
-  if (predecessor_is_there) {
+  if (more_comes) {
     unwatched_check_.Cancel();
   } else {
     unwatched_check_.Plan(now_ms + kUnwatchedPauseMs);

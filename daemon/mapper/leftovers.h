@@ -45,10 +45,10 @@ class Leftovers {
             Timers& timers, absl::Span<const int> listeners, std::function<void()> accept_anew,
             std::vector<const Registering*> registering);
 
-  // Begins to look for both, or begins anew. `predecessor_is_there`: the earlier mapper is still
-  // leaving, and passes on what it registers; only connections that wait are looked for, until this
-  // is called again when it has ended.
-  void Watch(bool predecessor_is_there);
+  // Begins to look for both, or begins anew. `more_comes`: connections of the earlier mapper are
+  // still handed over, or it is leaving and passes on what it registers; only connections that wait
+  // are looked for, until this is called again when it has ended.
+  void Watch(bool more_comes);
 
  private:
   void CheckAccepting();

@@ -88,25 +88,23 @@ absl::Status Mapper::Start(absl::FunctionRef<void()> on_ready) {
     return status;
   }
   MakeUnits();
-  restoration_->RestoreAll(*std::move(connections));
+  adoption_->Begin(*std::move(connections), std::move(parts_.connections_link));
   if (absl::Status status = startup_.Commit(); !status.ok()) return status;
   deposits_->Flush();
   if (absl::Status status = startup_.Announce(); !status.ok()) return status;
   // From here on the registry has what its file from before a migration does not.
   parts_.registry->FinishMigration();
-  // The sockets listen, so a client that connects from here on is served.
-  on_ready();
   ClearGauges(*parts_.registry, static_cast<uint32_t>(parts_.workers.size()),
               parts_.registry->view().mapper_status().workers);
   startup_.Record();
+  SetPhase(Phase::kServing);
+  on_ready();
   Log(Severity::kNotice, "serves port %d with %d workers through %s; registry %s", options_.port,
       parts_.workers.size(), parts_.loop_reason, parts_.registry->path());
-  for (const std::unique_ptr<Worker>& worker : parts_.workers) {
-    threads_.emplace_back([&worker] { worker->Serve(); });
-  }
+  StartLookout();
   stage_ = Stage::kServing;
   if (parts_.successor.has_value()) parts_.successor->SayServing();
-  if (parts_.listeners_are_inherited) leftovers_->Watch(parts_.successor.has_value());
+  if (parts_.listeners_are_inherited) leftovers_->Watch(/*more_comes=*/true);
   publication_->Watch();
   return absl::OkStatus();
 }
@@ -121,15 +119,14 @@ void Mapper::MakeUnits() {
     worker.Adopt(std::move(connection), node);
   };
   restoration_.emplace(registry, custody, *inquiry_, timers_, options_.orphan_grace, give);
-  const auto accept_anew = [this] {
-    for (const std::unique_ptr<Worker>& worker : parts_.workers) worker->AcceptAnew();
-  };
   std::vector<const Registering*> registering;
   for (const std::unique_ptr<Worker>& worker : parts_.workers) {
     registering.push_back(&worker->registering());
   }
-  leftovers_.emplace(registry, custody, *restoration_, timers_, parts_.listeners, accept_anew,
-                     std::move(registering));
+  leftovers_.emplace(
+      registry, custody, *restoration_, timers_, parts_.listeners, [this] { AcceptAnew(); },
+      std::move(registering));
+  adoption_.emplace(registry, custody, *restoration_, timers_, [this] { OnAdopted(); });
   Predecessor::Host& host = *this;
   predecessor_.emplace(host, *parts_.claim, custody, *parts_.store, parts_.listeners, arguments_);
   publication_.emplace(options_, *parts_.claim, *parts_.store, timers_,
@@ -137,10 +134,34 @@ void Mapper::MakeUnits() {
                                              [this] {
                                                return !predecessor_->is_under_way() &&
                                                       !parts_.successor.has_value() &&
+                                                      !adoption_->is_under_way() &&
                                                       !keeper_start_.is_planned();
                                              },
                                          .pause = [this] { return PauseWorkers(); },
                                          .resume = [this] { ResumeWorkers(); }});
+}
+
+void Mapper::AcceptAnew() {
+  for (const std::unique_ptr<Worker>& worker : parts_.workers) worker->AcceptAnew();
+}
+
+void Mapper::StartLookout() {
+  // Where there is one worker, no other could take its place.
+  if (parts_.workers.size() == 1) return;
+  const auto accepted = [this] {
+    uint64_t count = 0;
+    for (uint32_t number = 0; number < parts_.workers.size(); ++number) {
+      count +=
+          parts_.registry->statistics(number).connections_accepted.load(std::memory_order_relaxed);
+    }
+    return count;
+  };
+  lookout_.emplace();
+  const absl::Status started = lookout_->Start(
+      parts_.listeners, {.accept_anew = [this] { AcceptAnew(); }, .accepted = accepted});
+  if (started.ok()) return;
+  Log(Severity::kWarning, "a worker that stands still may keep new connections waiting: %s",
+      started.message());
 }
 
 void Mapper::Serve() {
@@ -150,7 +171,7 @@ void Mapper::Serve() {
 
 void Mapper::Turn() {
   if (deposits_->store_is_gone()) PlanKeeper();
-  enum { kSignals, kStop, kCustody, kKeeper, kUpgrade, kPredecessor, kPolled };
+  enum { kSignals, kStop, kCustody, kKeeper, kUpgrade, kPredecessor, kAdoption, kPolled };
   std::array<pollfd, kPolled> polled;
   // poll(2) leaves out what has no descriptor (-1).
   polled[kSignals] = {parts_.signal_fd.get(), POLLIN, 0};
@@ -160,6 +181,7 @@ void Mapper::Turn() {
   polled[kKeeper] = {keeper_start_.is_planned() ? -1 : parts_.store->link(), 0, 0};
   polled[kUpgrade] = {predecessor_->is_under_way() ? predecessor_->link() : -1, POLLIN, 0};
   polled[kPredecessor] = {parts_.successor.has_value() ? parts_.successor->link() : -1, POLLIN, 0};
+  polled[kAdoption] = {adoption_->link(), POLLIN, 0};
   if (poll(polled.data(), polled.size(), timers_.TimeoutMs(MonotonicCoarseMs())) < 0) {
     if (errno == EINTR) return;
     if (errno == ENOMEM || errno == EAGAIN) {
@@ -177,6 +199,7 @@ void Mapper::Turn() {
   if ((polled[kKeeper].revents & (POLLHUP | POLLERR)) != 0) PlanKeeper();
   if (polled[kCustody].revents != 0) gather_.Plan(MonotonicCoarseMs() + kGatherMs);
   if (polled[kPredecessor].revents != 0) OnPredecessor();
+  if (polled[kAdoption].revents != 0) adoption_->OnLink();
   if (polled[kUpgrade].revents != 0) ContinueUpgrade();
   if (stage_ == Stage::kServing) timers_.RunDue(MonotonicCoarseMs());
 }
@@ -185,16 +208,28 @@ bool Mapper::OnSignals() {
   signalfd_siginfo signal = {};
   while (read(parts_.signal_fd.get(), &signal, sizeof(signal)) == sizeof(signal)) {
     if (signal.ssi_signo == SIGHUP) {
-      // A successor inherits the link to the keeper, so there has to be one.
-      if (keeper_start_.is_planned()) ReplaceKeeper();
-      predecessor_->Begin();
-      if (predecessor_->is_under_way()) upgrade_deadline_.Plan(predecessor_->deadline_ms());
+      is_upgrade_asked_ = true;
+      if (!adoption_->is_under_way()) BeginUpgrade();
       continue;
     }
     Log(Severity::kNotice, "ends: got signal %s", sigabbrev_np(static_cast<int>(signal.ssi_signo)));
     return false;
   }
   return true;
+}
+
+void Mapper::BeginUpgrade() {
+  is_upgrade_asked_ = false;
+  // A successor inherits the link to the keeper, so there has to be one.
+  if (keeper_start_.is_planned()) ReplaceKeeper();
+  predecessor_->Begin();
+  if (predecessor_->is_under_way()) upgrade_deadline_.Plan(predecessor_->deadline_ms());
+}
+
+void Mapper::OnAdopted() {
+  for (const std::unique_ptr<Worker>& worker : parts_.workers) worker->Wake();
+  if (parts_.listeners_are_inherited) leftovers_->Watch(parts_.successor.has_value());
+  if (is_upgrade_asked_) BeginUpgrade();
 }
 
 void Mapper::EndAsTold() {
@@ -208,10 +243,10 @@ void Mapper::OnPredecessor() {
   std::vector<OwnedFd> late;
   const bool is_there = parts_.successor->TakeLate(
       [&late](OwnedFd connection) { late.push_back(std::move(connection)); });
-  restoration_->RestoreLate(std::move(late));
+  adoption_->AddLate(std::move(late));
   if (is_there) return;
   parts_.successor.reset();
-  leftovers_->Watch(false);
+  leftovers_->Watch(adoption_->is_under_way());
 }
 
 void Mapper::ContinueUpgrade() {
@@ -255,6 +290,11 @@ void Mapper::PlanKeeper() {
 void Mapper::ReplaceKeeper() {
   // A mapper that has a successor, or ends, needs none.
   if (stage_ != Stage::kServing) return;
+  if (adoption_->is_under_way()) {
+    // The new keeper is to get all connections.
+    keeper_start_.Plan(MonotonicCoarseMs() + kKeeperPauseMs);
+    return;
+  }
   // The keeper would follow this mapper, and the successor start another one.
   CancelUpgrade(kKeeperDied);
   keeper_started_ms_ = MonotonicCoarseMs();
@@ -288,6 +328,7 @@ void Mapper::SetPhase(Phase phase) {
 bool Mapper::Leave() {
   assert(stage_ == Stage::kHandingOver || stage_ == Stage::kLeaving);
   const bool has_successor = stage_ == Stage::kHandingOver;
+  lookout_.reset();
   TakeNew();
   parts_.shared->has_successor.store(has_successor, std::memory_order_release);
   // After a migration this mapper's file is not the registry any more, so nothing must be answered
@@ -296,7 +337,7 @@ bool Mapper::Leave() {
   SetPhase(is_superseded ? Phase::kGone : Phase::kLeaving);
   parts_.shared->stopping.Notify();
   const bool is_well = !has_successor || predecessor_->AwaitServing();
-  for (std::thread& thread : threads_) thread.join();
+  JoinWorkers(parts_);
   if (has_successor) FaultPoint("predecessor:passing");
   TakeNew();
   if (has_successor && parts_.successor.has_value()) PassLate();

@@ -2,7 +2,7 @@
 //
 // It starts (startup.h), has the workers serve (serve/worker.h), and does meanwhile what is not
 // anybody's request: it has connections stored (custody/deposits.h), finds out about nodes
-// (names/inquiry.h), looks after what an earlier mapper left (restoration.h, leftovers.h), replaces
+// (names/inquiry.h), looks after what an earlier mapper left (adoption.h, leftovers.h), replaces
 // a keeper that died, puts back a registry that has lost its path (publication.h), and hands over to
 // a successor (process/predecessor.h). It has the control flow: these units return to it, and reach it
 // only through the functions that it has given them (MakeUnits()).
@@ -14,7 +14,6 @@
 #include <cstdint>
 #include <optional>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "absl/functional/function_ref.h"
@@ -22,6 +21,7 @@
 #include "daemon/command/options.h"
 #include "daemon/custody/deposits.h"
 #include "daemon/host/timers.h"
+#include "daemon/mapper/adoption.h"
 #include "daemon/mapper/leftovers.h"
 #include "daemon/mapper/publication.h"
 #include "daemon/mapper/restoration.h"
@@ -29,6 +29,7 @@
 #include "daemon/names/inquiry.h"
 #include "daemon/process/inheritance.h"
 #include "daemon/process/predecessor.h"
+#include "daemon/serve/lookout.h"
 #include "daemon/serve/phase.h"
 #include "registry/registration.h"
 
@@ -64,6 +65,9 @@ class Mapper final : private Predecessor::Host {
 
   absl::Status Start(absl::FunctionRef<void()> on_ready);
   void MakeUnits();
+  // Has all workers look anew for connections that wait to be accepted.
+  void AcceptAnew();
+  void StartLookout();
   // Returns when the stage is not kServing any more.
   void Serve();
   // Polls once, and deals with what has happened.
@@ -74,6 +78,10 @@ class Mapper final : private Predecessor::Host {
   void EndAsTold();
   // Takes what the predecessor passes on.
   void OnPredecessor();
+  // All connections of an earlier mapper were looked at.
+  void OnAdopted();
+  // Begins the upgrade that was asked for.
+  void BeginUpgrade();
   // Deals with what the successor says, or with the end of its time. Goes to kHandingOver when it
   // has committed.
   void ContinueUpgrade();
@@ -101,18 +109,20 @@ class Mapper final : private Predecessor::Host {
   Startup startup_;
 
   Timers timers_;
-  Timer gather_;               // new connections in custody gather until then
-  Timer keeper_start_;         // a keeper that died is replaced
-  Timer upgrade_deadline_;     // the successor's time is over
-  int64_t keeper_started_ms_;  // MonotonicCoarseMs() when this mapper last started a keeper
+  Timer gather_;                   // new connections in custody gather until then
+  Timer keeper_start_;             // a keeper that died is replaced
+  Timer upgrade_deadline_;         // the successor's time is over
+  bool is_upgrade_asked_ = false;  // and waits for the end of adoption_
+  int64_t keeper_started_ms_;      // MonotonicCoarseMs() when this mapper last started a keeper
   // From here on made by MakeUnits().
   std::optional<Inquiry> inquiry_;
   std::optional<Deposits> deposits_;
   std::optional<Restoration> restoration_;
   std::optional<Leftovers> leftovers_;
+  std::optional<Adoption> adoption_;
   std::optional<Predecessor> predecessor_;
   std::optional<Publication> publication_;
-  std::vector<std::thread> threads_;
+  std::optional<Lookout> lookout_;
   Registration found_ = {};
 };
 

@@ -19,24 +19,33 @@ Restoration::Restoration(Registry& registry, Custody& custody, Inquiry& inquiry,
       custody_(custody),
       inquiry_(inquiry),
       give_(std::move(give)),
+      last_earlier_id_(registry.view().last_id()),
       orphans_(registry, orphan_grace),
       judge_(timers, [this] { JudgeOrphans(); }) {
   assert(give_ != nullptr);
 }
 
-void Restoration::RestoreAll(std::vector<OwnedFd> connections) {
-  const KnownByCookie registered = ReadRegistry();
-  for (OwnedFd& connection : connections) Restore(std::move(connection), registered);
+void Restoration::Restore(std::vector<OwnedFd> connections) {
+  for (OwnedFd& connection : connections) RestoreOne(std::move(connection));
+}
+
+void Restoration::OrphanTheRest() {
   uint32_t orphaned = 0;
-  for (const auto& [cookie, known] : registered) orphaned += MakeOrphan(known) ? 1 : 0;
+  for (const auto& [cookie, known] : registered_) {
+    // A later one is this mapper's, or a predecessor's that still answers what it has accepted.
+    if (known.node.id > last_earlier_id_) continue;
+    orphaned += MakeOrphan(known) ? 1 : 0;
+  }
+  registered_ = {};
   CountOrphaned(orphaned);
   JudgeOrphans();
 }
 
 void Restoration::RestoreLate(std::vector<OwnedFd> connections) {
   if (connections.empty()) return;
-  const KnownByCookie registered = ReadRegistry();
-  for (OwnedFd& connection : connections) Restore(std::move(connection), registered);
+  ReadRegistry();
+  Restore(std::move(connections));
+  registered_ = {};
 }
 
 void Restoration::OrphanUnwatched(absl::Span<const RegistrationRef> nodes) {
@@ -56,31 +65,43 @@ void Restoration::OrphanUnwatched(absl::Span<const RegistrationRef> nodes) {
   CountOrphaned(orphaned);
 }
 
-Restoration::KnownByCookie Restoration::ReadRegistry() const {
-  KnownByCookie registered;
+void Restoration::ReadRegistry() {
+  registered_.clear();
   registry_.ForEach(Which::kRegistered, [&](const Registration& node) {
-    registered[node.connection_cookie] = {.node = {node.slot, node.id},
-                                          .is_orphaned = node.state == RegistrationState::kOrphaned,
-                                          .has_user = node.owner_uid != kUnknownUid,
-                                          .has_distribution_socket = node.listener_cookie != 0};
+    registered_[node.connection_cookie] = {
+        .node = {node.slot, node.id},
+        .is_orphaned = node.state == RegistrationState::kOrphaned,
+        .has_user = node.owner_uid != kUnknownUid,
+        .has_distribution_socket = node.listener_cookie != 0};
   });
-  return registered;
 }
 
-void Restoration::Restore(OwnedFd connection, const KnownByCookie& registered) {
+void Restoration::RestoreOne(OwnedFd connection) {
   const uint64_t cookie = SocketCookie(connection.get());
-  const auto found = cookie == 0 ? registered.end() : registered.find(cookie);
-  if (found == registered.end()) {
-    // Its registration has ended. All who hold the connection let it go when it is shut down.
+  const auto found = cookie == 0 ? registered_.end() : registered_.find(cookie);
+  if (found == registered_.end() || HasEnded(found->second.node)) {
+    // All who hold the connection let it go when it is shut down.
     shutdown(connection.get(), SHUT_RDWR);
     return;
   }
   const auto& [node, is_orphaned, has_user, has_distribution_socket] = found->second;
   if (custody_.DescriptorOf(node.slot) >= 0) return;  // stored twice
   if (is_orphaned && !registry_.Adopt(node.slot, node.id, cookie)) return;
-  custody_.HoldStored(node.slot, connection.get());
+  if (!custody_.HoldStored(node.slot, connection.get())) return;
+  // A worker that has ended the registration meanwhile, at somebody's request, has not seen the
+  // connection; one that ends it from here on does.
+  if (HasEnded(node)) {
+    custody_.GiveUp(node.slot, connection.get());
+    shutdown(connection.get(), SHUT_RDWR);
+    return;
+  }
   if (!has_user) inquiry_.AskForUser(node);
   give_(std::move(connection), node);
+}
+
+bool Restoration::HasEnded(RegistrationRef node) {
+  return !registry_.ReadSlot(node.slot, found_) || found_.id != node.id ||
+         found_.state == RegistrationState::kRemembered;
 }
 
 bool Restoration::MakeOrphan(const Known& known) {

@@ -2,6 +2,11 @@
 // connection keeps alive, and watches it again. A registration without a connection becomes an
 // orphan (names/orphans.h).
 //
+//   Restoration restoration(...);          // while nobody registers anything
+//   restoration.ReadRegistry();            // from here on the workers may serve
+//   restoration.Restore(connections);      // as often as connections come
+//   restoration.OrphanTheRest();
+//
 // Connections are told by their SO_COOKIE alone, which the registration has (INV-9): not by the
 // number or the name under which they came.
 //
@@ -32,13 +37,19 @@ class Restoration {
   using Give = std::function<void(OwnedFd connection, RegistrationRef node)>;
 
   // All of it outlives this. `orphan_grace`: how long an orphan stays of which it is not known
-  // whether its node lives.
+  // whether its node lives. What is registered at this time is an earlier mapper's.
   Restoration(Registry& registry, Custody& custody, Inquiry& inquiry, Timers& timers,
               absl::Duration orphan_grace, Give give);
 
-  // At the start: gives out the connections, and makes orphans of the registrations that have none.
-  void RestoreAll(std::vector<OwnedFd> connections);
-  // While the mapper serves: gives out connections that the predecessor passes on late.
+  // Finds the registrations to which connections may belong that come next. Costs less than a
+  // microsecond for each.
+  void ReadRegistry();
+  // Gives out these connections. Those whose registrations have ended are shut down.
+  void Restore(std::vector<OwnedFd> connections);
+  // All connections have come that there were: makes orphans of the earlier mapper's registrations
+  // that have none, and forgets what ReadRegistry() has found.
+  void OrphanTheRest();
+  // ReadRegistry() and Restore(), for connections that the predecessor passes on late.
   void RestoreLate(std::vector<OwnedFd> connections);
   // Makes orphans of those of these registrations that are live and have no connection here.
   void OrphanUnwatched(absl::Span<const RegistrationRef> nodes);
@@ -50,10 +61,10 @@ class Restoration {
     bool has_user;
     bool has_distribution_socket;
   };
-  using KnownByCookie = absl::flat_hash_map<uint64_t, Known>;
 
-  KnownByCookie ReadRegistry() const;
-  void Restore(OwnedFd connection, const KnownByCookie& registered);
+  void RestoreOne(OwnedFd connection);
+  // Whether the registration has ended, so that no connection is its any more.
+  bool HasEnded(RegistrationRef node);
   // False when the registration has a connection here, has ended, or was an orphan before.
   bool MakeOrphan(const Known& known);
   void CountOrphaned(uint32_t count);
@@ -63,6 +74,8 @@ class Restoration {
   Custody& custody_;
   Inquiry& inquiry_;
   const Give give_;
+  const uint64_t last_earlier_id_;                   // of the registrations of earlier mappers
+  absl::flat_hash_map<uint64_t, Known> registered_;  // by the cookie of the connection
   Orphans orphans_;
   Timer judge_;
   int64_t next_judgement_ms_ = 0;  // MonotonicCoarseMs(); no judgement before

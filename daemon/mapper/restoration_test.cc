@@ -20,11 +20,7 @@ class RestorationTest : public CustodyFixture {
     CustodyFixture::SetUp();
     if (HasFatalFailure()) return;
     inquiry_ = std::make_unique<Inquiry>(*registry_, *custody_, timers_);
-    restoration_ =
-        std::make_unique<Restoration>(*registry_, *custody_, *inquiry_, timers_, absl::Hours(1),
-                                      [this](OwnedFd connection, RegistrationRef node) {
-                                        given_.emplace_back(std::move(connection), node);
-                                      });
+    StartAnew();
   }
   void TearDown() override {
     restoration_.reset();
@@ -35,6 +31,20 @@ class RestorationTest : public CustodyFixture {
     std::vector<OwnedFd> ends;
     ends.push_back(std::move(connection.ours));
     return ends;
+  }
+  // What a mapper does when it starts.
+  void RestoreAll(std::vector<OwnedFd> connections) {
+    restoration_->ReadRegistry();
+    restoration_->Restore(std::move(connections));
+    restoration_->OrphanTheRest();
+  }
+  // A mapper that starts now: what is registered is an earlier one's.
+  void StartAnew() {
+    restoration_ =
+        std::make_unique<Restoration>(*registry_, *custody_, *inquiry_, timers_, absl::Hours(1),
+                                      [this](OwnedFd connection, RegistrationRef node) {
+                                        given_.emplace_back(std::move(connection), node);
+                                      });
   }
   static bool IsOpen(const Connection& connection) {
     char byte;
@@ -52,7 +62,7 @@ TEST_F(RestorationTest, AConnectionFindsItsRegistration) {
   Connection connection = Connect();
   const int number = connection.ours.get();
   const RegistrationRef node = Register("hare", connection);
-  restoration_->RestoreAll(OurEnds(connection));
+  RestoreAll(OurEnds(connection));
   ASSERT_EQ(given_.size(), 1u);
   EXPECT_EQ(given_[0].second.id, node.id);
   EXPECT_EQ(custody_->DescriptorOf(node.slot), number);
@@ -65,7 +75,7 @@ TEST_F(RestorationTest, AConnectionOfNoRegistrationIsShutDown) {
   Connection connection = Connect();
   const RegistrationRef node = Register("hare", connection);
   registry_->Unregister(node.slot, node.id);
-  restoration_->RestoreAll(OurEnds(connection));
+  RestoreAll(OurEnds(connection));
   EXPECT_EQ(given_.size(), 0u);
   EXPECT_FALSE(IsOpen(connection));
 }
@@ -73,18 +83,47 @@ TEST_F(RestorationTest, AConnectionOfNoRegistrationIsShutDown) {
 TEST_F(RestorationTest, ARegistrationWithoutAConnectionBecomesAnOrphan) {
   Connection connection = Connect();
   const RegistrationRef node = Register("hare", connection);
-  restoration_->RestoreAll({});
+  StartAnew();
+  RestoreAll({});
   EXPECT_EQ(Read(node).state, RegistrationState::kOrphaned);
   EXPECT_EQ(orphaned(), 1u);
   // It was an orphan before this mapper: it is not counted again.
-  restoration_->RestoreAll({});
+  RestoreAll({});
   EXPECT_EQ(orphaned(), 1u);
+}
+
+TEST_F(RestorationTest, ALaterRegistrationIsNotAnEarlierMappers) {
+  StartAnew();
+  // A worker is about to take it into custody.
+  Connection connection = Connect();
+  const RegistrationRef node = Register("hare", connection);
+  RestoreAll({});
+  EXPECT_EQ(Read(node).state, RegistrationState::kLive);
+}
+
+TEST_F(RestorationTest, AConnectionWhoseRegistrationEndsMeanwhileIsShutDown) {
+  Connection connection = Connect();
+  const RegistrationRef node = Register("hare", connection);
+  StartAnew();
+  restoration_->ReadRegistry();
+  registry_->Unregister(node.slot, node.id);
+  // The slot is another node's by now.
+  Connection other = Connect();
+  const RegistrationRef later = Register("hare", other);
+  EXPECT_EQ(later.slot, node.slot);
+  ASSERT_TRUE(custody_->HoldStored(later.slot, other.ours.get()));
+  restoration_->Restore(OurEnds(connection));
+  EXPECT_EQ(given_.size(), 0u);
+  EXPECT_FALSE(IsOpen(connection));
+  EXPECT_TRUE(IsOpen(other));
+  EXPECT_EQ(custody_->DescriptorOf(later.slot), other.ours.get());
 }
 
 TEST_F(RestorationTest, AConnectionThatComesLateTakesItsOrphanBack) {
   Connection connection = Connect();
   const RegistrationRef node = Register("hare", connection);
-  restoration_->RestoreAll({});
+  StartAnew();
+  RestoreAll({});
   restoration_->RestoreLate(OurEnds(connection));
   ASSERT_EQ(given_.size(), 1u);
   EXPECT_EQ(Read(node).state, RegistrationState::kLive);
@@ -96,7 +135,7 @@ TEST_F(RestorationTest, AConnectionThatComesTwiceIsTakenOnce) {
   std::vector<OwnedFd> twice;
   twice.emplace_back(dup(connection.ours.get()));
   twice.push_back(std::move(connection.ours));
-  restoration_->RestoreAll(std::move(twice));
+  RestoreAll(std::move(twice));
   EXPECT_EQ(given_.size(), 1u);
   EXPECT_TRUE(IsOpen(connection));
 }

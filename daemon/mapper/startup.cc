@@ -1,7 +1,6 @@
 #include "daemon/mapper/startup.h"
 
 #include <fcntl.h>
-#include <sched.h>
 #include <signal.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
@@ -10,7 +9,6 @@
 #include <cassert>
 #include <cerrno>
 #include <cstdlib>
-#include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -18,6 +16,7 @@
 #include "absl/time/time.h"
 #include "daemon/custody/choose_store.h"
 #include "daemon/custody/words.h"
+#include "daemon/host/cores.h"
 #include "daemon/host/descriptor_limit.h"
 #include "daemon/host/log.h"
 #include "daemon/host/wake_fd.h"
@@ -36,15 +35,15 @@ namespace {
 // How long a mapper that cannot start stays all the same, under systemd.
 constexpr absl::Duration kFailurePause = absl::Seconds(1);
 
+// Workers of a mapper that is not told how many. One core makes some 70,000 lookups a second, and
+// from 10 to 16 cores on all wait for the lock of the listening socket (bench/RESULTS.md).
+constexpr uint32_t kWorkersByItselfMax = 16;
+static_assert(kWorkersByItselfMax <= kWorkersMax);
+
 uint32_t WorkerCount(const Options& options) {
-  if (options.workers != 0) return options.workers;
-  cpu_set_t cores;
-  CPU_ZERO(&cores);
-  // The call fails on hosts with more cores than a cpu_set_t has bits.
-  const int count = sched_getaffinity(0, sizeof(cores), &cores) == 0
-                        ? CPU_COUNT(&cores)
-                        : static_cast<int>(std::thread::hardware_concurrency());
-  return std::clamp<uint32_t>(static_cast<uint32_t>(count), 1, kWorkersMax);
+  return options.workers != 0
+             ? options.workers
+             : std::min(UsableCores(kCgroupRoot, "/proc/self/cgroup"), kWorkersByItselfMax);
 }
 
 // Invalid when there is no descriptor.
@@ -59,6 +58,11 @@ OwnedFd SignalDescriptor() {
 }
 
 }  // namespace
+
+void JoinWorkers(Parts& parts) {
+  for (Thread& thread : parts.threads) thread.Join();
+  parts.threads.clear();
+}
 
 Startup::Startup(const Options& options, Inheritance inherited, Parts& parts)
     : options_(options),
@@ -209,6 +213,7 @@ absl::Status Startup::MakeLoops() {
 }
 
 absl::StatusOr<std::vector<OwnedFd>> Startup::TakeOver() {
+  parts_.connections_link = std::move(inherited_.connections_link);
   if (!parts_.successor.has_value()) return std::exchange(inherited_.connections, {});
   // To end the watcher takes a moment, and here nobody waits yet.
   EndWatcher(inherited_.watcher);
@@ -250,6 +255,26 @@ absl::Status Startup::MakeWorkers(size_t handed_over, void (*request_stop)(std::
   for (std::unique_ptr<Loop>& loop : std::exchange(parts_.loops, {})) {
     parts_.workers.push_back(std::make_unique<Worker>(static_cast<uint32_t>(parts_.workers.size()),
                                                       std::move(loop), *parts_.shared));
+  }
+  return StartThreads();
+}
+
+absl::Status Startup::StartThreads() {
+  std::vector<std::unique_ptr<Worker>>& workers = parts_.workers;
+  for (const std::unique_ptr<Worker>& worker : workers) {
+    absl::StatusOr<Thread> thread = Thread::Start("epmd-worker", [&one = *worker] { one.Serve(); });
+    if (thread.ok()) {
+      parts_.threads.push_back(*std::move(thread));
+      continue;
+    }
+    if (parts_.threads.empty()) return thread.status();
+    Log(Severity::kWarning, "serves with %d instead of %d workers: %s", parts_.threads.size(),
+        workers.size(), thread.status().message());
+    workers.resize(parts_.threads.size());
+    break;
+  }
+  for (const std::unique_ptr<Worker>& worker : workers) {
+    parts_.shared->loops.push_back(&worker->loop());
   }
   return absl::OkStatus();
 }
@@ -299,6 +324,8 @@ void Startup::Record() {
 
 int Startup::Fail(const absl::Status& error) {
   assert(!error.ok());
+  if (parts_.shared.has_value()) parts_.shared->phases.Set(Phase::kGone);
+  JoinWorkers(parts_);
   SlowDownSystemd();
   if (absl::IsAlreadyExists(error)) {
     // `erl` starts a mapper without asking whether there is one, and relies on this.

@@ -4,7 +4,7 @@
 //   Prepare()      everything that can fail while an earlier mapper still serves undisturbed:
 //                  options, listening sockets, store, registry, event loops
 //   TakeOver()     a successor gets the connections, and the registry at rest
-//   MakeWorkers()  custody and workers, which do not run yet
+//   MakeWorkers()  custody and workers, whose threads wait: a mapper that says it serves has them
 //   Commit()       a successor says that it serves from now on: the predecessor never serves again
 //   Announce()     the store is told which process is the mapper
 //
@@ -31,6 +31,7 @@
 #include "daemon/custody/keeper_store.h"
 #include "daemon/custody/store.h"
 #include "daemon/host/address.h"
+#include "daemon/host/thread.h"
 #include "daemon/loop/loop.h"
 #include "daemon/names/reservations.h"
 #include "daemon/process/inheritance.h"
@@ -46,6 +47,8 @@ struct Parts {
   // This mapper's side of an upgrade, while its predecessor is there; nothing when it took over
   // from nobody.
   std::optional<Successor> successor;
+  // Through which the connections of an earlier mapper come, if they are not here already.
+  OwnedFd connections_link;
   uint32_t descriptors_max = 0;  // RLIMIT_NOFILE
   Reservations reservations;
   SourceLimit sources;
@@ -64,7 +67,11 @@ struct Parts {
   std::optional<Custody> custody;
   std::optional<Shared> shared;
   std::vector<std::unique_ptr<Worker>> workers;
+  std::vector<Thread> threads;  // one for each worker, until JoinWorkers()
 };
+
+// Ends the workers that are there. REQUIRES: the phase says so.
+void JoinWorkers(Parts& parts);
 
 class Startup {
  public:
@@ -75,12 +82,13 @@ class Startup {
   // it is only checked. kAlreadyExists: another process listens on the port. Each message is one
   // line that says what is wrong and the way out.
   absl::Status Prepare();
-  // The connections that this mapper is to watch. Takes as long as a predecessor needs to hand them
+  // The connections that this mapper is to watch, but for those that come behind. Takes as long as a predecessor needs to hand them
   // over; migrates the registry when it is of an older layout.
   absl::StatusOr<std::vector<OwnedFd>> TakeOver();
-  // Fills custody, shared and workers. `handed_over`: how many connections TakeOver() returned.
-  // `request_stop`: see Shared. kFailedPrecondition: the limit of descriptors leaves none for
-  // nodes.
+  // Fills all from custody on. `handed_over`: how many connections TakeOver() returned.
+  // `request_stop`: see Shared. Of the workers there are as many as threads are to be had.
+  // kFailedPrecondition: the limit of descriptors leaves none for nodes. kUnavailable: there is no
+  // thread.
   absl::Status MakeWorkers(size_t handed_over, void (*request_stop)(std::string_view reason));
   // Says to the predecessor, if there is one, that this mapper serves from now on. If there is
   // none, puts listening sockets that are new into the store, to be sent.
@@ -109,6 +117,7 @@ class Startup {
   absl::StatusOr<std::unique_ptr<Claim>> ClaimUsual();
   absl::Status MakeWakeFds();
   absl::Status MakeLoops();
+  absl::Status StartThreads();
 
   const Options& options_;
   Inheritance inherited_;

@@ -51,13 +51,14 @@ Decision Registrar::Register(NodeRecord node, int fd) {
   }
   node.connection_cookie = SocketCookie(fd);
   const Registering::Step step(registering_);
-  const RegisterResult result = AskRegistry(node, fd);
-  decision.outcome = OutcomeOf(result.outcome);
+  RegisterResult result;
+  const bool is_decided = AskRegistry(node, fd, result);
+  decision.outcome = is_decided ? OutcomeOf(result.outcome) : Decision::Outcome::kLater;
+  decision.registration = {result.slot, result.id};
   if (decision.outcome != Decision::Outcome::kRegistered) {
     custody_.Release();
     return decision;
   }
-  decision.registration = {result.slot, result.id};
   decision.creation = result.creation;
   custody_.Hold(result.slot, fd);
   return decision;
@@ -73,30 +74,31 @@ bool Registrar::IsReservedForAnother(std::string_view name, int fd, Decision& de
   return true;
 }
 
-RegisterResult Registrar::AskRegistry(const NodeRecord& node, int fd) {
+bool Registrar::AskRegistry(const NodeRecord& node, int fd, RegisterResult& result) {
   Registration holder;
   int looks = 0;
   for (int retries = 0;; ++retries) {
-    RegisterResult result = registry_.Register(node);
+    result = registry_.Register(node);
     if (result.outcome != RegisterResult::Outcome::kTaken || retries == kRegisterRetriesMax) {
-      return result;
+      return true;
     }
     // The record is claimed by another writer at this moment, which may be about to give the name
     // up: for example the main thread was amending a registration when that was ended.
     if (result.id == 0) {
-      if (!registry_.AwaitClaimant(result.slot)) return result;
+      if (!registry_.AwaitClaimant(result.slot)) return true;
       continue;
     }
     const RegistrationRef taken_by = {result.slot, result.id};
     if (!IsHeld(taken_by, holder)) continue;
+    if (IsAwaited(taken_by.slot)) return false;
     if (holder.state == RegistrationState::kOrphaned) {
-      if (SettleOrphan(holder, node, fd, result)) return result;
+      if (SettleOrphan(holder, node, fd, result)) return true;
     } else if (custody_.HasLeft(holder)) {
       if (registry_.Unregister(holder.slot, holder.id)) Count(statistics_.holders_found_gone);
     } else if (IsHeld(taken_by, holder) && ++looks == kHolderLooksMax) {
       // The second IsHeld() says that no other worker ended the registration during the look, so
       // HasLeft() spoke of a connection that was really there.
-      return result;
+      return true;
     }
   }
 }
@@ -133,6 +135,8 @@ void Registrar::End(const RegistrationRef& registration, int fd) {
 }
 
 void Registrar::EndGoneOrphans() {
+  // The connection of what is an orphan now may be about to come.
+  if (!custody_.is_complete()) return;
   std::vector<RegistrationRef> orphans;
   std::optional<uint32_t> at = 0;
   bool has_other = false;

@@ -44,6 +44,9 @@ struct Decision {
     kNoDescriptors,  // as many nodes are registered as the limit of file descriptors allows
     kRegistryFull,
     kInvalid,  // the registry cannot hold this name: it is empty, too long, or has a NUL
+    // The connection of `registration`, which holds the name, may be about to come from an earlier
+    // mapper. To be asked again when MayDecide() that.
+    kLater,
   };
   Outcome outcome = Outcome::kInvalid;
   RegistrationRef registration;
@@ -64,6 +67,10 @@ class Registrar {
   // Registers `node` for the connection `fd`, whose cookie it fills in, and takes the connection
   // into custody. Of several that ask for one name at the same time exactly one gets it (INV-2).
   Decision Register(NodeRecord node, int fd);
+
+  // Whether the connection of a registration of which a Decision was kLater has come, or is known
+  // not to come. A registration that was ended meanwhile counts when all connections have come.
+  bool MayDecide(const RegistrationRef& holder) const { return !IsAwaited(holder.slot); }
 
   // Tells whether a registration is being made that is not in custody yet; from any thread.
   const Registering& registering() const { return registering_; }
@@ -88,8 +95,13 @@ class Registrar {
  private:
   // Whether a reservation, which `decision` then names, keeps the name from the user behind `fd`.
   bool IsReservedForAnother(std::string_view name, int fd, Decision& decision);
-  // Asks the registry, and clears away holders that have left.
-  RegisterResult AskRegistry(const NodeRecord& node, int fd);
+  // Whether a connection may still come for this slot.
+  bool IsAwaited(uint32_t slot) const {
+    return !custody_.is_complete() && custody_.DescriptorOf(slot) < 0;
+  }
+  // Asks the registry, and clears away holders that have left. False when that has to be put off,
+  // because the connection of the holder that `result` then names is awaited.
+  bool AskRegistry(const NodeRecord& node, int fd, RegisterResult& result);
   // Whether the registration still holds its name; `holder` is then a copy of it.
   bool IsHeld(const RegistrationRef& registration, Registration& holder) const;
   // Does with `orphan` what is proved that the node behind `fd` may do (proof.h). True when `result`

@@ -74,6 +74,42 @@ TEST_F(RegistrarTest, RegistersAndTakesIntoCustody) {
   EXPECT_EQ(found.connection_cookie, SocketCookie(node.server.get()));
 }
 
+TEST_F(RegistrarTest, PutsOffWhatAnAwaitedConnectionDecides) {
+  // An earlier mapper has registered it.
+  const TcpPair holder;
+  const RegisterResult held = registry_->Register(
+      {.name = "a", .port = 7, .connection_cookie = SocketCookie(holder.server.get())});
+  custody_->SetAwaited(1);
+  const TcpPair asking;
+  const Decision put_off = Register("a", asking.server.get());
+  ASSERT_EQ(put_off.outcome, Outcome::kLater);
+  EXPECT_EQ(put_off.registration.id, held.id);
+  EXPECT_FALSE(registrar_->MayDecide(put_off.registration));
+  // A name that nobody has does not wait.
+  const TcpPair other;
+  EXPECT_EQ(Register("b", other.server.get()).outcome, Outcome::kRegistered);
+  ASSERT_TRUE(custody_->HoldStored(held.slot, holder.server.get()));
+  EXPECT_TRUE(registrar_->MayDecide(put_off.registration));
+  EXPECT_EQ(Register("a", asking.server.get()).outcome, Outcome::kTaken);
+}
+
+TEST_F(RegistrarTest, PutsOffWhatAnOrphanDecidesUntilAllHasCome) {
+  const TcpPair holder;
+  const RegisterResult held = registry_->Register(
+      {.name = "a", .port = 7, .connection_cookie = SocketCookie(holder.server.get())});
+  ASSERT_TRUE(registry_->Orphan(held.slot, held.id));
+  custody_->SetAwaited(0);
+  const TcpPair asking;
+  const Decision put_off = Register("a", asking.server.get());
+  ASSERT_EQ(put_off.outcome, Outcome::kLater);
+  // Nor is it ended because a request wants to know whether anybody is registered.
+  registrar_->EndGoneOrphans();
+  EXPECT_EQ(NameIn(held.slot), "a");
+  custody_->SetComplete();
+  EXPECT_TRUE(registrar_->MayDecide(put_off.registration));
+  EXPECT_NE(Register("a", asking.server.get()).outcome, Outcome::kLater);
+}
+
 TEST_F(RegistrarTest, AnnouncesOnlyWhenItIsToldTo) {
   const TcpPair node;
   const Decision decision = Register("a", node.server.get());

@@ -12,6 +12,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "daemon/custody/words.h"
+#include "daemon/host/own_program.h"
 #include "registry/base/text.h"
 #include "registry/claim.h"
 
@@ -25,6 +26,13 @@ int TakeNumber(const char* variable) {
   const bool is_number = text != nullptr && absl::SimpleAtoi(text, &number);
   unsetenv(variable);
   return is_number ? number : -1;
+}
+
+// What was passed is meant for this process. A starter may leave the variables of its own to others.
+bool IsForThisProcess() {
+  const char* const text = getenv(variables::kListenPid);
+  int pid = 0;
+  return text != nullptr && absl::SimpleAtoi(text, &pid) && pid == getpid();
 }
 
 }  // namespace
@@ -51,18 +59,24 @@ unsigned InheritedDescriptors() {
 absl::StatusOr<Inheritance> TakeInheritance() {
   Inheritance inherited;
   const int keeper = TakeNumber(variables::kKeeperLink);
+  const int connections_link = TakeNumber(variables::kConnectionsLink);
   const int predecessor = TakeNumber(variables::kPredecessorLink);
   const int offers_files = TakeNumber(variables::kOffersFiles);
   const int watcher = TakeNumber(variables::kWatcherPid);
   const int mapper = TakeNumber(variables::kMapperLink);
   const int mapper_pid = TakeNumber(variables::kMapperPid);
+  const int is_stray = TakeNumber(variables::kIsStray);
+  if (!IsForThisProcess()) unsetenv(variables::kListenPid);
   const int count = sd_listen_fds(1);
   if (count < 0) {
     return absl::FailedPreconditionError(absl::StrCat("the descriptors passed as ",
                                                       variables::kListenFds,
                                                       " cannot be taken: ", ErrorText(-count)));
   }
+  // It counts only with what one of our processes has passed.
+  if (count == 0) unsetenv(kBinaryVariable);
   if (count > 0 && mapper_pid > 0) inherited.mapper_pid = mapper_pid;
+  inherited.is_stray = count > 0 && is_stray == 1;
   inherited.predecessor_offers_files = count > 0 && offers_files == 1;
   if (count > 0 && watcher > 0) inherited.watcher = watcher;
   absl::Status status;
@@ -70,6 +84,8 @@ absl::StatusOr<Inheritance> TakeInheritance() {
     OwnedFd owned(fd);
     if (fd == keeper) {
       inherited.keeper = std::move(owned);
+    } else if (fd == connections_link) {
+      inherited.connections_link = std::move(owned);
     } else if (fd == predecessor) {
       inherited.predecessor = std::move(owned);
     } else if (fd == mapper) {

@@ -19,15 +19,17 @@
 namespace evermap {
 
 struct Inheritance {
-  std::vector<OwnedFd> listeners;         // TCP sockets that listen
-  std::vector<OwnedFd> connections;       // other TCP sockets
-  std::vector<OwnedFd> files;             // of the claim to the registry (registry/claim.h)
-  OwnedFd keeper;                         // a mapper's link to its keeper
-  OwnedFd predecessor;                    // a successor's link to its predecessor
+  std::vector<OwnedFd> listeners;    // TCP sockets that listen
+  std::vector<OwnedFd> connections;  // other TCP sockets
+  std::vector<OwnedFd> files;        // of the claim to the registry (registry/claim.h)
+  OwnedFd keeper;                    // a mapper's link to its keeper,
+  OwnedFd connections_link;          // and the one through which connections come (hand_over.h)
+  OwnedFd predecessor;               // a successor's link to its predecessor
   bool predecessor_offers_files = false;  // words::kFiles is its first message
   pid_t watcher = 0;                      // a successor's watcher (watcher.h); 0: none
   OwnedFd mapper;                         // a keeper's link to the mapper that it is to follow,
   pid_t mapper_pid = 0;                   // and that mapper's process id; 0: none
+  bool is_stray = false;                  // a keeper that nobody attends (keeper_relief.h)
 };
 
 // Takes all that was passed, close-on-exec, and the variables out of the environment, so that a

@@ -1,28 +1,23 @@
 #include "daemon/process/keeper.h"
 
-#include <poll.h>
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-// glibc 2.36's header does not say that its functions are C's.
-extern "C" {
-#include <sys/pidfd.h>
-}
 
 #include <algorithm>
 #include <array>
 #include <cassert>
 #include <cerrno>
+#include <cstdint>
+#include <initializer_list>
 #include <optional>
+#include <string>
 #include <utility>
 
-#include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -32,10 +27,13 @@ extern "C" {
 #include "daemon/host/log.h"
 #include "daemon/host/own_program.h"
 #include "daemon/process/fault_point.h"
+#include "daemon/process/hand_over.h"
+#include "daemon/process/keeper_holdings.h"
+#include "daemon/process/keeper_relief.h"
 #include "daemon/process/launch.h"
 #include "daemon/process/mapper_watch.h"
+#include "daemon/process/process_fd.h"
 #include "registry/base/clock.h"
-#include "registry/base/file_identity.h"
 #include "registry/base/owned_fd.h"
 #include "registry/base/text.h"
 
@@ -46,25 +44,36 @@ using State = MapperWatch::State;
 using Event = MapperWatch::Event;
 
 constexpr int kEventsMax = 64;
-// Lock and registry, twice while one pair takes the other's place, and as many again for a mapper that
-// dies in the middle of that.
-constexpr size_t kFilesMax = 8;
+// What epoll_wait() takes: until the first of these times, of MonotonicCoarseMs(); -1: never.
+int TimeoutMs(std::initializer_list<int64_t> wake_times_ms) {
+  int64_t timeout_ms = -1;
+  for (const int64_t wake_ms : wake_times_ms) {
+    if (wake_ms < 0) continue;
+    const int64_t left_ms = std::max<int64_t>(wake_ms - MonotonicCoarseMs(), 0);
+    timeout_ms = timeout_ms < 0 ? left_ms : std::min(timeout_ms, left_ms);
+  }
+  return static_cast<int>(timeout_ms);
+}
 
 class Keeper {
  public:
-  Keeper(const std::vector<std::string>& arguments, absl::FunctionRef<void()> on_ready)
-      : arguments_(arguments), on_ready_(on_ready) {}
+  Keeper(const std::vector<std::string>& arguments, const KeeperOptions& options, bool is_stray,
+         absl::FunctionRef<void()> on_ready)
+      : arguments_(arguments),
+        post_(options.port, is_stray, options.is_daemon),
+        on_ready_(on_ready) {}
   Keeper(const Keeper&) = delete;
   Keeper& operator=(const Keeper&) = delete;
-  ~Keeper() {
-    for (const int fd : held_) close(fd);
-  }
 
-  int Run(Inheritance inherited) {
+  int Run(const KeeperOptions& options, Inheritance inherited) {
     if (!Prepare()) return 1;
-    for (OwnedFd& fd : inherited.listeners) Hold(std::move(fd));
-    for (OwnedFd& fd : inherited.connections) Hold(std::move(fd));
-    for (OwnedFd& fd : inherited.files) HoldFile(std::move(fd));
+    if (!inherited.mapper.valid() && options.is_mapper_there != nullptr) {
+      std::optional<Inheritance> relieved = RelieveKeeper(options.port, options.is_mapper_there);
+      if (relieved.has_value()) inherited = *std::move(relieved);
+    }
+    for (OwnedFd& fd : inherited.connections) holdings_->Hold(std::move(fd));
+    for (OwnedFd& fd : inherited.listeners) holdings_->Hold(std::move(fd));
+    for (OwnedFd& fd : inherited.files) holdings_->HoldFile(std::move(fd));
     if (inherited.mapper_pid > 0 && inherited.mapper.valid()) {
       Resume(std::move(inherited.mapper), inherited.mapper_pid);
     }
@@ -79,24 +88,21 @@ class Keeper {
 
   bool Prepare();
   void Resume(OwnedFd link, pid_t mapper_pid);
+  // The mapper accepts connections.
+  void SayReady();
   // Waits for the next events, or until something is due, and does it.
   void Turn();
-  int TimeoutMs() const;
+  void GiveUp();
   void OnSignal();
   void PassUpgrade();
-
-  // The sockets and files that are held.
+  void OnNewcomer();
   bool Watch(int fd, uint32_t events);
-  void Hold(OwnedFd fd);
-  void LetGo(int fd);
-  void HoldFile(OwnedFd fd);
-  void LetGoOfFile(std::string_view name);
-  std::vector<int> Held() const;
 
-  // The mapper that is followed.
   void StartMapper();
   void Follow(pid_t pid, OwnedFd process);
+  void OnLeaderEnd();
   void OnMapperEnd();
+  void LogEnd(pid_t ended, std::optional<int> status) const;
   void Reap();
   void ReadLink(Newcomer newcomer);
   void CloseLink();
@@ -105,18 +111,21 @@ class Keeper {
   void ReplaceIfOutdated(pid_t pid, const std::string& named);
 
   const std::vector<std::string>& arguments_;
+  ReliefPost post_;
   std::optional<absl::FunctionRef<void()>> on_ready_;  // nothing once it was called
   OwnedFd signal_fd_;
   OwnedFd epoll_fd_;
-  absl::flat_hash_set<int> held_;  // owned
-  std::vector<OwnedFd> files_;     // of the claim to the registry (registry/claim.h)
+  std::optional<KeeperHoldings> holdings_;  // made by Prepare()
+  HandOver hand_over_;
   // A SIGHUP has come that no mapper has got yet.
   bool is_upgrade_pending_ = false;
 
   MapperWatch watch_;
   OwnedFd link_;
   pid_t mapper_pid_ = 0;
-  OwnedFd mapper_fd_;  // a pidfd; without one although a mapper is followed, that has ended
+  pid_t dying_pid_ = 0;  // another one has taken its place, or will, before it has ended
+  OwnedFd leader_fd_;    // a pidfd of its first thread alone
+  OwnedFd mapper_fd_;    // process_fd.h; without one although a mapper is followed, that has ended
   std::optional<int> mapper_status_;  // as waitpid(2) gives it
 };
 
@@ -135,18 +144,39 @@ bool Keeper::Prepare() {
     Log(Severity::kError, "the keeper cannot start: %s", ErrorText(errno));
     return false;
   }
+  holdings_.emplace(epoll_fd_.get());
   return true;
 }
 
 // Follows a mapper that serves already: it has started this keeper, or has had another before.
 void Keeper::Resume(OwnedFd link, pid_t mapper_pid) {
   FaultPoint("keeper:resumed");
-  on_ready_.reset();
   watch_ = MapperWatch::OfServingMapper();
   link_ = std::move(link);
   AskForSender(link_.get());
   Watch(link_.get(), EPOLLIN);
-  Follow(mapper_pid, OwnedFd(pidfd_open(mapper_pid, 0)));
+  Follow(mapper_pid, OpenProcess(mapper_pid));
+  SayReady();
+}
+
+void Keeper::SayReady() {
+  if (on_ready_.has_value()) (*on_ready_)();
+  on_ready_.reset();
+  post_.Open(epoll_fd_.get());
+}
+
+void Keeper::OnNewcomer() {
+  // A mapper that still gets its connections from this keeper would get no more.
+  const bool serves = watch_.state() == State::kServing && link_.valid() && mapper_fd_.valid() &&
+                      !hand_over_.is_under_way();
+  const Kept kept = {.sockets = holdings_->Sockets(),
+                     .files = holdings_->Files(),
+                     .link = link_.get(),
+                     .mapper_pid = mapper_pid_};
+  if (!post_.TakeNewcomer(serves, kept)) return;
+  Log(Severity::kNotice, "the keeper is relieved");
+  // At once: what an end of this object closes or tells is the other keeper's affair now.
+  _exit(0);
 }
 
 bool Keeper::Watch(int fd, uint32_t events) {
@@ -156,56 +186,24 @@ bool Keeper::Watch(int fd, uint32_t events) {
   return epoll_ctl(epoll_fd_.get(), EPOLL_CTL_ADD, fd, &event) == 0;
 }
 
-void Keeper::Hold(OwnedFd fd) {
-  // No events are asked for: hanging up is reported all the same, and nothing else matters.
-  if (!Watch(fd.get(), 0)) {
-    Log(Severity::kWarning, "the keeper cannot watch a connection: %s; it is not held",
-        ErrorText(errno));
-    return;
-  }
-  held_.insert(fd.Release());
-}
-
-void Keeper::LetGo(int fd) {
-  epoll_ctl(epoll_fd_.get(), EPOLL_CTL_DEL, fd, nullptr);
-  held_.erase(fd);
-  close(fd);
-}
-
-// A file does not hang up: it is let go when the mapper says so.
-void Keeper::HoldFile(OwnedFd fd) {
-  const std::string name = StoredName(fd.get());
-  for (const OwnedFd& file : files_) {
-    if (StoredName(file.get()) == name) return;
-  }
-  if (files_.size() == kFilesMax) {
-    Log(Severity::kWarning, "the keeper holds %d files already; one more is not held", kFilesMax);
-    return;
-  }
-  files_.push_back(std::move(fd));
-}
-
-void Keeper::LetGoOfFile(std::string_view name) {
-  std::erase_if(files_, [name](const OwnedFd& file) { return StoredName(file.get()) == name; });
-}
-
-// In ascending order, as launch.h asks for: the keeper may hold as many as its limit allows.
-std::vector<int> Keeper::Held() const {
-  std::vector<int> held(held_.begin(), held_.end());
-  for (const OwnedFd& file : files_) held.push_back(file.get());
-  std::sort(held.begin(), held.end());
-  return held;
-}
-
+// Without the connections, which come behind it (hand_over.h): the mapper does not wait for them.
 void Keeper::StartMapper() {
   auto ends = NotifyPair();
+  auto connections_ends = NotifyPair();
+  const bool has_links = ends.ok() && connections_ends.ok();
   Launch launch{.program = kOwnProgramLink,
+                .otherwise = OwnProgram(),
                 .arguments = arguments_,
                 .environment = {absl::StrCat(kBinaryVariable, "=", OwnProgram())},
-                .descriptors = Held(),
+                .descriptors = holdings_->AllButConnections(),
                 .links = {}};
-  if (ends.ok()) launch.links.emplace_back(variables::kKeeperLink, ends->second.get());
-  const absl::StatusOr<pid_t> pid = ends.ok() ? Start(launch) : ends.status();
+  if (has_links) {
+    launch.links.emplace_back(variables::kKeeperLink, ends->second.get());
+    launch.links.emplace_back(variables::kConnectionsLink, connections_ends->second.get());
+  }
+  const absl::StatusOr<pid_t> pid = has_links   ? Start(launch)
+                                    : ends.ok() ? connections_ends.status()
+                                                : ends.status();
   if (!pid.ok()) {
     Log(Severity::kError, "the keeper cannot start a mapper: %s", pid.status().message());
     watch_.On(Event::kNotStarted, MonotonicCoarseMs());
@@ -219,16 +217,18 @@ void Keeper::StartMapper() {
     Log(Severity::kError, "the keeper cannot watch a mapper: %s", ErrorText(errno));
     kill(*pid, SIGKILL);
   }
-  Follow(*pid, OwnedFd(pidfd_open(*pid, 0)));
+  hand_over_.Begin(std::move(connections_ends->first), holdings_->Connections());
+  Follow(*pid, OpenProcess(*pid));
 }
 
-// From now on process `pid` is the mapper; `process` is its pidfd, or errno says why there is none.
+// From now on process `pid` is the mapper; `process` is what OpenProcess() gives, with errno.
 void Keeper::Follow(pid_t pid, OwnedFd process) {
   const int open_error = process.valid() ? 0 : errno;
   assert(pid > 0 && watch_.has_mapper());
   // The one that was followed before may have ended, and say so itself now; then its status stays.
   if (pid != mapper_pid_) mapper_status_.reset();
   mapper_pid_ = pid;
+  leader_fd_ = OwnedFd();
   mapper_fd_ = std::move(process);
   errno = open_error;
   if (!mapper_fd_.valid() || !Watch(mapper_fd_.get(), EPOLLIN)) {
@@ -238,11 +238,18 @@ void Keeper::Follow(pid_t pid, OwnedFd process) {
       Log(Severity::kError, "the keeper cannot watch the mapper (process %d): %s", pid,
           ErrorText(errno));
       kill(pid, SIGKILL);
+      // Nor must anybody hear that it serves, or take it for one that has exited.
+      CloseLink();
+      if (int status = 0; waitpid(pid, &status, 0) == pid) mapper_status_ = status;
     }
     mapper_fd_ = OwnedFd();
-  } else if (watch_.state() == State::kStopping) {
-    pidfd_send_signal(mapper_fd_.get(), SIGTERM, nullptr, 0);
+    return;
   }
+  if (watch_.state() == State::kStopping) {
+    SignalProcess(mapper_fd_.get(), mapper_pid_, SIGTERM);
+  }
+  leader_fd_ = OpenFirstThread(pid, mapper_fd_.get());
+  if (leader_fd_.valid()) Watch(leader_fd_.get(), EPOLLIN);
 }
 
 void Keeper::Turn() {
@@ -255,31 +262,47 @@ void Keeper::Turn() {
     StartMapper();
     return;
   }
+  if (watch_.IsGivingUpDue(now_ms)) {
+    GiveUp();
+    return;
+  }
   if (watch_.IsKillDue(now_ms)) {
     Log(Severity::kError, "the mapper (process %d) does not end: it is killed", mapper_pid_);
-    pidfd_send_signal(mapper_fd_.get(), SIGKILL, nullptr, 0);
+    SignalProcess(mapper_fd_.get(), mapper_pid_, SIGKILL);
+  }
+  if (hand_over_.is_under_way()) {
+    hand_over_.Continue([this](int fd) { return holdings_->Holds(fd); });
   }
   std::array<epoll_event, kEventsMax> events;
-  const int count = epoll_wait(epoll_fd_.get(), events.data(), kEventsMax, TimeoutMs());
+  const int timeout_ms = TimeoutMs({watch_.wake_ms(), hand_over_.wake_ms(now_ms)});
+  const int count = epoll_wait(epoll_fd_.get(), events.data(), kEventsMax, timeout_ms);
   for (int i = 0; i < count && watch_.state() != State::kEnded; ++i) {
     const int fd = events[static_cast<size_t>(i)].data.fd;
     // A descriptor that an earlier event of this turn has closed is none of these any more.
     if (fd == signal_fd_.get()) {
       OnSignal();
+    } else if (fd == post_.fd()) {
+      OnNewcomer();
     } else if (fd == link_.get()) {
       ReadLink(Newcomer::kFollowed);
+    } else if (fd == leader_fd_.get()) {
+      OnLeaderEnd();
     } else if (fd == mapper_fd_.get()) {
-      OnMapperEnd();
-    } else if (held_.contains(fd)) {
-      LetGo(fd);
+      if (HasEnded(fd, mapper_pid_)) OnMapperEnd();
+    } else if (holdings_->Holds(fd)) {
+      holdings_->LetGo(fd);
     }
   }
 }
 
-int Keeper::TimeoutMs() const {
-  const int64_t wake_ms = watch_.wake_ms();
-  if (wake_ms < 0) return -1;
-  return static_cast<int>(std::max<int64_t>(wake_ms - MonotonicCoarseMs(), 0));
+// What is held is closed when this process ends.
+void Keeper::GiveUp() {
+  if (mapper_fd_.valid()) SignalProcess(mapper_fd_.get(), mapper_pid_, SIGKILL);
+  Log(Severity::kError,
+      "no mapper could be started for %d s: the port is free for another one, and %d sockets are "
+      "let go, so that their nodes register again",
+      MapperWatch::kGiveUpMs / 1000, holdings_->sockets());
+  watch_.On(Event::kGivenUp, MonotonicCoarseMs());
 }
 
 void Keeper::OnSignal() {
@@ -294,7 +317,7 @@ void Keeper::OnSignal() {
         PassUpgrade();
         break;
       default:
-        if (mapper_fd_.valid()) pidfd_send_signal(mapper_fd_.get(), signal, nullptr, 0);
+        if (mapper_fd_.valid()) SignalProcess(mapper_fd_.get(), mapper_pid_, signal);
         watch_.On(Event::kStopAsked, MonotonicCoarseMs());
     }
   }
@@ -304,9 +327,8 @@ void Keeper::OnSignal() {
 // noticed, would not do the upgrade; and one that stops would only begin it.
 void Keeper::PassUpgrade() {
   if (!is_upgrade_pending_ || watch_.state() != State::kServing || !mapper_fd_.valid()) return;
-  pollfd end = {mapper_fd_.get(), POLLIN, 0};
-  if (poll(&end, 1, 0) > 0) return;
-  is_upgrade_pending_ = pidfd_send_signal(mapper_fd_.get(), SIGHUP, nullptr, 0) != 0;
+  if (HasEnded(mapper_fd_.get(), mapper_pid_)) return;
+  is_upgrade_pending_ = SignalProcess(mapper_fd_.get(), mapper_pid_, SIGHUP) != 0;
 }
 
 void Keeper::Reap() {
@@ -314,6 +336,7 @@ void Keeper::Reap() {
   pid_t pid;
   while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
     if (pid == mapper_pid_) mapper_status_ = status;
+    if (pid == dying_pid_) LogEnd(std::exchange(dying_pid_, 0), status);
   }
 }
 
@@ -346,20 +369,22 @@ void Keeper::OnMessage(Notification& message, Newcomer newcomer) {
     const bool are_files = !message.Says(words::kStoreName);
     for (OwnedFd& fd : message.fds) {
       if (are_files) {
-        HoldFile(std::move(fd));
+        holdings_->HoldFile(std::move(fd));
       } else {
-        Hold(std::move(fd));
+        holdings_->Hold(std::move(fd));
       }
     }
   }
   if (message.Says(words::kForget)) {
-    LetGoOfFile(message.Get(words::kFileName).value_or(""));
+    holdings_->LetGoOfFile(message.Get(words::kFileName).value_or(""));
+  }
+  if (const auto error = message.Get(words::kNotExecuted); error.has_value()) {
+    Log(Severity::kError, "%s cannot be executed: error %s", OwnProgram(), std::string(*error));
   }
   if (message.Says(words::kStopping)) watch_.On(Event::kLeaves, MonotonicCoarseMs());
   if (message.Says(words::kReady)) {
     watch_.On(Event::kReady, MonotonicCoarseMs());
-    if (on_ready_.has_value()) (*on_ready_)();
-    on_ready_.reset();
+    SayReady();
   }
   OnMainPid(message, newcomer);
   PassUpgrade();
@@ -376,48 +401,55 @@ void Keeper::OnMainPid(Notification& message, Newcomer newcomer) {
     return;
   }
   if (message.sender_pid > 0) pid = message.sender_pid;
+  const bool is_followed = pid == mapper_pid_ && mapper_fd_.valid();
   OwnedFd process = std::move(message.sender);
-  if (!process.valid()) process = OwnedFd(pidfd_open(pid, 0));
+  if (!process.valid() && !is_followed) process = OpenProcess(pid);
   const int error = errno;
   FaultPoint("keeper:mainpid");
   if (newcomer == Newcomer::kKilled) {
-    if (process.valid()) pidfd_send_signal(process.get(), SIGKILL, nullptr, 0);
+    if (process.valid()) SignalProcess(process.get(), pid, SIGKILL);
     return;
   }
   // A program that knows nothing of files would refuse what it is started with.
-  if (!message.Says(words::kTakesFiles)) files_.clear();
+  if (!message.Says(words::kTakesFiles)) holdings_->LetGoOfFiles();
   if (watch_.state() != State::kStopping) {
     ReplaceIfOutdated(pid, std::string(message.Get(words::kProgram).value_or("")));
   }
   errno = error;
-  Follow(pid, std::move(process));
+  if (!is_followed) Follow(pid, std::move(process));
 }
 
 // Goes on as the program of mapper `pid`, if that is another one: the next mapper must be able to
 // read what this one has made of the registry. `named` is the program's file, for when the mapper
 // has died.
 void Keeper::ReplaceIfOutdated(pid_t pid, const std::string& named) {
-  std::string program = absl::StrCat("/proc/", pid, "/exe");
-  struct stat own;
-  struct stat its;
-  if (stat(program.c_str(), &its) != 0) program = named;
-  if (stat(kOwnProgramLink, &own) != 0 || stat(program.c_str(), &its) != 0 ||
-      (own.st_dev == its.st_dev && own.st_ino == its.st_ino) ||
-      access(program.c_str(), X_OK) != 0) {
-    return;
-  }
+  const std::string program = OtherProgramOf(pid, named);
+  if (program.empty()) return;
   Log(Severity::kNotice, "the keeper is replaced, too");
   FaultPoint("keeper:outdated");
-  const Launch launch{.program = program,
-                      .otherwise = named,
-                      .arguments = arguments_,
-                      .environment = {absl::StrCat(variables::kMapperPid, "=", pid)},
-                      .descriptors = Held(),
-                      .links = {{variables::kMapperLink, link_.get()}}};
+  const Launch launch{
+      .program = program,
+      .otherwise = named,
+      .arguments = arguments_,
+      .environment = {absl::StrCat(variables::kMapperPid, "=", pid),
+                      absl::StrCat(variables::kIsStray, "=", post_.IsAttended() ? 0 : 1)},
+      .descriptors = holdings_->All(),
+      .links = {{variables::kMapperLink, link_.get()}}};
   const absl::Status failed = Replace(launch);
   Log(Severity::kError, "the keeper cannot be replaced: %s", failed.message());
   // The mapper sees the link close, and starts another keeper.
   _exit(1);
+}
+
+// The first thread of a mapper ends with all the others. When the process has ended is known only
+// when the kernel has closed what it had, which takes a millisecond for each 2,000 connections; by
+// then the next mapper may serve.
+void Keeper::OnLeaderEnd() {
+  leader_fd_ = OwnedFd();
+  // How one ends that has served for a moment only decides when the next one is started.
+  if (!watch_.has_settled(MonotonicCoarseMs()) || !mapper_fd_.valid()) return;
+  SignalProcess(mapper_fd_.get(), mapper_pid_, SIGKILL);
+  OnMapperEnd();
 }
 
 void Keeper::OnMapperEnd() {
@@ -434,27 +466,34 @@ void Keeper::OnMapperEnd() {
     SendNotification(link_.get(), words::kTooLate);
   }
   CloseLink();
+  hand_over_.End();
   Reap();
   const std::optional<int> status = std::exchange(mapper_status_, std::nullopt);
+  leader_fd_ = OwnedFd();
   mapper_fd_ = OwnedFd();
   mapper_pid_ = 0;
   watch_.OnEnd(status, MonotonicCoarseMs());
   if (watch_.state() == State::kEnded) return;
-  std::string how = "has ended";
-  if (status.has_value()) {
-    how = WIFEXITED(*status)
-              ? absl::StrCat("ended with exit code ", WEXITSTATUS(*status))
-              : absl::StrCat("was ended by signal ", sigabbrev_np(WTERMSIG(*status)));
+  if (!status.has_value() &&
+      waitid(P_PID, static_cast<id_t>(ended), nullptr, WEXITED | WNOHANG | WNOWAIT) == 0) {
+    // It is this process's child, and how it ends is known when it has.
+    dying_pid_ = ended;
+    return;
   }
+  LogEnd(ended, status);
+}
+
+void Keeper::LogEnd(pid_t ended, std::optional<int> status) const {
   Log(Severity::kError, "the mapper (process %d) %s; it is started again with %d sockets", ended,
-      how, held_.size());
+      HowEnded(status), holdings_->sockets());
 }
 
 }  // namespace
 
-int RunKeeper(const std::vector<std::string>& arguments, Inheritance inherited,
-              absl::FunctionRef<void()> on_ready) {
-  return Keeper(arguments, on_ready).Run(std::move(inherited));
+int RunKeeper(const std::vector<std::string>& arguments, const KeeperOptions& options,
+              Inheritance inherited, absl::FunctionRef<void()> on_ready) {
+  return Keeper(arguments, options, inherited.is_stray, on_ready)
+      .Run(options, std::move(inherited));
 }
 
 }  // namespace evermap

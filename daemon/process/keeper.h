@@ -12,11 +12,15 @@
 //               (predecessor.h); it has the other end of the same link
 //   kStopping   the mapper is about to end because it was told to; the keeper ends as well
 //
+// A keeper that nobody attends can be relieved by another (keeper_relief.h).
+//
 // SIGTERM and SIGINT are passed on to the mapper, and SIGHUP as soon as there is one that serves.
-// mapper_watch.h says when a mapper is started again, and when the keeper ends.
+// mapper_watch.h says when a mapper is started again, when the keeper ends, and when it gives up.
 #ifndef EVERMAP_DAEMON_PROCESS_KEEPER_H_
 #define EVERMAP_DAEMON_PROCESS_KEEPER_H_
 
+#include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -25,13 +29,22 @@
 
 namespace evermap {
 
-// Runs until the mapper ends on purpose, and returns its exit code. `arguments` are those of this
-// process, which the mapper gets as well. `inherited` may hold sockets to begin with; if it names a
-// mapper that runs, that one is followed and none is started. Calls `on_ready` once, when the first
-// mapper that this process has started accepts connections. To be called before other threads
-// start.
-int RunKeeper(const std::vector<std::string>& arguments, Inheritance inherited,
-              absl::FunctionRef<void()> on_ready);
+// What a keeper knows of its own options and surroundings.
+struct KeeperOptions {
+  uint16_t port = 0;       // of its mapper
+  bool is_daemon = false;  // it has left its parent on purpose: nobody has to attend it
+  // Whether a mapper runs that has a keeper, or is about to have one again. That keeper is relieved
+  // if it is not attended. Null: none is looked for.
+  std::function<bool()> is_mapper_there = nullptr;
+};
+
+// Runs until the mapper ends on purpose, and returns its exit code; ends the process with 0 when it
+// is relieved. `arguments` are those of this process, which the mapper gets as well. `inherited` may
+// hold sockets to begin with; if it names a mapper that runs, that one is followed and none is
+// started. Calls `on_ready` once, when a mapper accepts connections. To be called before other
+// threads start.
+int RunKeeper(const std::vector<std::string>& arguments, const KeeperOptions& options,
+              Inheritance inherited, absl::FunctionRef<void()> on_ready);
 
 }  // namespace evermap
 

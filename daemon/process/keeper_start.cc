@@ -17,8 +17,10 @@ absl::StatusOr<OwnedFd> StartKeeper(const std::vector<std::string>& arguments,
   auto ends = NotifyPair();
   if (!ends.ok()) return ends.status();
   const Launch launch{.program = kOwnProgramLink,
+                      .otherwise = OwnProgram(),
                       .arguments = arguments,
                       .environment = {absl::StrCat(variables::kMapperPid, "=", getpid()),
+                                      absl::StrCat(variables::kIsStray, "=1"),
                                       absl::StrCat(kBinaryVariable, "=", OwnProgram())},
                       .descriptors = {listeners.begin(), listeners.end()},
                       .links = {{variables::kMapperLink, ends->second.get()}}};

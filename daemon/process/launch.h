@@ -9,6 +9,9 @@
 // an earlier one is to get. Each that does is moved out of the way first, to a free number above
 // all of them, and there is none when the process has as many descriptors as its limit allows.
 //
+// A process with thousands of descriptors should pass those with the lowest numbers: what the new
+// process has to close again are those below the highest that is passed.
+//
 // watcher.h starts a program in such a way that systemd can look after it.
 #ifndef EVERMAP_DAEMON_PROCESS_LAUNCH_H_
 #define EVERMAP_DAEMON_PROCESS_LAUNCH_H_

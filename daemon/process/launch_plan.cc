@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cassert>
 #include <cerrno>
@@ -13,6 +14,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "daemon/custody/words.h"
+#include "daemon/host/close_from.h"
 
 namespace evermap {
 namespace {
@@ -78,13 +80,19 @@ void LaunchPlan::FillEnvironment(const Launch& launch) {
   environment_.push_back(absl::StrCat(variables::kListenPid, "=", kRoomForPid));
 }
 
+unsigned LaunchPlan::sources_end() const {
+  int end = kFirst;
+  for (const int source : sources_) end = std::max(end, source + 1);
+  return static_cast<unsigned>(end);
+}
+
 void LaunchPlan::SetWatcher(pid_t pid) { WriteValue(pid, environment_[environment_.size() - 2]); }
 
 int LaunchPlan::Execute(bool unblocks_signals) {
   for (size_t i = 0; i < sources_.size(); ++i) {
     if (const int error = PutOnItsNumber(i); error != 0) return error;
   }
-  close_range(static_cast<unsigned>(kFirst + sources_.size()), ~0u, 0);
+  CloseFrom(static_cast<unsigned>(kFirst + sources_.size()));
   WriteValue(getpid(), environment_.back());
   sigset_t none;
   sigemptyset(&none);

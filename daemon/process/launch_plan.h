@@ -33,6 +33,9 @@ class LaunchPlan {
   LaunchPlan(const LaunchPlan&) = delete;
   LaunchPlan& operator=(const LaunchPlan&) = delete;
 
+  // One more than the highest number of a descriptor that is passed; at least kFirst.
+  unsigned sources_end() const;
+
   // The methods below use only what signal-safety(7) allows.
 
   // The process that watches the one that is executed (watcher.h); 0, as at first: none.

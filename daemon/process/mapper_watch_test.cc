@@ -69,7 +69,7 @@ struct Transition {
 };
 constexpr Transition kPossible[] = {
     {State::kUnstarted, Event::kStarted, State::kStarting},
-    {State::kUnstarted, Event::kNotStarted, State::kUnstarted},
+    {State::kUnstarted, Event::kNotStarted, State::kEnded},
     {State::kUnstarted, Event::kStopAsked, State::kEnded},
     {State::kStarting, Event::kReady, State::kServing},
     {State::kStarting, Event::kLeaves, State::kStopping},
@@ -84,11 +84,13 @@ constexpr Transition kPossible[] = {
     {State::kPausing, Event::kStarted, State::kRestarting},
     {State::kPausing, Event::kNotStarted, State::kPausing},
     {State::kPausing, Event::kStopAsked, State::kEnded},
+    {State::kPausing, Event::kGivenUp, State::kEnded},
     {State::kRestarting, Event::kReady, State::kServing},
     {State::kRestarting, Event::kLeaves, State::kStopping},
     {State::kRestarting, Event::kStopAsked, State::kStopping},
     {State::kRestarting, Event::kExited, State::kPausing},
     {State::kRestarting, Event::kKilled, State::kPausing},
+    {State::kRestarting, Event::kGivenUp, State::kEnded},
     {State::kStopping, Event::kReady, State::kStopping},
     {State::kStopping, Event::kLeaves, State::kStopping},
     {State::kStopping, Event::kStopAsked, State::kStopping},
@@ -146,9 +148,10 @@ TEST(MapperWatchTest, AMapperThatServedIsStartedAgainWithoutAPause) {
        {std::optional<int>(Exited(0)), std::optional<int>(Exited(1)),
         std::optional<int>(Killed(SIGKILL)), std::optional<int>()}) {
     MapperWatch watch = In(State::kServing);
-    watch.OnEnd(status, kNowMs);
-    EXPECT_TRUE(watch.IsStartDue(kNowMs));
-    EXPECT_EQ(watch.wake_ms(), kNowMs);
+    const int64_t end_ms = kNowMs + MapperWatch::kSettledMs;
+    watch.OnEnd(status, end_ms);
+    EXPECT_TRUE(watch.IsStartDue(end_ms));
+    EXPECT_EQ(watch.wake_ms(), end_ms);
   }
 }
 
@@ -160,7 +163,9 @@ void ExpectPause(const MapperWatch& watch, int64_t pause_ms) {
 }
 
 TEST(MapperWatchTest, ThePauseDoublesUntilOneServes) {
-  MapperWatch watch;
+  MapperWatch watch = In(State::kServing);
+  watch.OnEnd(Killed(SIGSEGV), kNowMs);
+  ExpectPause(watch, 0);
   for (const int64_t pause_ms : {100, 200, 400, 800, 1600, 3200, 6400, 10'000, 10'000}) {
     watch.On(Event::kStarted, kNowMs);
     EXPECT_EQ(watch.wake_ms(), -1);
@@ -168,7 +173,7 @@ TEST(MapperWatchTest, ThePauseDoublesUntilOneServes) {
     ExpectPause(watch, pause_ms);
   }
   watch.On(Event::kStarted, kNowMs);
-  watch.On(Event::kReady, kNowMs);
+  watch.On(Event::kReady, kNowMs - MapperWatch::kSettledMs);
   watch.OnEnd(Killed(SIGSEGV), kNowMs);
   ExpectPause(watch, 0);
   // One that serves begins it anew; how one that does not serve ended makes no difference.
@@ -179,16 +184,69 @@ TEST(MapperWatchTest, ThePauseDoublesUntilOneServes) {
   }
 }
 
+TEST(MapperWatchTest, OneThatEndsAsSoonAsItServesIsStartedAgainAfterAPause) {
+  MapperWatch watch = In(State::kRestarting);
+  watch.On(Event::kReady, kNowMs);
+  for (const int64_t pause_ms : {100, 200, 400}) {
+    watch.OnEnd(Killed(SIGSEGV), kNowMs + MapperWatch::kSettledMs - 1);
+    EXPECT_EQ(watch.wake_ms(), kNowMs + MapperWatch::kSettledMs - 1 + pause_ms);
+    watch.On(Event::kStarted, kNowMs);
+    watch.On(Event::kReady, kNowMs);
+  }
+  // Unless somebody has ended it.
+  watch.OnEnd(Killed(SIGKILL), kNowMs);
+  ExpectPause(watch, 0);
+}
+
+TEST(MapperWatchTest, ItGivesUpWhenNoneHasServedForTooLong) {
+  constexpr int64_t kEndMs = kNowMs + MapperWatch::kSettledMs;
+  constexpr int64_t kGiveUpMs = kEndMs + MapperWatch::kGiveUpMs;
+  MapperWatch watch = In(State::kServing);
+  EXPECT_FALSE(watch.IsGivingUpDue(INT64_MAX));
+  watch.OnEnd(Killed(SIGKILL), kEndMs);
+  // One that does not come to serve, ...
+  watch.On(Event::kStarted, kEndMs);
+  EXPECT_EQ(watch.wake_ms(), kGiveUpMs);
+  EXPECT_FALSE(watch.IsGivingUpDue(kGiveUpMs - 1));
+  EXPECT_TRUE(watch.IsGivingUpDue(kGiveUpMs));
+  // ... one that does and ends at once, ...
+  watch.On(Event::kReady, kGiveUpMs - 2);
+  EXPECT_FALSE(watch.IsGivingUpDue(kGiveUpMs));
+  watch.OnEnd(Killed(SIGSEGV), kGiveUpMs - 1);
+  // ... and a pause that would last longer.
+  EXPECT_EQ(watch.wake_ms(), kGiveUpMs);
+  EXPECT_TRUE(watch.IsGivingUpDue(kGiveUpMs));
+  watch.On(Event::kGivenUp, kGiveUpMs);
+  EXPECT_EQ(watch.exit_code(), 1);
+  // A first mapper has not been given the port to keep.
+  EXPECT_FALSE(In(State::kUnstarted).IsGivingUpDue(INT64_MAX));
+  EXPECT_FALSE(In(State::kStarting).IsGivingUpDue(INT64_MAX));
+}
+
 TEST(MapperWatchTest, ThePauseDoublesWhenNoneCanBeStarted) {
-  for (MapperWatch watch : {In(State::kUnstarted), In(State::kPausing)}) {
-    for (const int64_t pause_ms : {100, 200, 400}) {
-      watch.On(Event::kNotStarted, kNowMs);
-      ExpectPause(watch, pause_ms);
-    }
+  MapperWatch watch = In(State::kPausing);
+  for (const int64_t pause_ms : {100, 200, 400}) {
+    watch.On(Event::kNotStarted, kNowMs);
+    ExpectPause(watch, pause_ms);
   }
 }
 
-TEST(MapperWatchTest, TheFirstMapperEndsTheKeeperOnlyByExiting) {
+// Whoever waits to hear that it serves must not wait for ever.
+TEST(MapperWatchTest, OfWhichNoneServesTheKeeperEnds) {
+  MapperWatch watch;
+  watch.On(Event::kNotStarted, kNowMs);
+  EXPECT_EQ(watch.exit_code(), 1);
+
+  watch = MapperWatch();
+  for (int i = 1; i <= MapperWatch::kFirstStartsMax; ++i) {
+    ASSERT_EQ(watch.state(), State::kUnstarted) << i;
+    watch.On(Event::kStarted, kNowMs);
+    watch.OnEnd(Killed(SIGSEGV), kNowMs);
+  }
+  EXPECT_EQ(watch.exit_code(), 1);
+}
+
+TEST(MapperWatchTest, TheFirstMapperThatExitsEndsTheKeeper) {
   MapperWatch watch = In(State::kStarting);
   watch.OnEnd(Exited(7), kNowMs);
   EXPECT_EQ(watch.exit_code(), 7);

@@ -6,11 +6,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-// glibc 2.36's header does not say that its functions are C's.
-extern "C" {
-#include <sys/pidfd.h>
-}
-
 #include <algorithm>
 #include <cassert>
 #include <cerrno>
@@ -25,6 +20,7 @@ extern "C" {
 #include "daemon/host/log.h"
 #include "daemon/host/own_program.h"
 #include "daemon/process/fault_point.h"
+#include "daemon/process/process_fd.h"
 #include "daemon/process/upgrade_record.h"
 #include "registry/base/clock.h"
 #include "registry/base/text.h"
@@ -264,8 +260,7 @@ std::string Predecessor::End(absl::Duration patience) {
   assert(is_under_way());
   bool has_ended = HasEnded(patience);
   if (!has_ended) {
-    const int failed = pidfd_send_signal(successor_.process.get(), SIGKILL, nullptr, 0);
-    const int error = failed != 0 ? errno : 0;
+    const int error = SignalProcess(successor_.process.get(), successor_.pid, SIGKILL);
     has_ended = HasEnded(kKillPatience);
     if (!has_ended) {
       Log(Severity::kError, "the new program does not end%s%s; this mapper does not wait for it",
@@ -298,7 +293,10 @@ bool Predecessor::HasEnded(absl::Duration patience) const {
   while (true) {
     const int64_t left_ms = std::max<int64_t>(absl::ToInt64Milliseconds(deadline - absl::Now()), 0);
     const int ready = poll(&ended, 1, static_cast<int>(left_ms));
-    if (ready > 0) return true;
+    if (ready > 0) {
+      if (::evermap::HasEnded(successor_.process.get(), successor_.pid)) return true;
+      continue;
+    }
     // When poll(2) fails otherwise, the successor is killed a little early.
     if (ready == 0 || errno != EINTR) return false;
   }

@@ -7,17 +7,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-// glibc 2.36's header does not say that its functions are C's.
-extern "C" {
-#include <sys/pidfd.h>
-}
-
 #include <cerrno>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "daemon/host/close_from.h"
 #include "daemon/process/fault_point.h"
 #include "daemon/process/launch_plan.h"
+#include "daemon/process/process_fd.h"
 
 namespace evermap {
 namespace {
@@ -69,7 +66,7 @@ void AwaitOtherEnd(int fd) {
   // connections, which could not be closed as long as this process has them; and the links, whose
   // end would not be noticed.
   dup2(link, LaunchPlan::kFirst);
-  close_range(LaunchPlan::kFirst + 1, ~0u, 0);
+  CloseFrom(LaunchPlan::kFirst + 1);
   AwaitOtherEnd(LaunchPlan::kFirst);
   int status = 0;
   while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
@@ -109,7 +106,7 @@ absl::StatusOr<Watched> StartWatched(const Launch& launch) {
   absl::Status status;
   const pid_t pid = ReadTold(link.get());
   if (pid > 0) {
-    Watched started{.watcher = watcher, .process = OwnedFd(pidfd_open(pid, 0))};
+    Watched started{.watcher = watcher, .pid = pid, .process = OpenProcess(pid)};
     if (started.process.valid()) return started;
     status = failed(errno);
     kill(pid, SIGKILL);

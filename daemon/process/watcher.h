@@ -22,7 +22,8 @@ namespace evermap {
 
 struct Watched {
   pid_t watcher = 0;  // the caller's child, for waitpid(2); 0: none was started
-  OwnedFd process;    // a pidfd of the new process
+  pid_t pid = 0;      // of the new process
+  OwnedFd process;    // the same (process_fd.h)
 };
 
 // As Start(), but through a watcher. The new process finds the watcher's id as

@@ -37,7 +37,8 @@ std::optional<uint32_t> Acceptor::OnAccepted(int fd) {
     close(fd);
     return std::nullopt;
   }
-  if (IsDescriptorTableFull(fd, shared_.descriptors_max)) {
+  // The connections that are awaited have descriptors, too.
+  if (IsDescriptorTableFull(fd, shared_.descriptors_max - shared_.custody.awaited())) {
     LogLimited(
         shared_.log_descriptors, Severity::kWarning,
         "all but %d of %d file descriptors are in use: requests that wait longest are ended; "

@@ -34,6 +34,7 @@ struct Connection {
     kReading,       // its request is not complete yet
     kDraining,      // its time is over: reads what has already arrived, then closes
     kAwaitingList,  // its NAMES or DUMP is answered when nothing else is to be done
+    kPostponed,     // its ALIVE2 is decided when more is known of who holds the name (postponed.h)
     kWriting,       // its peer has not taken the whole reply yet
     kNode,          // keeps a registration alive
     kEnding,        // is reset; will be closed when its pending operation completes
@@ -47,9 +48,11 @@ struct Connection {
   uint32_t later = kNoConnection;    // of a free one: the next free one
   int64_t deadline_ms = 0;           // MonotonicCoarseMs()
   RegistrationRef registration;      // kNode
-  std::vector<std::byte> partial;    // kReading, kDraining: what has come of an incomplete request
-  SharedText reply;                  // kWriting
-  size_t sent = 0;                   // kWriting: so many bytes of `reply` are on their way
+  // kReading, kDraining: what has come of an incomplete request. kPostponed: the request, without
+  // its length.
+  std::vector<std::byte> partial;
+  SharedText reply;  // kWriting
+  size_t sent = 0;   // kWriting: so many bytes of `reply` are on their way
 };
 
 class Connections {

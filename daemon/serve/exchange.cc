@@ -207,6 +207,27 @@ void Exchange::AwaitList(uint32_t number) {
   Become(connections_[number], State::kAwaitingList);
 }
 
+void Exchange::Postpone(const Event& event) {
+  Connection& connection = connections_[event.connection];
+  if (connection.state == State::kPostponed) return;
+  assert(!connection.pending);
+  connections_.ClearDeadline(event.connection);
+  // The bytes may be part of what was kept of the request.
+  connection.partial = std::vector<std::byte>(event.body.begin(), event.body.end());
+  Become(connection, State::kPostponed);
+}
+
+Event Exchange::TakeUp(uint32_t number, bool has_excess, int64_t begin_ns) {
+  const Connection& connection = connections_[number];
+  assert(connection.state == State::kPostponed);
+  return {.kind = Event::Kind::kRequest,
+          .has_excess = has_excess,
+          .connection = number,
+          .fd = connection.fd,
+          .begin_ns = begin_ns,
+          .body = connection.partial};
+}
+
 void Exchange::KeepNode(uint32_t number, const RegistrationRef& registration,
                         absl::Span<const std::byte> reply, bool has_excess) {
   Connection& connection = connections_[number];

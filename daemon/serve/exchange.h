@@ -12,6 +12,7 @@
 //   NAMES, DUMP       kFree -> kReading -> kAwaitingList -> kFree
 //   the same, slowly  kFree -> kReading -> kAwaitingList -> kWriting -> kFree
 //   a node            kFree -> kReading -> kNode -> kFree
+//   one that returns  kFree -> kReading -> kPostponed -> kNode -> kFree
 //
 // Thread safety: an Exchange belongs to one worker.
 // Nothing is allocated for a request that arrives as a whole and whose reply the kernel takes as a
@@ -52,8 +53,11 @@ inline constexpr Transition kTransitions[] = {
     // EndUnfinished(): the request did not come in time, or its descriptor is wanted.
     {Connection::State::kReading, Connection::State::kDraining},
     {Connection::State::kReading, Connection::State::kAwaitingList},  // AwaitList()
-    {Connection::State::kReading, Connection::State::kWriting},  // a reply not taken as a whole
-    {Connection::State::kReading, Connection::State::kNode},     // KeepNode()
+    {Connection::State::kReading, Connection::State::kWriting},    // a reply not taken as a whole
+    {Connection::State::kReading, Connection::State::kNode},       // KeepNode()
+    {Connection::State::kReading, Connection::State::kPostponed},  // Postpone()
+    {Connection::State::kPostponed, Connection::State::kNode},
+    {Connection::State::kPostponed, Connection::State::kWriting},
     // A request that had arrived before its time was over is answered all the same, but for one
     // that would register a node.
     {Connection::State::kDraining, Connection::State::kAwaitingList},
@@ -65,6 +69,7 @@ inline constexpr Transition kTransitions[] = {
     {Connection::State::kReading, Connection::State::kFree},
     {Connection::State::kDraining, Connection::State::kFree},
     {Connection::State::kAwaitingList, Connection::State::kFree},
+    {Connection::State::kPostponed, Connection::State::kFree},
     {Connection::State::kWriting, Connection::State::kFree},
     {Connection::State::kNode, Connection::State::kFree},
     {Connection::State::kEnding, Connection::State::kFree},
@@ -118,6 +123,11 @@ class Exchange {
   void SendTextAndClose(uint32_t number, SharedText text);
   // Lets the request wait for SendTextAndClose(). Meanwhile it has no deadline and is not evicted.
   void AwaitList(uint32_t number);
+  // Lets the request of this event wait until it is taken up again. Meanwhile it has no deadline and
+  // is not evicted. Does nothing when it waits already.
+  void Postpone(const Event& event);
+  // The request of a connection that was postponed, once more.
+  Event TakeUp(uint32_t number, bool has_excess, int64_t begin_ns);
   // Makes the connection the one that keeps `registration` alive, and sends the reply to it. If
   // that is impossible, or `has_excess`, the event kNodeEnded follows.
   void KeepNode(uint32_t number, const RegistrationRef& registration,

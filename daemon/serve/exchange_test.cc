@@ -72,6 +72,8 @@ class ExchangeTest : public ServeTest {
     seen_.insert({before, StateOf()});
   }
 
+  void PostponeNodes();
+
   Event Receive(std::string_view bytes) {
     loop_.Complete(number_, Waiting::kReadable);
     return exchange_->OnReceived(number_, Bytes(bytes));
@@ -276,6 +278,30 @@ TEST_F(ExchangeTest, APieceOfARequestIsWaitedForWithoutADeadlineWhenItsTimeIsOve
   EXPECT_EQ(StateOf(), State::kFree);
 }
 
+// Nodes that have to wait for their names, and get them, or not.
+void ExchangeTest::PostponeNodes() {
+  OpenAndWait();
+  Event waiting = Receive(NamesFrame());
+  Step(State::kPostponed, [&] { exchange_->Postpone(waiting); });
+  EXPECT_FALSE(exchange_->has_unfinished());
+  const Event again = exchange_->TakeUp(number_, waiting.has_excess, waiting.begin_ns);
+  EXPECT_EQ(again.body.size(), NamesFrame().size() - protocol::kLengthSize);
+  exchange_->Postpone(again);
+  Step(State::kNode, [&] { exchange_->KeepNode(number_, kRegistration, Bytes("reply"), false); });
+  Receive("");
+  exchange_->Close(number_);
+  OpenAndWait();
+  waiting = Receive(NamesFrame());
+  Step(State::kPostponed, [&] { exchange_->Postpone(waiting); });
+  Step(State::kFree, [&] { exchange_->SendAndClose(number_, Bytes("refused")); });
+  OpenAndWait();
+  waiting = Receive(NamesFrame());
+  Step(State::kPostponed, [&] { exchange_->Postpone(waiting); });
+  Step(State::kWriting, [&] { SendLong(); });
+  client_ = OwnedFd();
+  Step(State::kFree, [&] { Write(); });
+}
+
 // Each block is one way through the table of transitions.
 TEST_F(ExchangeTest, EveryRowOfTheTableIsTaken) {
   // A request that never comes.
@@ -320,6 +346,7 @@ TEST_F(ExchangeTest, EveryRowOfTheTableIsTaken) {
   Step(State::kNode, [&] { exchange_->KeepNode(number_, kRegistration, Bytes("reply"), false); });
   Receive("");
   Step(State::kFree, [&] { exchange_->Close(number_); });
+  PostponeNodes();
   // A node that was handed over. It gets the number that was free last.
   OwnedFd connection(dup(wake_fd_));
   Step(State::kNode, [&] { exchange_->AdoptNode(connection, kRegistration); });

@@ -12,7 +12,8 @@ namespace evermap {
 void ListService::Add(uint32_t connection, List list, int64_t begin_ns) {
   exchange_.AwaitList(connection);
   waiting_.push_back({connection, list, begin_ns});
-  if (IsDescriptorTableFull(exchange_.connections()[connection].fd, shared_.descriptors_max)) {
+  if (IsDescriptorTableFull(exchange_.connections()[connection].fd,
+                            shared_.descriptors_max - shared_.custody.awaited())) {
     is_urgent_ = true;
   }
 }

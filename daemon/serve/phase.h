@@ -18,7 +18,7 @@ namespace evermap {
 
 enum class Phase : uint8_t {
   kServing,
-  kPaused,   // accept nothing, answer what has come, then touch nothing
+  kPaused,   // accept nothing, answer what has come, then touch nothing; also before they serve
   kLeaving,  // accept nothing, answer what has come, then end
   kGone,     // end: the registry and the connections are a successor's
 };
@@ -62,8 +62,8 @@ class PhaseControl {
 
  private:
   Mutex mutex_;
-  std::condition_variable_any changed_;        // of phase_ or paused_
-  std::atomic<Phase> phase_{Phase::kServing};  // is changed under mutex_, read without
+  std::condition_variable_any changed_;       // of phase_ or paused_
+  std::atomic<Phase> phase_{Phase::kPaused};  // is changed under mutex_, read without
   uint32_t paused_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 

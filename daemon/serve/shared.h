@@ -72,8 +72,8 @@ struct Shared {
   std::atomic<bool> has_successor{false};
   // Is notified when the mapper is to end, so that Delay() returns.
   absl::Notification stopping;
-  // The loops of all workers, so that each worker can wake the others. Each worker adds its own
-  // when it is made; the list is complete before the first worker serves.
+  // The loops of all workers, so that each worker can wake the others. The list is complete before
+  // the first worker serves.
   std::vector<Loop*> loops;
   // How often a worker has found no free descriptor and nothing of its own to evict (eviction.h).
   std::atomic<uint32_t> room_requests{0};

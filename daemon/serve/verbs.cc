@@ -55,6 +55,9 @@ Reply Verbs::Decide(const Requester& requester, const protocol::Alive2Request& r
                                                  .highest_version = node.highest_version,
                                                  .lowest_version = node.lowest_version},
                                                 requester.fd);
+  if (decision.outcome == Decision::Outcome::kLater) {
+    return {.then = Reply::Then::kAskLater, .registration = decision.registration};
+  }
   if (decision.outcome != Decision::Outcome::kRegistered) {
     RecordRefusal(decision, node.name);
     return Refuse(node);
@@ -101,6 +104,7 @@ void Verbs::RecordRefusal(const Decision& decision, std::string_view name) {
     case Decision::Outcome::kTaken:
     case Decision::Outcome::kInvalid:
     case Decision::Outcome::kRegistered:
+    case Decision::Outcome::kLater:
       return;
   }
 }

@@ -43,11 +43,13 @@ struct Reply {
     kClose,       // close the connection, after sending `bytes` if there are any
     kKeepNode,    // the connection keeps `registration` alive from now on; send `bytes`
     kListLater,   // NAMES or DUMP: `list` is sent when nothing else is to be done
+    kAskLater,    // Answer() the same request again when the registrar MayDecide() who has the name
+                  // that `registration` holds
     kStopMapper,  // send `bytes`, close the connection, and end the mapper for `stop_reason`
   };
   Then then = Then::kClose;
   absl::Span<const std::byte> bytes = {};  // valid until the next answer
-  RegistrationRef registration = {};
+  RegistrationRef registration = {};       // kKeepNode, kAskLater
   List list = List::kNames;
   std::string_view stop_reason = {};
 };

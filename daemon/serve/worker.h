@@ -19,6 +19,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "absl/types/span.h"
 #include "daemon/loop/loop.h"
@@ -29,6 +30,7 @@
 #include "daemon/serve/exchange.h"
 #include "daemon/serve/inbox.h"
 #include "daemon/serve/list_service.h"
+#include "daemon/serve/postponed.h"
 #include "daemon/serve/shared.h"
 #include "daemon/serve/verbs.h"
 #include "registry/base/owned_fd.h"
@@ -45,21 +47,22 @@ class Worker final : private LoopHandler {
   Worker& operator=(const Worker&) = delete;
   ~Worker() = default;
 
-  // Serves until shared.phases say to leave, in a thread of its own. Wake() the worker after a
-  // change of phase.
+  // Serves from when shared.phases say so until they say to leave, in a thread of its own. Wake()
+  // the worker after a change of phase.
   void Serve();
   // Makes Serve() look at the phase and the inbox. From any thread.
   void Wake() { loop_->Wake(); }
   // Makes the worker look anew for connections that wait to be accepted. From any thread.
   void AcceptAnew() {
-    accepts_anew_.store(true, std::memory_order_release);
-    Wake();
+    // Where it was told so before and has not looked yet, a wake-up is on its way.
+    if (!accepts_anew_.exchange(true, std::memory_order_acq_rel)) Wake();
   }
   // See Registrar::registering(). From any thread.
   const Registering& registering() const { return registrar_.registering(); }
   // Makes the connection of a registration, which is in custody already, this worker's. From any
   // thread.
   void Adopt(OwnedFd connection, const RegistrationRef& registration);
+  Loop& loop() { return *loop_; }
 
  private:
   void OnAccepted(int fd) override;
@@ -73,7 +76,10 @@ class Worker final : private LoopHandler {
   int RunTimeoutMs(int64_t timeout_ms) const;
   // Accepts nothing more, and answers what was accepted, for at most `drain_ms`.
   void Drain(int64_t drain_ms);
+  // Takes some of the connections in the inbox.
   void EmptyInbox();
+  // Answers requests that were put off.
+  void TakeUpPostponed();
   void Stop();
 
   // Does what an event of the exchange asks for.
@@ -91,7 +97,9 @@ class Worker final : private LoopHandler {
   Eviction eviction_;
   ListService lists_;
   Acceptor acceptor_;
+  Postponed postponed_;
   Inbox inbox_;
+  std::vector<Inbox::Node> arrived_;  // taken from the inbox
   std::atomic<bool> accepts_anew_{false};
 };
 

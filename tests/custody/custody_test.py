@@ -13,11 +13,13 @@ import time
 import unittest
 
 import harness
-from harness import Kept, load
+from harness import Kept, Mapper, load
 from harness.custody import CustodyCase, NODES
 from harness.epmdctl import creations, epmdctl, status
+from harness.process import state_of
 
 KILLS = harness.scaled('KILLS', 100)
+GIVE_UP_S = 20  # kGiveUpMs in daemon/process/mapper_watch.h
 ACCEPTS_PER_EVENT = 32  # of a worker: kEventsMax in daemon/loop/ready_set.h
 
 
@@ -148,6 +150,58 @@ class CrashTest(CustodyCase):
         harness.wait_until(mapper._answers, lambda: f'it serves again: {mapper.log()}')
         self.check_kept(mapper, before)
         self.assertEqual(status(mapper)['orphaned'], 0)
+
+    def another_takes_over(self, mapper, reason):
+        """The keeper gives up: another mapper has the port, and nodes that notice the end register there."""
+        node = self.lost
+        begin = time.monotonic()
+        self.assertEqual(mapper.wait(GIVE_UP_S + harness.PATIENCE_S), 1)
+        self.assertLess(time.monotonic() - begin, GIVE_UP_S + 10)
+        self.assertIn('no mapper could be started', mapper.log())
+        self.assertIn(reason, mapper.log())
+        self.assertEqual(mapper.family(), set())
+        self.assertEqual(harness.listeners(mapper.port), set())
+        self.assertTrue(harness.sees_close(node))
+        with Mapper(port=mapper.port) as other:
+            with other.register(b'node0')[0]:
+                self.assertIsNotNone(other.lookup(b'node0'))
+
+    @unittest.skipIf(harness.LOOP == 'epoll', 'takes long, and is the same with both event loops')
+    def test_mapper_that_can_never_start_again_frees_the_port(self):
+        mapper = self.kept()
+        self.lost, _ = mapper.register(b'node0')
+        self.addCleanup(self.lost.close)
+        self.with_damaged_registry(mapper)
+        self.another_takes_over(mapper, 'ended with exit code 1')
+
+    @unittest.skipIf(harness.LOOP == 'epoll', 'takes long, and is the same with both event loops')
+    @unittest.skipUnless(os.path.exists(harness.EPMD_FAULTS), 'no variant with fault points in this build')
+    def test_mapper_that_hangs_when_it_starts_again_frees_the_port(self):
+        mapper = Kept(binary=harness.EPMD_FAULTS, env={'EPMD_FAULTS': 'mapper:starting=stop'})
+        self.addCleanup(mapper.close)
+        mapper.start(answering=False)
+        first, = harness.wait_until(lambda: [pid for pid in mapper.family() if state_of(pid) == 'T'], 'the first one starts')
+        os.kill(first, signal.SIGCONT)
+        harness.wait_until(mapper._answers, 'it serves')
+        self.lost, _ = mapper.register(b'node0')
+        self.addCleanup(self.lost.close)
+        harness.wait_until(lambda: status(mapper)['counters']['stored'] >= 1, 'it is stored')
+        os.kill(first, signal.SIGKILL)
+        self.another_takes_over(mapper, 'was ended by signal KILL')
+
+    @unittest.skipIf(harness.LOOP == 'epoll', 'takes long, and is the same with both event loops')
+    @unittest.skipUnless(os.path.exists(harness.EPMD_FAULTS), 'no variant with fault points in this build')
+    def test_mapper_that_crashes_whenever_it_serves_again_frees_the_port(self):
+        mapper = Kept(binary=harness.EPMD_FAULTS, env={'EPMD_FAULTS': 'mapper:adopting=segv'})
+        self.addCleanup(mapper.close)
+        mapper.start()
+        self.lost, _ = mapper.register(b'node0')
+        self.addCleanup(self.lost.close)
+        harness.wait_until(lambda: status(mapper)['counters']['stored'] >= 1, 'it is stored')
+        os.kill(mapper.mapper_pid(), signal.SIGKILL)
+        self.another_takes_over(mapper, 'was ended by signal SEGV')
+        # It has backed off.
+        self.assertLess(mapper.log().count('SEGV'), 12)
 
     def test_keeper_ends_when_asked_to_while_no_mapper_can_start(self):
         mapper = self.kept()

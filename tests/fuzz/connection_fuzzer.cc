@@ -184,6 +184,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
                  [](std::string_view) {});
   evermap::Worker worker(
       0, std::make_unique<evermap::ScriptedLoop>(evermap::Input(data, size), shared), *shared);
+  shared->loops.push_back(&worker.loop());
+  shared->phases.Set(evermap::Phase::kServing);
   worker.Serve();
   Require(mapper.registry->live_count() == 0);
   Require(mapper.registry->statistics(0).connections_now.load() == 0);

@@ -11,7 +11,7 @@ import tempfile
 from harness.environment import EPMD, LOOP, PATIENCE_S, STOCK_EPMD, TESTING_STOCK, clean_environment
 from harness.epmdctl import epmdctl, status
 from harness.network import free_port
-from harness.process import command_line, process_exists, wait_until
+from harness.process import command_line, process_exists, wait_for_logs, wait_until
 from harness.wire import Client, HOST
 
 class Mapper(Client):
@@ -57,6 +57,9 @@ class Mapper(Client):
         return self._process.pid
 
     def log(self):
+        """What it and the processes that it has started have said so far."""
+        if self.alive():
+            wait_for_logs(self.pid)
         with open(self.log_path, 'rb') as log:
             return log.read().decode('utf-8', 'replace')
 
@@ -75,6 +78,9 @@ class Mapper(Client):
         if answering:
             try:
                 wait_until(self._answers, lambda: f'the mapper answers; it said: {self.log()!r}')
+                # It answers before it says that it does. A daemon says so elsewhere.
+                if not self.is_stock and '-daemon' not in self._args:
+                    wait_until(lambda: 'serves port' in self.log(), 'the mapper says that it serves')
             except BaseException:
                 self.stop()
                 raise

@@ -94,3 +94,32 @@ def command_line(pid):
             if arguments != [b''] or not process_exists(pid):
                 return arguments
     return []
+
+
+def descendants(pid):
+    """A process and all that it, or what it has started, has started."""
+    found = [pid]
+    for parent in found:
+        with contextlib.suppress(OSError), open(f'/proc/{parent}/task/{parent}/children') as children:
+            found += map(int, children.read().split())
+    return found
+
+
+def wait_for_logs(pid, timeout_s=1):
+    """Waits until the threads that write the log of a mapper and of its descendants sleep; not for ever, since they may hang."""
+    def is_writing(thread):
+        with contextlib.suppress(OSError), open(f'/proc/{thread}/stat') as file:
+            name, rest = file.read().split('(', 1)[1].rsplit(')', 1)
+            return name == 'epmd-log' and rest.split()[0] == 'R'
+        return False
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline and any(is_writing(f'{process}/task/{thread}') for process in descendants(pid)
+                                              for thread in task_ids(process)):
+        time.sleep(0.0005)
+
+
+def task_ids(pid):
+    """The ids of a process's threads; none when it is gone."""
+    with contextlib.suppress(OSError):
+        return [int(entry) for entry in os.listdir(f'/proc/{pid}/task')]
+    return []

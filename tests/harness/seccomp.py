@@ -7,6 +7,8 @@ import socket
 
 # System calls of x86-64.
 SOCKET = 41
+CLONE, CLONE3 = 56, 435
+CLONE_THREAD = 0x10000  # in the flags, the first argument of clone
 IO_URING_SETUP, IO_URING_ENTER, IO_URING_REGISTER = 425, 426, 427
 # IORING_SETUP_COOP_TASKRUN, SINGLE_ISSUER and DEFER_TASKRUN: flags of a ring that Linux has since then, or later.
 SINCE_5_19 = 1 << 8 | 1 << 12 | 1 << 13
@@ -20,7 +22,7 @@ class _Program(ctypes.Structure):
     _fields_ = [('len', ctypes.c_ushort), ('filter', ctypes.POINTER(_Filter))]
 
 
-LOAD, JUMP_IF_EQUAL, JUMP_IF_AT_LEAST, JUMP_IF_ABOVE, ANSWER = 0x20, 0x15, 0x35, 0x25, 0x06
+LOAD, JUMP, JUMP_IF_EQUAL, JUMP_IF_AT_LEAST, JUMP_IF_ABOVE, JUMP_IF_BITS, ANSWER = 0x20, 0x05, 0x15, 0x35, 0x25, 0x45, 0x06
 ALLOW, FAIL = 0x7FFF0000, 0x00050000
 NUMBER, FIRST_ARGUMENT = 0, 16  # where a filter finds them
 
@@ -44,3 +46,18 @@ def refuse_netlink():
     """No netlink sockets, as with RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 of systemd."""
     _install((LOAD, 0, 0, NUMBER), (JUMP_IF_EQUAL, 0, 3, SOCKET), (LOAD, 0, 0, FIRST_ARGUMENT),
              (JUMP_IF_EQUAL, 0, 1, socket.AF_NETLINK), (ANSWER, 0, 0, FAIL | errno.EAFNOSUPPORT), (ANSWER, 0, 0, ALLOW))
+
+
+def refuse_threads():
+    """Lets this process have no further thread. The flags of clone3 are where no filter sees them; without it clone is called."""
+    _install((LOAD, 0, 0, NUMBER), (JUMP_IF_EQUAL, 0, 1, CLONE3), (ANSWER, 0, 0, FAIL | errno.ENOSYS), (JUMP_IF_EQUAL, 0, 3, CLONE),
+             (LOAD, 0, 0, FIRST_ARGUMENT), (JUMP_IF_BITS, 0, 1, CLONE_THREAD), (ANSWER, 0, 0, FAIL | errno.EAGAIN),
+             (ANSWER, 0, 0, ALLOW))
+
+
+def refuse_calls(numbers, error):
+    """These system calls fail, as those that a kernel does not know (ENOSYS), or that a filter forbids (EPERM)."""
+    numbers = list(numbers)
+    # Each comparison that fits leaps over those behind it and the leap to the permission, to the refusal.
+    tests = [(JUMP_IF_EQUAL, len(numbers) - at, 0, number) for at, number in enumerate(numbers)]
+    _install((LOAD, 0, 0, NUMBER), *tests, (JUMP, 0, 0, 1), (ANSWER, 0, 0, FAIL | error), (ANSWER, 0, 0, ALLOW))

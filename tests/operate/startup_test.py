@@ -898,6 +898,48 @@ class LoopTest(unittest.TestCase):
                 self.assertEqual(mapper.names(), [])
 
 
+@harness.ours_only
+@unittest.skipIf(harness.INSTRUMENTED, 'sanitizers have threads of their own')
+class ThreadsTest(TemporaryDirectoryTest):
+    """The kernel may permit fewer threads than the mapper wants, or none."""
+
+    def test_none(self):
+        for args in (['-no_keeper'], [], ['-daemon']):
+            with self.subTest(args=args):
+                done = harness.run_epmd('-address', '127.0.0.1', '-registry', self.registry, *args, port=harness.free_port(),
+                                        preexec_fn=seccomp.refuse_threads)
+                self.assertEqual(done.returncode, 1, done)
+                self.assertIn(b'no thread', done.stderr)
+                self.assertNotIn(b'signal', done.stderr)
+
+    @harness.as_root_only
+    def test_fewer(self):
+        """One is enough. All are processes of a user's who has no others: main thread, log, and what is left for workers."""
+        user = 61234
+        for limit, workers in ((3, 1), (5, 3)):
+            with self.subTest(limit=limit):
+                def limited(limit=limit):
+                    os.setgid(user)
+                    os.setuid(user)
+                    resource.setrlimit(resource.RLIMIT_NPROC, (limit, limit))
+                os.chmod(self.directory, 0o777)
+                registry = os.path.join(self.directory, f'registry-{limit}')
+                with Mapper(args=['-workers', '8'], registry=registry, before_exec=limited) as mapper:
+                    self.assertRegex(mapper.log(), f'serves with {workers} instead of 8 workers: no thread: ')
+                    self.assertRegex(mapper.log(), f'serves port {mapper.port} with {workers} workers')
+                    node, _ = mapper.register(b'node', port=4711)
+                    self.assertEqual(mapper.lookup(b'node').port, 4711)
+                    node.close()
+
+    def test_as_many_as_are_of_use(self):
+        """Nobody has said how many."""
+        with Mapper() as mapper:
+            workers = int(re.search(r'with (\d+) workers', mapper.log())[1])
+        self.assertLessEqual(workers, min(len(os.sched_getaffinity(0)), 16))
+        with Mapper(before_exec=lambda: os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})) as mapper:
+            self.assertIn('with 1 workers', mapper.log())
+
+
 class TellingTest(unittest.TestCase):
 
     @harness.ours_only

@@ -266,6 +266,7 @@ class InjectedTest(FaultCase):
                             with switch:
                                 mapper.start(answering=False)
                                 ended = harness.wait_until(lambda m=mapper: self.fate(m), 'it serves or ends')
+                            harness.wait_until(mapper.log, 'it says that it serves, or why it does not')
                             lines = mapper.log().splitlines()
                             self.assertEqual(len(lines), 1, lines)
                             if loop == 'auto':

@@ -1,0 +1,117 @@
+#include "daemon/mapper/adoption.h"
+
+#include <algorithm>
+#include <cassert>
+#include <iterator>
+#include <utility>
+
+#include "daemon/custody/words.h"
+#include "daemon/host/log.h"
+#include "daemon/process/fault_point.h"
+#include "registry/base/clock.h"
+
+namespace evermap {
+
+Adoption::Adoption(const Registry& registry, Custody& custody, Restoration& restoration,
+                   Timers& timers, std::function<void()> on_end)
+    : registry_(registry),
+      custody_(custody),
+      restoration_(restoration),
+      on_end_(std::move(on_end)),
+      turn_(timers, [this] { Turn(); }),
+      silence_(timers, [this] {
+        Log(Severity::kError,
+            "the keeper does not hand over all connections; nodes without one are found as long as "
+            "they live");
+        End();
+      }) {
+  assert(on_end_ != nullptr);
+}
+
+void Adoption::Begin(std::vector<OwnedFd> connections, OwnedFd link) {
+  assert(!is_under_way_);
+  is_under_way_ = true;
+  connections_ = std::move(connections);
+  link_ = std::move(link);
+  custody_.SetAwaited(registry_.live_count());
+  const int64_t now_ms = MonotonicCoarseMs();
+  turn_.Plan(now_ms);
+  if (link_.valid()) silence_.Plan(now_ms + kSilenceMaxMs);
+}
+
+void Adoption::Turn() {
+  if (!is_under_way_) return;
+  if (!has_read_registry_) {
+    has_read_registry_ = true;
+    restoration_.ReadRegistry();
+  } else if (!connections_.empty()) {
+    const size_t count = std::min(connections_.size(), kPerTurn);
+    const auto first = connections_.end() - static_cast<std::ptrdiff_t>(count);
+    std::vector<OwnedFd> taken(std::make_move_iterator(first),
+                               std::make_move_iterator(connections_.end()));
+    connections_.erase(first, connections_.end());
+    restoration_.Restore(std::move(taken));
+    CountAwaited(count);
+    FaultPoint("mapper:adopting");
+  }
+  if (!connections_.empty()) {
+    turn_.Plan(MonotonicCoarseMs());
+  } else if (!link_.valid()) {
+    End();
+  }
+}
+
+void Adoption::OnLink() {
+  // The registry is read first, in a turn of its own.
+  if (is_under_way_ && turn_.is_planned()) return;
+  TakeMessage();
+  if (is_under_way_ && !link_.valid()) End();
+}
+
+void Adoption::TakeMessage() {
+  Notification message;
+  switch (ReceiveNotification(link_.get(), message)) {
+    case Received::kNothing:
+      return;
+    case Received::kClosed:
+      link_ = OwnedFd();
+      return;
+    case Received::kMessage:
+      break;
+  }
+  const size_t count = message.fds.size();
+  if (message.Says(words::kYours)) link_ = OwnedFd();
+  if (!is_under_way_) {
+    restoration_.RestoreLate(std::move(message.fds));
+    return;
+  }
+  restoration_.Restore(std::move(message.fds));
+  CountAwaited(count);
+  silence_.Plan(MonotonicCoarseMs() + kSilenceMaxMs);
+  if (count > 0) FaultPoint("mapper:adopting");
+}
+
+void Adoption::CountAwaited(size_t taken) {
+  const uint32_t awaited = custody_.awaited();
+  custody_.SetAwaited(awaited - static_cast<uint32_t>(std::min<size_t>(awaited, taken)));
+}
+
+void Adoption::AddLate(std::vector<OwnedFd> connections) {
+  if (!is_under_way_) {
+    restoration_.RestoreLate(std::move(connections));
+    return;
+  }
+  std::move(connections.begin(), connections.end(), std::back_inserter(late_));
+}
+
+void Adoption::End() {
+  is_under_way_ = false;
+  turn_.Cancel();
+  silence_.Cancel();
+  restoration_.OrphanTheRest();
+  restoration_.RestoreLate(std::exchange(late_, {}));
+  custody_.SetComplete();
+  on_end_();
+}
+
+}  // namespace evermap

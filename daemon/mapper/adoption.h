@@ -1,0 +1,85 @@
+// Adoption: a mapper that starts takes the connections of an earlier one behind its back, while the
+// workers serve already: lookups, lists, and registrations of names that nobody holds need the
+// registry alone. A bounded number is taken in each turn of the main thread, so that what else
+// there is to do waits for one turn at most.
+//
+//   Adoption adoption(...);
+//   adoption.Begin(connections, link);     // before the workers serve
+//   ... whenever link() is readable: adoption.OnLink() ...
+//   ... on_end is called, once ...
+//
+// The connections are here already (of a predecessor, or systemd), or come through a link to the
+// keeper, which sends all that it holds (process/hand_over.h). Until the end:
+//
+//   - custody is not complete (custody/custody.h), so a request for the name of a registration whose
+//     connection has not come waits until that has come, or until the end (serve/postponed.h);
+//   - nothing becomes an orphan, and no orphan is judged;
+//   - no upgrade begins, and no keeper is replaced, since both hand over what is in custody.
+//
+// A mapper that dies before the end has lost nothing: the store has them all, as before.
+//
+// Thread safety: belongs to the main thread.
+// Bounds: kPerTurn connections in a turn; a keeper that sends nothing for kSilenceMaxMs is not
+// waited for any longer.
+#ifndef EVERMAP_DAEMON_MAPPER_ADOPTION_H_
+#define EVERMAP_DAEMON_MAPPER_ADOPTION_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "daemon/custody/custody.h"
+#include "daemon/custody/notify.h"
+#include "daemon/host/timers.h"
+#include "daemon/mapper/restoration.h"
+#include "registry/base/owned_fd.h"
+#include "registry/registry.h"
+
+namespace evermap {
+
+class Adoption {
+ public:
+  // How many connections are taken in a turn: 0.2 ms.
+  static constexpr size_t kPerTurn = kNotifyFdsMax;
+  // How long a keeper may send nothing, though it holds more. It answers within milliseconds unless
+  // it is stopped, or has no CPU.
+  static constexpr int64_t kSilenceMaxMs = 5'000;
+
+  // All of it outlives this. `on_end` is called when all that was handed over was looked at.
+  Adoption(const Registry& registry, Custody& custody, Restoration& restoration, Timers& timers,
+           std::function<void()> on_end);
+
+  // Takes over these connections, and those that come through `link`, if that is valid.
+  // REQUIRES: nobody registers anything.
+  void Begin(std::vector<OwnedFd> connections, OwnedFd link);
+  bool is_under_way() const { return is_under_way_; }
+  // To be polled for reading; -1 when nothing comes any more.
+  int link() const { return link_.get(); }
+  void OnLink();
+  // Takes connections of registrations that are later than Begin(), after all others.
+  void AddLate(std::vector<OwnedFd> connections);
+
+ private:
+  void Turn();
+  // Takes one message of the keeper.
+  void TakeMessage();
+  void CountAwaited(size_t taken);
+  void End();
+
+  const Registry& registry_;
+  Custody& custody_;
+  Restoration& restoration_;
+  const std::function<void()> on_end_;
+  bool is_under_way_ = false;
+  bool has_read_registry_ = false;
+  std::vector<OwnedFd> connections_;  // that are here and were not looked at
+  std::vector<OwnedFd> late_;
+  OwnedFd link_;
+  Timer turn_;     // there is something to take
+  Timer silence_;  // the keeper is not waited for any longer
+};
+
+}  // namespace evermap
+
+#endif  // EVERMAP_DAEMON_MAPPER_ADOPTION_H_
