@@ -99,7 +99,8 @@ absl::Status Startup::Prepare() {
 absl::Status Startup::ReadReservations() {
   absl::Status status = parts_.reservations.Read(options_.reservations);
   // A wrong reservation must not cost the connections of an earlier mapper's nodes.
-  if (status.ok() || inherited_.connections.empty()) return status;
+  const bool has_earlier = !inherited_.files.empty() || !inherited_.connections.empty();
+  if (status.ok() || !has_earlier) return status;
   Log(Severity::kError, "%s; the name is refused to all until the mapper is restarted",
       status.message());
   return absl::OkStatus();

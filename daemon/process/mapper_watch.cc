@@ -76,7 +76,7 @@ void MapperWatch::Go(State next, int64_t now_ms, bool is_own_fault) {
   if (next == State::kUnstarted || next == State::kPausing) {
     const bool has_served = state_ == State::kServing && (!is_own_fault || has_settled(now_ms));
     pause_ms_ = has_served ? 0 : std::clamp(pause_ms_ * 2, kRestartPauseMinMs, kRestartPauseMaxMs);
-    if (has_served) trouble_ms_ = now_ms;
+    if (has_served || trouble_ms_ < 0) trouble_ms_ = now_ms;
     start_ms_ = now_ms + pause_ms_;
   }
   state_ = next;

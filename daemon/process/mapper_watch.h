@@ -115,7 +115,7 @@ class MapperWatch {
   int64_t pause_ms_ = 0;     // before the last start
   int64_t start_ms_ = 0;     // of the next start; counts in kUnstarted and kPausing
   int64_t serving_ms_ = 0;   // since when one serves; counts in kServing
-  int64_t trouble_ms_ = 0;   // when the last one ended that has served; counts if may_give_up()
+  int64_t trouble_ms_ = -1;  // when the last one ended that has served, or the first; -1: none has
   int64_t kill_ms_ = -1;     // when to kill the mapper; -1: not planned
   int killed_at_start_ = 0;  // mappers, while none has served
   int exit_code_ = 0;        // counts in kEnded

@@ -168,7 +168,7 @@ TEST(MapperWatchTest, ThePauseDoublesUntilOneServes) {
   ExpectPause(watch, 0);
   for (const int64_t pause_ms : {100, 200, 400, 800, 1600, 3200, 6400, 10'000, 10'000}) {
     watch.On(Event::kStarted, kNowMs);
-    EXPECT_EQ(watch.wake_ms(), -1);
+    EXPECT_EQ(watch.wake_ms(), kNowMs + MapperWatch::kGiveUpMs);
     watch.OnEnd(Killed(SIGSEGV), kNowMs);
     ExpectPause(watch, pause_ms);
   }
@@ -196,6 +196,14 @@ TEST(MapperWatchTest, OneThatEndsAsSoonAsItServesIsStartedAgainAfterAPause) {
   // Unless somebody has ended it.
   watch.OnEnd(Killed(SIGKILL), kNowMs);
   ExpectPause(watch, 0);
+}
+
+TEST(MapperWatchTest, TheFirstThatEndsAsSoonAsItServesIsNoReasonToGiveUp) {
+  MapperWatch watch = In(State::kServing);
+  watch.OnEnd(Exited(1), kNowMs);
+  EXPECT_EQ(watch.state(), State::kPausing);
+  EXPECT_FALSE(watch.IsGivingUpDue(kNowMs + MapperWatch::kGiveUpMs - 1));
+  EXPECT_TRUE(watch.IsGivingUpDue(kNowMs + MapperWatch::kGiveUpMs));
 }
 
 TEST(MapperWatchTest, ItGivesUpWhenNoneHasServedForTooLong) {

@@ -245,7 +245,7 @@ class UnkillableTest(CustodyCase):
     def test_the_workers_do_not_wait_for_it(self):
         for point in ('successor:prepared', 'successor:yours', 'successor:commit'):
             with self.subTest(point=point):
-                switch = faults.Switch([('pidfd_send_signal', errno.EPERM, 1000)])
+                switch = faults.Switch([('pidfd_send_signal', errno.EPERM, 1000), ('kill', errno.EPERM, 1000)])
                 mapper = Kept(binary=EPMD_FAULTS, env={'EPMD_FAULTS': f'{point}=stop', **switch.environment})
                 self.addCleanup(mapper.close)
                 mapper.start()

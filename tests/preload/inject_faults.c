@@ -30,6 +30,7 @@
 #include <fcntl.h>
 #include <liburing.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdint.h>
@@ -123,6 +124,7 @@ static void* (*real_mmap64)(void*, size_t, int, int, int, off64_t);
 static int (*real_open64)(const char*, int, ...);
 static int (*real_openat64)(int, const char*, int, ...);
 static int (*real_pidfd_open)(pid_t, unsigned);
+static int (*real_kill)(pid_t, int);
 static int (*real_pidfd_send_signal)(int, int, void*, unsigned);
 static int (*real_signalfd)(int, const void*, int);
 REAL(io_uring_queue_init_params);
@@ -170,6 +172,7 @@ __attribute__((constructor)) static void Start(void) {
   FIND(open64);
   FIND(openat64);
   FIND(pidfd_open);
+  FIND(kill);
   FIND(pidfd_send_signal);
   FIND(poll);
   FIND(read);
@@ -233,6 +236,7 @@ CALL(int, ftruncate64, (int fd, off64_t size), (fd, size))
 CALL(int, getpeername, (int fd, struct sockaddr* address, socklen_t* size), (fd, address, size))
 CALL(int, getsockopt, (int fd, int level, int option, void* value, socklen_t* size),
      (fd, level, option, value, size))
+CALL(int, kill, (pid_t pid, int signal), (pid, signal))
 CALL(int, linkat, (int from, const char* old, int to, const char* name, int flags),
      (from, old, to, name, flags))
 CALL(int, listen, (int fd, int backlog), (fd, backlog))
