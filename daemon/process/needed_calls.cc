@@ -29,6 +29,13 @@ bool IsMade(int64_t result) { return result >= 0 || errno == EBADF; }
 // A call that gives a new descriptor, which is closed again.
 bool IsMadeAndClosed(int result) { return OwnedFd(result).valid(); }
 
+// What a kernel says to a call that it does not have, or a filter to one that it forbids. All else is said
+// where it matters.
+bool IsRefusal(int error) {
+  return error == ENOSYS || error == EPERM || error == EACCES || error == EINVAL ||
+         error == EOPNOTSUPP;
+}
+
 struct NeededCall {
   const char* name;
   bool (*is_made)();
@@ -114,9 +121,7 @@ constexpr std::array<NeededCall, 26> kNeeded = {{
 
 absl::Status TryNeededCalls() {
   for (const NeededCall& call : kNeeded) {
-    if (call.is_made()) continue;
-    // Too many open files and the like are said where they matter.
-    if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) continue;
+    if (call.is_made() || !IsRefusal(errno)) continue;
     return absl::FailedPreconditionError(
         absl::StrCat("the system call ", call.name, " is refused: ", ErrorText(errno),
                      "; the kernel, or a filter of system calls (seccomp), has to allow it"));

@@ -20,11 +20,11 @@ class Mapper(Client):
     stock: the reference instead of the one under test. keeper: with a keeper, whose pid is then .pid. args: options beyond
     port, address, loop and registry. address: value of -address, None to listen on all. descriptors: its RLIMIT_NOFILE.
     directory: to use an existing one, which is then left alone. prefix: a command line to run it under (nsenter ...).
-    before_exec: called in the new process.
+    before_exec: called in the new process. logs: False when it has nowhere to write its log.
     """
 
     def __init__(self, args=(), stock=False, port=None, address=HOST, descriptors=None, directory=None, env=None,
-                 registry=None, prefix=(), host=HOST, loop=None, before_exec=None, keeper=False):
+                 registry=None, prefix=(), host=HOST, loop=None, before_exec=None, keeper=False, logs=True):
         super().__init__(port or free_port(), host)
         self.is_stock = stock or TESTING_STOCK
         self.binary = STOCK_EPMD if stock else EPMD
@@ -34,6 +34,7 @@ class Mapper(Client):
         self.log_path = os.path.join(self.directory, f'log.{self.port}')
         self._args = list(args)
         self._keeper = keeper
+        self._logs = logs
         self._address = address
         self._descriptors = descriptors
         self._env = env or {}
@@ -79,7 +80,7 @@ class Mapper(Client):
             try:
                 wait_until(self._answers, lambda: f'the mapper answers; it said: {self.log()!r}')
                 # It answers before it says that it does. A daemon says so elsewhere.
-                if not self.is_stock and '-daemon' not in self._args:
+                if self._logs and not self.is_stock and '-daemon' not in self._args:
                     wait_until(lambda: 'serves port' in self.log(), 'the mapper says that it serves')
             except BaseException:
                 self.stop()

@@ -234,7 +234,7 @@ class ExporterTest(unittest.TestCase):
         self.assertEqual(exporter.get('/')[0], 503)
 
     def test_names_of_any_kind(self):
-        names = ['plain', 'a"b\\c\nd', '<script>alert(1)</script>', "'&amp;", 'hästen\u20ac\U0001f407', 'x' * 255, '{}', ' ']
+        names = ['plain', 'a"b\\c', '<script>alert(1)</script>', "'&amp;", 'hästen\u20ac\U0001f407', 'x' * 255, '{}', ' ']
         mapper = self.start_mapper()
         for name in names:
             self.register(mapper, name.encode(), port=4711)
