@@ -275,7 +275,9 @@ std::string Predecessor::End(absl::Duration patience) {
   // A successor that is prepared has ended its watcher, so that the watcher's end says nothing of
   // its own.
   int status = 0;
-  while (waitpid(successor_.watcher, &status, 0) < 0 && errno == EINTR) {
+  // Beside one that does not end, its watcher may not end either.
+  const int options = has_ended ? 0 : WNOHANG;
+  while (waitpid(successor_.watcher, &status, options) < 0 && errno == EINTR) {
   }
   successor_ = Watched();
   if (!reason_.empty()) return reason_;
