@@ -62,6 +62,7 @@ class ReleaseTest(CustodyCase):
         gone.close()
         mapper.wait_gone(b'gone')
         before = creations(mapper)
+        harness.wait_until(lambda: status(mapper)['counters']['stored'] >= 100, 'all are stored')
         self.killed(mapper)
         for binary in (EPMD, EPMD_0_1_0, EPMD):
             done = mapper.upgraded(binary)
