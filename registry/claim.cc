@@ -259,9 +259,11 @@ absl::StatusOr<std::unique_ptr<Claim>> Claim::Make(const Options& options,
     problem = {};
   }
   Locked locked = LockAtPath(path, handed.lock, problem);
-  // Processes that have the lock may be about to end, as the mapper has that they belong to.
-  for (int waited_ms = 0; problem.kind == Problem::Kind::kHeld && handed.segment == nullptr &&
-                          waited_ms < kEndPatienceMs && !HasRunningMapper(path);
+  // Processes that have the lock may be about to end, as the mapper has that they belong to; or it is the
+  // one before a predecessor that has no lock, of release 0.1.0.
+  for (int waited_ms = 0;
+       problem.kind == Problem::Kind::kHeld && handed.segment == nullptr &&
+       waited_ms < kEndPatienceMs && (options.has_predecessor || !HasRunningMapper(path));
        waited_ms += kEndPollMs) {
     poll(nullptr, 0, kEndPollMs);
     problem = {};
