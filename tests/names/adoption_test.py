@@ -13,7 +13,7 @@ import unittest
 
 import harness
 from harness import as_root_only
-from harness.epmdctl import lookup
+from harness.epmdctl import lookup, status
 from harness.network import own_network, user
 from harness.seccomp import refuse_netlink
 
@@ -73,6 +73,8 @@ class AdoptionTest(unittest.TestCase):
         mapper.stop(signal.SIGKILL)
         mapper._before_exec = SOURCES[source]
         mapper.start()
+        # It serves before it knows that no connection comes.
+        harness.wait_until(lambda: status(mapper)['orphaned'] == len(mapper.names()) > 0, 'all are orphans')
 
     def nodes(self, mapper, names, is_recorded):
         nodes = {name: Node(mapper, name) for name in names}
