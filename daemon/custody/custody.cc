@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cassert>
 #include <cerrno>
 
@@ -66,7 +67,8 @@ void Custody::GiveUp(uint32_t slot, int fd) {
 }
 
 void Custody::SetAwaited(uint32_t connections) {
-  awaited_.store(connections, std::memory_order_relaxed);
+  // More are registered than there are connections when many are orphans.
+  awaited_.store(std::min(connections, connections_max_), std::memory_order_relaxed);
   is_complete_.store(false, std::memory_order_release);
 }
 

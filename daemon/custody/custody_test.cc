@@ -102,6 +102,9 @@ TEST_F(CustodyTest, KeepsRoomForThoseThatAreAwaited) {
   EXPECT_TRUE(custody.HoldStored(7, 77));
   custody.SetAwaited(1);
   EXPECT_FALSE(custody.Reserve());
+  // Orphans have none, and may be more than there is room for.
+  custody.SetAwaited(1000);
+  EXPECT_EQ(custody.awaited(), 3u);
   custody.SetComplete();
   EXPECT_TRUE(custody.is_complete());
   EXPECT_TRUE(custody.Reserve());
