@@ -17,8 +17,8 @@
 // than the noise. A single worker takes no turns.
 //
 // A ring takes its turn also while its worker is busy or stands still, and those whom the kernel
-// wakes for it wait. One-shot accepts would bound that to one connection, not end it, for 6 to 10 %
-// more CPU per lookup. So the lookout (serve/lookout.h) has the other loops accept anew.
+// wakes for it wait. One-shot accepts would bound that to one connection, not end it, and cost more
+// per lookup. So the lookout (serve/lookout.h) has the other loops accept anew.
 #include <fcntl.h>
 #include <liburing.h>
 #include <poll.h>

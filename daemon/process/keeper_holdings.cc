@@ -31,6 +31,12 @@ OwnedFd AtItsPlace(OwnedFd fd, bool is_connection) {
   return moved.valid() ? std::move(moved) : std::move(fd);
 }
 
+std::vector<int> InOrder(std::vector<int> fds, const std::vector<int>& more) {
+  fds.insert(fds.end(), more.begin(), more.end());
+  std::sort(fds.begin(), fds.end());
+  return fds;
+}
+
 }  // namespace
 
 KeeperHoldings::~KeeperHoldings() {
@@ -81,18 +87,10 @@ std::vector<int> KeeperHoldings::Files() const {
   return files;
 }
 
-std::vector<int> KeeperHoldings::All() const {
-  std::vector<int> all(sockets_.begin(), sockets_.end());
-  for (const OwnedFd& file : files_) all.push_back(file.get());
-  std::sort(all.begin(), all.end());
-  return all;
-}
+std::vector<int> KeeperHoldings::All() const { return InOrder(Sockets(), Files()); }
 
 std::vector<int> KeeperHoldings::AllButConnections() const {
-  std::vector<int> fds(listeners_.begin(), listeners_.end());
-  for (const OwnedFd& file : files_) fds.push_back(file.get());
-  std::sort(fds.begin(), fds.end());
-  return fds;
+  return InOrder({listeners_.begin(), listeners_.end()}, Files());
 }
 
 std::vector<int> KeeperHoldings::Connections() const {

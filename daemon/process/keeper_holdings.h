@@ -34,11 +34,12 @@ class KeeperHoldings {
   void LetGoOfFile(std::string_view name);
   void LetGoOfFiles() { files_.clear(); }
 
-  // All of it, in ascending order, as launch.h asks for: the keeper may hold as many as its limit
-  // allows.
+  // All of these stay this object's. In ascending order, as launch.h asks for, since the keeper may hold as
+  // many as its limit allows:
   std::vector<int> All() const;
   // Listening sockets and files: what a mapper needs to serve. They have low numbers.
   std::vector<int> AllButConnections() const;
+  // In no order:
   std::vector<int> Connections() const;
   std::vector<int> Sockets() const { return {sockets_.begin(), sockets_.end()}; }
   std::vector<int> Files() const;

@@ -11,7 +11,9 @@
 // cores somebody waits at nearly every look, so to be alarmed always would cost more than the looks.
 //
 // While none comes the lookout sleeps, so that it costs nothing, and begins when the kernel tells it
-// of the next one. At its busiest it takes 1,000 looks a second, each for less than a lookup costs.
+// of the next one. At its busiest it takes 1,000 looks a second; a look is a few system calls, and no
+// difference in the CPU of a lookup was seen with 8 requests at a time (epmd-bench compare, both
+// loops, two workers on one core).
 //
 // What a worker has accepted already waits as long as that worker does.
 //
