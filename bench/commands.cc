@@ -19,6 +19,7 @@
 #include "bench/load/node_set.h"
 #include "bench/measure/comparison.h"
 #include "bench/measure/floor_server.h"
+#include "bench/measure/mesh.h"
 #include "bench/measure/restart.h"
 #include "bench/measure/started_server.h"
 #include "bench/report/report.h"
@@ -118,12 +119,13 @@ absl::StatusOr<std::unique_ptr<Target>> Prepare(const Endpoint& endpoint,
 
 LoadOptions LoadOf(const WorkloadSettings& settings, pid_t pid) {
   LoadOptions load;
-  load.connections =
-      settings.is_storm ? static_cast<uint32_t>(settings.nodes) : settings.connections;
+  load.connections = settings.is_storm ? static_cast<uint32_t>(settings.nodes)
+                                       : std::max(settings.connections, settings.burst);
   load.threads = settings.threads;
   load.cores = settings.cores;
   load.rate_per_s = settings.rate_per_s;
   load.arrivals = settings.arrivals;
+  load.burst = settings.burst;
   load.warm_up = settings.is_storm ? absl::ZeroDuration() : absl::Seconds(settings.warm_up_s);
   load.duration = absl::Seconds(settings.seconds);
   load.timeout = absl::Seconds(settings.timeout_s);
@@ -242,12 +244,15 @@ int RunWorkload(const WorkloadSettings& settings, const OutputSettings& output) 
 
 int RunCompare(const CompareSettings& settings, const OutputSettings& output) {
   RaiseDescriptorLimit();
-  const std::optional<Mix> mix = MixOfCompared(settings.workload);
-  if (!mix.has_value()) {
+  const std::optional<WorkloadSettings> workload = SettingsOfCompared(settings.workload);
+  if (!workload.has_value()) {
     return Fail(absl::InvalidArgumentError("--workload is " + NamesOfCompared()));
   }
+  const Mix& mix = workload->mix;
   LoadOptions load;
-  load.connections = settings.connections;
+  load.connections = std::max(settings.connections, workload->burst);
+  load.rate_per_s = workload->rate_per_s;
+  load.burst = workload->burst;
   load.duration = absl::Seconds(settings.seconds);
   load.warm_up = load.duration / 10;
   load.cores = {settings.load_core};
@@ -265,15 +270,15 @@ int RunCompare(const CompareSettings& settings, const OutputSettings& output) {
   std::string table;
   uint64_t wrong = 0;
   for (const size_t nodes : settings.nodes) {
-    if (absl::Status status = Check(*mix, nodes); !status.ok()) return Fail(status);
+    if (absl::Status status = Check(mix, nodes); !status.ok()) return Fail(status);
     const ProgressLine line(output);
     line.Show(absl::StrFormat("%d nodes", nodes));
     const auto first = StartedServer::Start(stock, nodes);
     if (!first.ok()) return Fail(first.status());
     const auto second = StartedServer::Start(ours, nodes);
     if (!second.ok()) return Fail(second.status());
-    Contestant& first_side = (*first)->Enter(*mix, load);
-    Contestant& second_side = (*second)->Enter(*mix, load);
+    Contestant& first_side = (*first)->Enter(mix, load);
+    Contestant& second_side = (*second)->Enter(mix, load);
     const absl::Status status =
         RunRounds({&first_side, &second_side}, settings.rounds, [&](uint32_t done) {
           line.Show(absl::StrFormat("%d nodes: %d of %d rounds", nodes, done, settings.rounds));
@@ -287,6 +292,38 @@ int RunCompare(const CompareSettings& settings, const OutputSettings& output) {
     wrong += first_side.outcomes.wrong() + second_side.outcomes.wrong();
   }
   return Publish(document, table, wrong, output);
+}
+
+int RunMesh(const MeshSettings& settings, const OutputSettings& output) {
+  RaiseDescriptorLimit();
+  const std::array<ServerProgram, 2> programs = {
+      ServerProgram{.label = "stock", .program = settings.stock},
+      ServerProgram{.label = "ours",
+                    .program = settings.ours,
+                    .kind = ServerKind::kEvermap,
+                    .arguments = settings.ours_arguments}};
+  std::vector<std::unique_ptr<StartedServer>> servers;
+  std::vector<std::unique_ptr<Mesh>> meshes;
+  const ProgressLine line(output);
+  for (const ServerProgram& program : programs) {
+    line.Show(absl::StrFormat("%s: %d nodes start", program.label, settings.mesh.nodes));
+    auto server = StartedServer::Start(program, 0);
+    if (!server.ok()) return Fail(server.status());
+    auto mesh = Mesh::Start(**server, settings.mesh);
+    if (!mesh.ok()) return Fail(mesh.status());
+    servers.push_back(*std::move(server));
+    meshes.push_back(*std::move(mesh));
+  }
+  line.Show(absl::StrFormat("%d rounds", settings.rounds));
+  const auto costs = RunMeshRounds(meshes, settings.rounds);
+  line.Show("");
+  if (!costs.ok()) return Fail(costs.status());
+  Json document = NewDocument("mesh");
+  document["nodes"] = settings.mesh.nodes;
+  document["mesh"] = ToJson((*costs)[0], (*costs)[1]);
+  const std::string title =
+      absl::StrFormat("mesh of %d Erlang nodes, %d rounds\n", settings.mesh.nodes, settings.rounds);
+  return Publish(document, title + MeshTable((*costs)[0], (*costs)[1]), 0, output);
 }
 
 int RunSuiteCommand(SuiteOptions options, const OutputSettings& output) {

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "bench/measure/mesh.h"
 #include "bench/measure/suite.h"
 #include "bench/workloads.h"
 
@@ -37,6 +38,17 @@ struct CompareSettings {
 };
 
 int RunCompare(const CompareSettings& settings, const OutputSettings& output);
+
+// Two programs, each with Erlang nodes of its own.
+struct MeshSettings {
+  std::string stock = {};
+  std::string ours = {};
+  std::vector<std::string> ours_arguments = {};
+  MeshOptions mesh = {};
+  uint32_t rounds = 5;
+};
+
+int RunMesh(const MeshSettings& settings, const OutputSettings& output);
 
 int RunSuiteCommand(SuiteOptions options, const OutputSettings& output);
 

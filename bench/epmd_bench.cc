@@ -105,6 +105,7 @@ struct Commands {
 
   std::vector<Workload> workloads = Workloads();
   CompareSettings compare = {};
+  MeshSettings mesh = {};
   SuiteOptions suite = {};
   std::string floor_address = "127.0.0.1";
   uint16_t floor_port = 0;
@@ -153,6 +154,14 @@ void AddOwnOptions(CLI::App* command, OwnOptions options, WorkloadSettings& sett
       return;
     case OwnOptions::kStormNodes:
       AddNodes(command, settings, "nodes that register");
+      return;
+    case OwnOptions::kBurst:
+      command
+          ->add_option("--burst", settings.burst,
+                       "requests that start together; --rate is that of all requests")
+          ->excludes(command->get_option("--poisson"))
+          ->check(CLI::Range(1u, kConnectionsMax))
+          ->capture_default_str();
       return;
     case OwnOptions::kShares:
       AddShares(command, settings.mix);
@@ -225,6 +234,27 @@ void AddSuiteCommand(Commands& commands) {
   AddOutput(command, commands.output);
 }
 
+void AddMeshCommand(Commands& commands) {
+  MeshSettings& settings = commands.mesh;
+  CLI::App* command = commands.Add(
+      "mesh",
+      "start two mappers, each with real Erlang nodes, and have these form a full mesh in turn",
+      [&] { return RunMesh(commands.mesh, commands.output); });
+  command->add_option("--stock", settings.stock, "program of the stock epmd")->required();
+  command->add_option("--ours", settings.ours, "program of Evermap's mapper")->required();
+  command->add_option("--ours-arg", settings.ours_arguments, "an argument for it, such as -loop")
+      ->allow_extra_args(false);
+  command->add_option("--erl", settings.mesh.erl, "program that starts a node")
+      ->capture_default_str();
+  command->add_option("--nodes", settings.mesh.nodes, "nodes of each mapper")
+      ->check(CLI::Range(size_t{2}, kMeshNodesMax))
+      ->capture_default_str();
+  command->add_option("--rounds", settings.rounds, "times that the mesh is formed")
+      ->check(CLI::Range(1, 1000))
+      ->capture_default_str();
+  AddOutput(command, commands.output);
+}
+
 void AddFloorCommand(Commands& commands) {
   CLI::App* floor =
       commands.Add("floor", "serve as the least that a server can be: answers 'unknown'",
@@ -240,6 +270,7 @@ int Main(int argc, char** argv) {
   Commands commands{.app = app};
   AddWorkloads(commands);
   AddCompareCommand(commands);
+  AddMeshCommand(commands);
   AddSuiteCommand(commands);
   AddFloorCommand(commands);
   CLI11_PARSE(app, argc, argv);

@@ -1,6 +1,13 @@
 #include "bench/workloads.h"
 
 namespace evermap::bench {
+namespace {
+
+// A node that looks this many peers up at once, and pauses in which any server is done with them.
+constexpr uint32_t kBurstPeers = 100;
+constexpr double kBurstsPerSecond = 10;
+
+}  // namespace
 
 std::vector<Workload> Workloads() {
   return {
@@ -14,6 +21,15 @@ std::vector<Workload> Workloads() {
       {.settings = {.command = "register", .mix = {.registrations = 1}},
        .help = "register nodes, which leave as soon as they are",
        .own_options = OwnOptions::kNamesPerConnection,
+       .is_compared = true},
+      {.settings = {.command = "burst",
+                    .mix = {.known = 1},
+                    .connections = kBurstPeers,
+                    .rate_per_s = kBurstPeers * kBurstsPerSecond,
+                    .burst = kBurstPeers},
+       .help =
+           "look many nodes up at once, again and again, as a node of OTP 28 does with its peers",
+       .own_options = OwnOptions::kBurst,
        .is_compared = true},
       {.settings =
            {.command = "storm", .mix = {.registrations = 1}, .nodes = 1000, .is_storm = true},
@@ -33,9 +49,9 @@ std::vector<Workload> Workloads() {
   };
 }
 
-std::optional<Mix> MixOfCompared(std::string_view name) {
+std::optional<WorkloadSettings> SettingsOfCompared(std::string_view name) {
   for (const Workload& workload : Workloads()) {
-    if (workload.is_compared && workload.settings.command == name) return workload.settings.mix;
+    if (workload.is_compared && workload.settings.command == name) return workload.settings;
   }
   return std::nullopt;
 }

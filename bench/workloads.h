@@ -43,6 +43,7 @@ struct WorkloadSettings {
   std::vector<int> cores = {};
   double rate_per_s = 0;
   Arrivals arrivals = Arrivals::kEven;
+  uint32_t burst = 1;
   double warm_up_s = 0.2;
   double seconds = 3;
   double timeout_s = 10;
@@ -62,6 +63,7 @@ enum class OwnOptions : uint8_t {
   kNamesPerConnection,  // --names-per-connection
   kStormNodes,          // --nodes, in place of those of a load
   kShares,              // --known, --unknown, --names, --register
+  kBurst,               // --burst
   kRestart,             // --command, --after, --old-nodes
 };
 
@@ -76,8 +78,8 @@ struct Workload {
 // In the order of `epmd-bench --help`.
 std::vector<Workload> Workloads();
 
-// The mixture of a workload that is compared; nothing: there is none of that name.
-std::optional<Mix> MixOfCompared(std::string_view name);
+// The settings of a workload that is compared; nothing: there is none of that name.
+std::optional<WorkloadSettings> SettingsOfCompared(std::string_view name);
 // The names of those that are compared, for a message: "a, b or c".
 std::string NamesOfCompared();
 

@@ -9,7 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
-#include "bench/measure/server_process.h"
+#include "bench/measure/child_process.h"
 #include "registry/base/clock.h"
 
 namespace evermap::bench {
@@ -27,6 +27,9 @@ absl::Status Check(const LoadOptions& options) {
   if (options.rate_per_s < 0 || options.duration <= absl::ZeroDuration() ||
       options.warm_up < absl::ZeroDuration()) {
     return absl::InvalidArgumentError("rate and times must not be negative");
+  }
+  if (options.burst < 1 || options.burst > options.connections) {
+    return absl::InvalidArgumentError("burst: 1 to the number of connections");
   }
   if (options.sources.count < 1 || options.sources.count > SourceAddresses::kCountMax) {
     return absl::InvalidArgumentError(absl::StrCat("sources: 1 to ", SourceAddresses::kCountMax));
@@ -72,6 +75,7 @@ class Load {
       if (options_.rate_per_s > 0) {
         thread.schedule = Schedule::Options{.rate_per_s = options_.rate_per_s,
                                             .arrivals = options_.arrivals,
+                                            .burst = options_.burst,
                                             .part = i,
                                             .parts = count};
       }

@@ -49,6 +49,7 @@ struct LoadOptions {
   std::vector<int> cores;    // thread i keeps to core cores[i % size]; empty: to none
   double rate_per_s = 0;     // 0: closed loop
   Arrivals arrivals = Arrivals::kEven;
+  uint32_t burst = 1;  // open loop: requests that start together; 1 to `connections`
   absl::Duration warm_up = absl::ZeroDuration();  // before `duration`, and not measured
   absl::Duration duration = absl::Seconds(3);
   absl::Duration timeout = absl::Seconds(10);  // of a request

@@ -15,8 +15,8 @@
 #include "bench/load/endpoint.h"
 #include "bench/load/node_set.h"
 #include "bench/load/traffic.h"
+#include "bench/measure/child_process.h"
 #include "bench/measure/floor_server.h"
-#include "bench/measure/server_process.h"
 #include "registry/base/owned_fd.h"
 
 namespace evermap::bench {

@@ -25,12 +25,14 @@ class Schedule {
   struct Options {
     double rate_per_s = 1;  // of all parts together
     Arrivals arrivals = Arrivals::kEven;
+    // Even arrivals: so many requests start together, followed by a pause, at the rate given.
+    uint32_t burst = 1;
     // A load of several threads is divided among them: this is part `part` of `parts`.
     uint32_t part = 0;
     uint32_t parts = 1;
   };
 
-  // REQUIRES: rate_per_s > 0, part < parts.
+  // REQUIRES: rate_per_s > 0, burst > 0, part < parts.
   explicit Schedule(const Options& options);
 
   // When the next request is meant to start, after the beginning of the load.
@@ -38,6 +40,9 @@ class Schedule {
   void Advance();
 
  private:
+  // When request `number` of all parts is meant to start. REQUIRES: even arrivals.
+  double EvenNs(uint64_t number) const;
+
   const Options options_;
   std::mt19937_64 random_;
   std::exponential_distribution<double> pause_ns_;

@@ -39,6 +39,22 @@ TEST(Schedule, PartsTogetherAreTheWhole) {
   EXPECT_EQ(merged, Take(whole, 300));
 }
 
+TEST(Schedule, BurstsStartTogetherAndKeepTheRate) {
+  Schedule schedule({.rate_per_s = 1000, .burst = 3});
+  EXPECT_EQ(Take(schedule, 7),
+            (std::vector<int64_t>{0, 0, 0, 3'000'000, 3'000'000, 3'000'000, 6'000'000}));
+}
+
+TEST(Schedule, PartsOfABurstStartTogether) {
+  std::vector<int64_t> merged;
+  for (uint32_t part = 0; part < 2; ++part) {
+    Schedule schedule({.rate_per_s = 1000, .burst = 4, .part = part, .parts = 2});
+    for (const int64_t time : Take(schedule, 4)) merged.push_back(time);
+  }
+  std::sort(merged.begin(), merged.end());
+  EXPECT_EQ(merged, (std::vector<int64_t>{0, 0, 0, 0, 4'000'000, 4'000'000, 4'000'000, 4'000'000}));
+}
+
 TEST(Schedule, PoissonArrivalsRiseAndHaveTheRate) {
   Schedule schedule({.rate_per_s = 1000, .arrivals = Arrivals::kPoisson});
   const std::vector<int64_t> times = Take(schedule, 100'000);

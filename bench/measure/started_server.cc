@@ -42,11 +42,11 @@ absl::StatusOr<std::unique_ptr<StartedServer>> StartedServer::Start(const Server
       new StartedServer(program.label, *endpoint, std::move(directory)));
 
   auto process =
-      ServerProcess::Start({.command = CommandLine(program, *port, server->registry_path()),
-                            .log_path = server->directory_ + "/log",
-                            .core = program.core});
+      ChildProcess::Start({.command = CommandLine(program, *port, server->registry_path()),
+                           .log_path = server->directory_ + "/log",
+                           .core = program.core});
   if (!process.ok()) return process.status();
-  server->process_ = std::make_unique<ServerProcess>(*std::move(process));
+  server->process_ = std::make_unique<ChildProcess>(*std::move(process));
   absl::Status status = server->process_->WaitUntilAnswers(server->endpoint_);
   if (!status.ok()) return status;
   auto set = NodeSet::Register(server->endpoint_, "node", nodes);

@@ -19,8 +19,8 @@
 #include "bench/load/endpoint.h"
 #include "bench/load/node_set.h"
 #include "bench/load/traffic.h"
+#include "bench/measure/child_process.h"
 #include "bench/measure/comparison.h"
-#include "bench/measure/server_process.h"
 
 namespace evermap::bench {
 
@@ -72,7 +72,7 @@ class StartedServer {
   std::string label_;
   Endpoint endpoint_;
   std::string directory_;
-  std::unique_ptr<ServerProcess> process_;
+  std::unique_ptr<ChildProcess> process_;
   NodeSet nodes_;
   std::unique_ptr<Traffic> traffic_;
   Contestant contestant_;

@@ -166,6 +166,22 @@ Json ToJson(const Contestant& first, const Contestant& second) {
   return json;
 }
 
+Json ToJson(const std::vector<MeshCost>& first, const std::vector<MeshCost>& second) {
+  Json metrics = Json::array();
+  for (const MeshMetric& metric : kMeshMetrics) {
+    const std::vector<double> a = ValuesOf(metric, first);
+    const std::vector<double> b = ValuesOf(metric, second);
+    metrics.push_back({{"name", metric.name},
+                       {"title", metric.title},
+                       {"first", ToJson(SpreadOf(a))},
+                       {"second", ToJson(SpreadOf(b))},
+                       {"ratio", ToJson(RatioOf(b, a))},
+                       {"first_samples", a},
+                       {"second_samples", b}});
+  }
+  return {{"first", "stock"}, {"second", "ours"}, {"rounds", first.size()}, {"metrics", metrics}};
+}
+
 Json ToJson(const SuiteResult& result) {
   Json budgets = Json::array();
   for (const Budget& budget : result.budgets) {

@@ -9,6 +9,7 @@
 
 #include "bench/load/load.h"
 #include "bench/measure/comparison.h"
+#include "bench/measure/mesh.h"
 #include "bench/measure/restart.h"
 #include "bench/measure/suite.h"
 #include "bench/measure/summary.h"
@@ -24,6 +25,9 @@ nlohmann::ordered_json ToJson(const RestartResult& result, const LoadOptions& op
 nlohmann::ordered_json ToJson(const Spread& spread);
 // Compares the second with the first: a ratio below 1 says that the second has less.
 nlohmann::ordered_json ToJson(const Contestant& first, const Contestant& second);
+// The same for what it cost to form a mesh, one value for each round.
+nlohmann::ordered_json ToJson(const std::vector<MeshCost>& first,
+                              const std::vector<MeshCost>& second);
 nlohmann::ordered_json ToJson(const SuiteResult& result);
 
 // The document as text, with `indent` blanks for each level. Bytes that are not UTF-8 are replaced.

@@ -30,6 +30,18 @@ std::string ValueText(const Spread& spread) {
   return absl::StrFormat("%.0f (%.0f..%.0f)", spread.median, spread.low, spread.high);
 }
 
+std::string ComparisonHead(const std::string& first, const std::string& second) {
+  return absl::StrFormat("%-29s %26s %26s %26s\n", "median (quartiles)", first, second, "ratio");
+}
+
+std::string ComparisonLine(std::string_view title, const std::vector<double>& first,
+                           const std::vector<double>& second) {
+  const bool has_both = !first.empty() && !second.empty();
+  return absl::StrFormat("%-29s %26s %26s %26s\n", absl::string_view(title.data(), title.size()),
+                         ValueText(SpreadOf(first)), ValueText(SpreadOf(second)),
+                         has_both ? SpreadText(RatioOf(second, first)) : "");
+}
+
 std::string WrongTable(const OutcomeCounts& outcomes) {
   std::string text;
   for (size_t i = 1; i < kOutcomes; ++i) {
@@ -86,22 +98,26 @@ std::string RestartTable(const RestartResult& result, const LoadOptions& options
 }
 
 std::string ComparisonTable(const Contestant& first, const Contestant& second) {
-  std::string text = absl::StrFormat("%-29s %26s %26s %26s\n", "median (quartiles)", first.label,
-                                     second.label, "ratio");
+  std::string text = ComparisonHead(first.label, second.label);
   for (size_t i = 0; i < kMetrics; ++i) {
     const auto metric = static_cast<Metric>(i);
     const std::vector<double>& a = first.rounds.of(metric);
     const std::vector<double>& b = second.rounds.of(metric);
     if (a.empty() && b.empty()) continue;
-    const std::string_view title = MetricTitle(metric);
-    text += absl::StrFormat("%-29s %26s %26s %26s\n", absl::string_view(title.data(), title.size()),
-                            ValueText(SpreadOf(a)), ValueText(SpreadOf(b)),
-                            a.empty() || b.empty() ? "" : SpreadText(RatioOf(b, a)));
+    text += ComparisonLine(MetricTitle(metric), a, b);
   }
   for (const Contestant* side : {&first, &second}) {
     if (side->outcomes.wrong() > 0) {
       text += absl::StrFormat("%s: %s", side->label, WrongTable(side->outcomes));
     }
+  }
+  return text;
+}
+
+std::string MeshTable(const std::vector<MeshCost>& first, const std::vector<MeshCost>& second) {
+  std::string text = ComparisonHead("stock", "ours");
+  for (const MeshMetric& metric : kMeshMetrics) {
+    text += ComparisonLine(metric.title, ValuesOf(metric, first), ValuesOf(metric, second));
   }
   return text;
 }

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import socket
 import subprocess
 import tempfile
@@ -83,6 +84,8 @@ class WorkloadTest(unittest.TestCase):
             self.assertEqual(set(load['kinds']), {'known', 'unknown', 'names', 'register'})
             load = self.check(measure('storm', '--port', mapper.port, '--nodes', 300))
             self.assertEqual((load['requests'], load['storm']['listed']), (300, 300))
+            load = self.check(measure('burst', *to, '--seconds', '0.4', '--warm-up', 0, '--burst', 40, '--rate', 400))
+            self.assertEqual((load['requests'], load['connections']), (160, 100))
             load = self.check(measure('idle', '--port', mapper.port, *SHORT, '--idle', 1500, '--sources', '3'))
             self.assertEqual(load['idle'], {'connections': 1500, 'open_at_end': 1500})
             # All that was registered for a measurement has left after it.
@@ -144,6 +147,24 @@ class WorkloadTest(unittest.TestCase):
         self.assertEqual(load['restart']['registrations_lost'], 20)
         self.assertGreater(load['outcomes']['connection_refused'], 0)
         self.assertGreater(load['longest_gap_ms'], 100)
+
+    @unittest.skipUnless(shutil.which('erl') and harness.STOCK_EPMD, 'no Erlang/OTP here')
+    def test_mesh_of_erlang_nodes(self):
+        mesh = measure('mesh', '--stock', harness.STOCK_EPMD, '--ours', harness.EPMD, '--nodes', 3, '--rounds', 2)['mesh']
+        for metric in mesh['metrics']:
+            self.assertEqual((len(metric['first_samples']), len(metric['second_samples'])), (2, 2))
+        connected = mesh['metrics'][0]
+        self.assertEqual(connected['name'], 'all_ms')
+        self.assertGreater(min(connected['first_samples'] + connected['second_samples']), 0)
+
+    def test_mesh_says_what_a_node_said_that_did_not_start(self):
+        with tempfile.TemporaryDirectory() as directory:
+            erl = pathlib.Path(directory, 'erl')
+            erl.write_text('#!/bin/sh\necho no emulator here >&2\nexit 1\n')
+            erl.chmod(0o755)
+            said = run(BENCH, 'mesh', '--stock', harness.EPMD, '--ours', harness.EPMD, '--erl', erl, '--nodes', 2, exit_code=1)
+        self.assertIn('node 1 of 2 ended', said.stderr)
+        self.assertIn('no emulator here', said.stderr)
 
     def test_report_is_one_page_with_the_same_figures(self):
         with Mapper() as mapper, tempfile.TemporaryDirectory() as directory:

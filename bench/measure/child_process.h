@@ -1,6 +1,6 @@
-// A mapper as a process: started for a measurement, and ended with the bench.
-#ifndef EVERMAP_BENCH_MEASURE_SERVER_PROCESS_H_
-#define EVERMAP_BENCH_MEASURE_SERVER_PROCESS_H_
+// A mapper or a node as a process: started for a measurement, and ended with the bench.
+#ifndef EVERMAP_BENCH_MEASURE_CHILD_PROCESS_H_
+#define EVERMAP_BENCH_MEASURE_CHILD_PROCESS_H_
 
 #include <sys/types.h>
 
@@ -17,6 +17,7 @@
 namespace evermap::bench {
 
 inline constexpr int kAnyCore = -1;
+inline constexpr int kNoFd = -1;
 
 // Keeps the calling thread, and the processes that it starts from now on, to one core.
 absl::Status PinToCore(int core);
@@ -25,21 +26,26 @@ absl::Status PinToCore(int core);
 absl::StatusOr<uint16_t> FreePort();
 
 // A child process that is ended when this object is destroyed, or when the bench is killed.
-class ServerProcess {
+class ChildProcess {
  public:
   struct Options {
     std::vector<std::string> command = {};
     std::string log_path = {};  // gets its standard output and error
     int core = kAnyCore;
+    std::vector<std::string> variables = {};  // of its environment, NAME=VALUE
+    // Descriptors of the caller that become its standard input and output, in place of nothing and
+    // of the log.
+    int standard_input = kNoFd;
+    int standard_output = kNoFd;
   };
 
-  // The child inherits neither the variables ERL_EPMD_... nor sockets that were passed to the
-  // caller (LISTEN_...), because both would change how a mapper serves.
-  static absl::StatusOr<ServerProcess> Start(const Options& options);
-  ServerProcess(ServerProcess&& other) noexcept
+  // The child inherits neither the variables ERL_... nor sockets that were passed to the caller
+  // (LISTEN_...), because both would change how a mapper serves or a node starts.
+  static absl::StatusOr<ChildProcess> Start(const Options& options);
+  ChildProcess(ChildProcess&& other) noexcept
       : pid_(std::exchange(other.pid_, 0)), log_path_(std::move(other.log_path_)) {}
-  ServerProcess& operator=(ServerProcess&&) = delete;
-  ~ServerProcess();
+  ChildProcess& operator=(ChildProcess&&) = delete;
+  ~ChildProcess();
 
   // Returns when the server accepts connections. kUnavailable, with the end of its log, when it
   // ends before or does not accept within kStartTimeout.
@@ -51,7 +57,7 @@ class ServerProcess {
   static constexpr absl::Duration kEndTimeout = absl::Seconds(5);
 
  private:
-  ServerProcess(pid_t pid, std::string log_path) : pid_(pid), log_path_(std::move(log_path)) {}
+  ChildProcess(pid_t pid, std::string log_path) : pid_(pid), log_path_(std::move(log_path)) {}
   bool HasEnded();
 
   pid_t pid_ = 0;  // 0: none, or reaped
@@ -60,4 +66,4 @@ class ServerProcess {
 
 }  // namespace evermap::bench
 
-#endif  // EVERMAP_BENCH_MEASURE_SERVER_PROCESS_H_
+#endif  // EVERMAP_BENCH_MEASURE_CHILD_PROCESS_H_

@@ -1,4 +1,4 @@
-#include "bench/measure/server_process.h"
+#include "bench/measure/child_process.h"
 
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -35,7 +35,7 @@ std::vector<std::string> CleanEnvironment() {
   std::vector<std::string> kept;
   for (char** entry = environ; *entry != nullptr; ++entry) {
     const absl::string_view variable = *entry;
-    if (absl::StartsWith(variable, "ERL_EPMD_") || absl::StartsWith(variable, "LISTEN_") ||
+    if (absl::StartsWith(variable, "ERL_") || absl::StartsWith(variable, "LISTEN_") ||
         absl::StartsWith(variable, "NOTIFY_SOCKET=")) {
       continue;
     }
@@ -82,10 +82,11 @@ absl::StatusOr<uint16_t> FreePort() {
       absl::StrCat("no free port found between ", kPortFirst, " and ", kPortLast));
 }
 
-absl::StatusOr<ServerProcess> ServerProcess::Start(const Options& options) {
+absl::StatusOr<ChildProcess> ChildProcess::Start(const Options& options) {
   std::vector<std::string> command = options.command;
   if (command.empty()) return absl::InvalidArgumentError("no command to start");
   std::vector<std::string> environment = CleanEnvironment();
+  environment.insert(environment.end(), options.variables.begin(), options.variables.end());
   const std::vector<char*> arguments = Pointers(command);
   const std::vector<char*> variables = Pointers(environment);
   const OwnedFd log(
@@ -96,28 +97,31 @@ absl::StatusOr<ServerProcess> ServerProcess::Start(const Options& options) {
   const OwnedFd null(open("/dev/null", O_RDONLY | O_CLOEXEC));
   if (!null.valid()) return absl::ErrnoToStatus(errno, "cannot read /dev/null");
 
+  const int input = options.standard_input == kNoFd ? null.get() : options.standard_input;
+  const int output = options.standard_output == kNoFd ? log.get() : options.standard_output;
+
   const pid_t parent = getpid();
   const pid_t pid = fork();
   if (pid < 0) return absl::ErrnoToStatus(errno, "cannot fork");
   if (pid == 0) {
     const bool ready = prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 && getppid() == parent &&
-                       dup2(null.get(), STDIN_FILENO) >= 0 && dup2(log.get(), STDOUT_FILENO) >= 0 &&
+                       dup2(input, STDIN_FILENO) >= 0 && dup2(output, STDOUT_FILENO) >= 0 &&
                        dup2(log.get(), STDERR_FILENO) >= 0 &&
                        (options.core == kAnyCore || PinToCore(options.core).ok());
     if (ready) execve(arguments[0], arguments.data(), variables.data());
     _exit(kExecFailed);
   }
-  return ServerProcess(pid, options.log_path);
+  return ChildProcess(pid, options.log_path);
 }
 
-bool ServerProcess::HasEnded() {
+bool ChildProcess::HasEnded() {
   if (pid_ == 0) return true;
   if (waitpid(pid_, nullptr, WNOHANG) == 0) return false;
   pid_ = 0;
   return true;
 }
 
-ServerProcess::~ServerProcess() {
+ChildProcess::~ChildProcess() {
   if (HasEnded()) return;
   const std::vector<pid_t> tree = ProcessTree(pid_);
   // What a keeper that had to be killed leaves behind.
@@ -134,7 +138,7 @@ ServerProcess::~ServerProcess() {
   waitpid(pid_, nullptr, 0);
 }
 
-absl::Status ServerProcess::WaitUntilAnswers(const Endpoint& endpoint) {
+absl::Status ChildProcess::WaitUntilAnswers(const Endpoint& endpoint) {
   const absl::Time deadline = absl::Now() + kStartTimeout;
   std::string problem;
   while (absl::Now() < deadline) {
