@@ -10,6 +10,7 @@
 #include "daemon/host/sock_diag.h"
 #include "registry/base/clock.h"
 #include "registry/counters.h"
+#include "registry/reader.h"
 
 namespace evermap {
 

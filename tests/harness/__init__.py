@@ -19,6 +19,7 @@ What nearly every test needs is here by its bare name; the rest are modules that
     faults           system calls that fail (tests/preload/inject_faults.c)
     seccomp          io_uring refused, as container runtimes do
     tracer           threads of another process that stand still
+    cpu_quota        a cgroup whose threads get a share of a core
     systemd_sandbox  a systemd of its own on a copy of this machine's files
     package          a test case with the Debian packages
 

@@ -27,6 +27,10 @@ LOG = '/mnt/log'
 NODES = 3
 STORED_FILES = 2
 # The mapper's user, where there is none of its name.
+# More than a journal's socket and the queue of the log hold together.
+JOURNAL_LINES = 6000
+# What a lookup may take meanwhile; it is a fraction of a millisecond on a machine with nothing else to do.
+JOURNAL_S_MAX = 0.5
 NO_USER = '64999'
 # A request that waits for a mapper to come back may take this long. The budget is 100 ms, on an idle machine.
 OUTAGE_MAX_S = 10.0
@@ -392,6 +396,29 @@ class SystemdTest(unittest.TestCase):
         self.measure('a restart with a program that exits', restart)
         self.check_all(restarts=self.restarts())
         self.check_new_node()
+
+    @once
+    def test_a_journal_that_stands_still(self):
+        """Each request is worth a line, and nobody reads them: the journal's process is stopped."""
+        self.set_up(has_socket=True)
+        # What is said goes to the journal, and there is much of it.
+        self.systemd.check('mkdir -p /run/systemd/system/epmd.service.d && '
+                           'printf "[Service]\nStandardOutput=journal\nStandardError=journal\nExecStart=\n'
+                           f'ExecStart={BIN}/epmd -systemd -d -d -d\n" >/run/systemd/system/epmd.service.d/zz.conf && '
+                           'systemctl daemon-reload && systemctl restart epmd.service')
+        node, _ = self.client.register(b'node', port=7)
+        self.addCleanup(node.close)
+        self.systemd.check('systemctl kill --signal=STOP systemd-journald.service')
+        longest_s = 0.0
+        for _ in range(JOURNAL_LINES):
+            begin = time.monotonic()
+            self.assertEqual(self.client.lookup(b'node').port, 7)
+            longest_s = max(longest_s, time.monotonic() - begin)
+        self.assertLess(longest_s, JOURNAL_S_MAX)
+        self.systemd.check('systemctl kill --signal=CONT systemd-journald.service')
+        harness.wait_until(lambda: 'lines of the log are left out' in self.systemd.run('journalctl -q -o cat -u epmd.service')[1],
+                           'the journal is told how much it has missed')
+        self.assertEqual(self.restarts(), 0)
 
     @once
     def test_stop(self):

@@ -14,7 +14,7 @@ import time
 import unittest
 
 import harness
-from harness import Kept, Mapper, load, seccomp, tracer
+from harness import Kept, Mapper, cpu_quota, load, seccomp, tracer
 
 STALLS = 200
 # What a lookup may take that others are there for. It is one or two milliseconds on a machine with nothing else to do.
@@ -67,6 +67,41 @@ class StandingStillTest(unittest.TestCase):
                     slow += [seconds for seconds in (took(mapper) for _ in range(4)) if seconds >= LOOKUP_S_MAX]
         self.assertEqual(slow, [])
         self.assertEqual(running.failures, [])
+
+    @harness.as_root_only
+    def test_a_worker_whose_quota_is_used_up(self):
+        """It shares a fifth of a core with a process that wants a whole one, and so stands still 80 ms of each 100."""
+        mapper = self.mapper('-workers', '2')
+        worker = next(thread for thread in tracer.threads(mapper.pid) if tracer.name_of(mapper.pid, thread) == 'epmd-worker')
+        with cpu_quota.Quota(percent=20) as quota:
+            greedy = subprocess.Popen(['sh', '-c', 'while :; do :; done'])
+            try:
+                quota.hold(greedy.pid)
+                quota.hold(worker)
+                harness.wait_until(lambda: quota.throttled() > 0, 'the quota is used up')
+                before = quota.throttled()
+                with load.Load(mapper.port, {b'node': 4711}) as running:
+                    slow = [seconds for seconds in (took(mapper) for _ in range(500)) if seconds >= LOOKUP_S_MAX]
+                self.assertGreater(quota.throttled(), before)
+            finally:
+                greedy.kill()
+                greedy.wait()
+                # A cgroup can go when nothing is in it.
+                mapper.close()
+        self.assertEqual(slow, [])
+        self.assertEqual(running.failures, [])
+
+    @harness.as_root_only
+    def test_a_mapper_with_a_fifth_of_a_core(self):
+        """It makes one worker, and uses so little that the quota is none to it."""
+        with cpu_quota.Quota(percent=20) as quota:
+            with Mapper(args=['-d'], before_exec=quota.enter) as mapper:
+                node, _ = mapper.register(b'node')
+                self.assertEqual([tracer.name_of(mapper.pid, thread) for thread in tracer.threads(mapper.pid)].count('epmd-worker'), 1)
+                for _ in range(200):
+                    self.assertLess(took(mapper), LOOKUP_S_MAX)
+                    time.sleep(0.002)
+                node.close()
 
     def test_busy_workers(self):
         """Each of four lookups is answered by a worker of its own."""
