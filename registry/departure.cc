@@ -21,7 +21,7 @@ constexpr int64_t kMovedMinNs = kNsPerSecond;
 // Notes by how much the clock has been moved since steady time began.
 void NoteClock(Segment& segment, uint64_t steady_ns) {
   Word& shown_offset = segment.header().shown_offset;
-  const uint64_t moved = UnixNs() - steady_ns;
+  const uint64_t moved = static_cast<uint64_t>(UnixNs()) - steady_ns;
   const auto change_ns = static_cast<int64_t>(moved - Load(shown_offset));
   if (change_ns < -kMovedMinNs || change_ns > kMovedMinNs) Store(shown_offset, moved);
 }
@@ -57,7 +57,7 @@ bool StoreDeparture(Segment& segment, uint32_t index, uint64_t state) {
 
 void RestartSteadyTime(Segment& segment) {
   layout::Header& header = segment.header();
-  const uint64_t now_ns = UnixNs();
+  const auto now_ns = static_cast<uint64_t>(UnixNs());
   Store(header.steady_offset, now_ns - static_cast<uint64_t>(MonotonicNs()));
   Store(header.shown_offset, 0);
   std::vector<std::pair<uint64_t, uint32_t>> ahead;  // departure and index

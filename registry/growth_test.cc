@@ -415,7 +415,7 @@ TEST_F(GrowthTest, L7AClockThatWasAheadDecidesNothing) {
   registry.reset();
   segment->header().boot_id[0].store(1);
   registry = Open();
-  EXPECT_LT(registry->view().SteadyNs(), UnixNs() + kYearNs);
+  EXPECT_LT(registry->view().SteadyNs(), static_cast<uint64_t>(UnixNs()) + kYearNs);
   ASSERT_TRUE(registry->ReadSlot(first.slot, found));
   EXPECT_EQ(found.state, RegistrationState::kRemembered);
   const uint64_t first_departure = found.departure;

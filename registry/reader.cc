@@ -41,7 +41,7 @@ uint64_t RegistryView::SteadyNs() const {
   const FormerSegment described(segment_);
   const uint64_t offset = Load(described.word(&HeaderPlaces::steady_offset));
   // Until layout version 2 departures were times of day.
-  return offset == 0 ? UnixNs() : static_cast<uint64_t>(MonotonicNs()) + offset;
+  return static_cast<uint64_t>(offset == 0 ? UnixNs() : MonotonicNs()) + offset;
 }
 
 uint64_t RegistryView::generation() const {

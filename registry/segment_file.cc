@@ -131,7 +131,7 @@ Problem NewOrigin(const std::string& path, uint32_t capacity, SegmentOrigin& ori
       return SystemProblem(path, "no random key to be had", errno);
     }
   }
-  origin.created_unix_ns = UnixNs();
+  origin.created_unix_ns = static_cast<uint64_t>(UnixNs());
   origin.boot = CurrentBootId();
   return {};
 }

@@ -148,7 +148,7 @@ void WriteHeader(const LayoutDescription& description, const SegmentOrigin& orig
   Store(At(header, at.boot_id), origin.boot[0]);
   Store(At(header, at.boot_id + sizeof(Word)), origin.boot[1]);
   if (at.steady_offset != layout::kNoSuchWord) {
-    Store(At(header, at.steady_offset), UnixNs() - static_cast<uint64_t>(MonotonicNs()));
+    Store(At(header, at.steady_offset), static_cast<uint64_t>(UnixNs() - MonotonicNs()));
   }
 }
 

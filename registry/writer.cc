@@ -180,7 +180,7 @@ RegisterResult Writer::Fill(uint32_t index, const NodeRecord& node, uint32_t cre
   Store(record.connection_cookie, node.connection_cookie);
   Store(record.listener_cookie, node.listener_cookie);
   Store(record.user, layout::Halves(node.owner_uid, node.owner_pid));
-  Store(record.since_unix_ns, UnixNs());
+  Store(record.since_unix_ns, static_cast<uint64_t>(UnixNs()));
   StoreText(node.extra, ExtraWords(segment_, index, node.name.size(), node.extra.size()));
   return {Outcome::kRegistered, index, id, creation};
 }

@@ -25,11 +25,10 @@ inline int64_t MonotonicCoarseMs() {
 }
 
 // Nanoseconds since 1970, which somebody may set back or forward at any time.
-inline uint64_t UnixNs() {
+inline int64_t UnixNs() {
   timespec now;
   clock_gettime(CLOCK_REALTIME, &now);
-  return static_cast<uint64_t>(now.tv_sec) * static_cast<uint64_t>(kNsPerSecond) +
-         static_cast<uint64_t>(now.tv_nsec);
+  return now.tv_sec * kNsPerSecond + now.tv_nsec;
 }
 
 }  // namespace evermap

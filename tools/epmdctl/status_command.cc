@@ -34,7 +34,7 @@ Status Collect(const RegistryView& view) {
   status.mapper = view.mapper_status();
   status.upgrade = view.upgrade_status();
   status.running = IsRunning(status.mapper);
-  const auto now_s = static_cast<int64_t>(UnixNs()) / kNsPerSecond;
+  const int64_t now_s = UnixNs() / kNsPerSecond;
   status.uptime_s = std::max<int64_t>(0, now_s - status.mapper.started_unix_ns / kNsPerSecond);
   status.capacity = view.capacity();
   Registration node;
