@@ -398,6 +398,49 @@ class SystemdTest(unittest.TestCase):
         self.check_new_node()
 
     @once
+    def test_strangers_and_files_that_vanish(self):
+        """Systemd's store holds the registry's lock and its file, as a keeper does (INV-11, INV-12)."""
+        self.stored_listeners = 0
+        self.set_up(has_socket=True)
+        self.start_nodes()
+        self.check_all()
+        registry = f'/run/epmd/registry.{self.port}'
+        user = self.systemd.check(f'stat -c %u {registry}').strip()
+
+        def strangers():
+            # Other namespaces of the network, of processes and of clocks; and another port in this one.
+            for prefix, port in (('unshare -n', self.port), ('unshare -n -p -f -T', self.port), ('', harness.free_port())):
+                # As the same user, who may open what the mapper has.
+                said = self.systemd.run(f'{prefix} setpriv --reuid {user} --regid {user} --clear-groups timeout 20 {BIN}/epmd -port {port} -address 127.0.0.1 -registry {registry} '
+                                        '-orphan_grace 1')
+                self.assertEqual(said[0], 1, said)
+                self.assertIn(f'port {self.port}', said[1])
+            self.check_all(new_pid=False)
+
+        def kill():
+            self.systemd.check(f'kill -9 {self.epmd_pid}')
+            harness.wait_until(lambda: self.main_pid() not in (0, self.epmd_pid), 'there is another main process')
+            self.wait_active()
+
+        def is_back():
+            harness.wait_until(lambda: self.systemd.run(f'test -e {registry}')[0] == 0, 'the file is back')
+
+        def upgrade():
+            # It is asked for in the file.
+            is_back()
+            self.systemd.check('systemctl reload epmd.service')
+
+        strangers()
+        for act in (kill, upgrade):
+            act()
+            self.check_all()
+            strangers()
+            self.systemd.check('rm /run/epmd/*')
+            act()
+            is_back()
+            self.check_all()
+
+    @once
     def test_a_journal_that_stands_still(self):
         """Each request is worth a line, and nobody reads them: the journal's process is stopped."""
         self.set_up(has_socket=True)
