@@ -1,5 +1,6 @@
 #include "registry/evermap.h"
 
+#include <cerrno>
 #include <cstdio>
 #include <cstring>
 #include <memory>
@@ -8,11 +9,17 @@
 #include <type_traits>
 #include <utility>
 
+#include "registry/location.h"
 #include "registry/reader.h"
 #include "registry/registration.h"
+#include "registry/watch.h"
 
 struct evermap_registry {
   std::unique_ptr<evermap::Reader> reader;
+};
+
+struct evermap_watch {
+  std::unique_ptr<evermap::Watch> watch;
 };
 
 namespace {
@@ -24,6 +31,10 @@ static_assert(EVERMAP_ORPHANED == static_cast<int>(evermap::RegistrationState::k
 static_assert(EVERMAP_REMEMBERED == static_cast<int>(evermap::RegistrationState::kRemembered));
 // Part of the interface of version 1.
 static_assert(sizeof(evermap_node) == 2096);
+
+void CopyLine(const std::string& line, char* error) {
+  if (error != nullptr) std::snprintf(error, EVERMAP_ERROR_SIZE, "%s", line.c_str());
+}
 
 void Copy(const evermap::Registration& from, evermap_node& to) {
   to.id = from.id;
@@ -55,7 +66,7 @@ evermap_registry* evermap_open(const char* path, char* error) {
   std::string problem;
   std::unique_ptr<evermap::Reader> reader = evermap::Reader::Open(path, problem);
   if (reader == nullptr) {
-    if (error != nullptr) std::snprintf(error, EVERMAP_ERROR_SIZE, "%s", problem.c_str());
+    CopyLine(problem, error);
     return nullptr;
   }
   return new evermap_registry{std::move(reader)};
@@ -88,6 +99,40 @@ uint64_t evermap_generation(const evermap_registry* registry) {
 
 int evermap_superseded(const evermap_registry* registry) {
   return registry->reader->view().superseded() ? 1 : 0;
+}
+
+size_t evermap_usual_path(uint16_t port, char* path, size_t size) {
+  const std::string usual = evermap::UsualRegistryPath(port, evermap::Preference::kOwn);
+  if (size > 0) std::snprintf(path, size, "%s", usual.c_str());
+  return usual.size();
+}
+
+evermap_watch* evermap_watch_open(const char* path, char* error) {
+  std::string problem;
+  std::unique_ptr<evermap::Watch> watch = evermap::Watch::Open(path, problem);
+  const int number = errno;
+  if (watch != nullptr) return new evermap_watch{std::move(watch)};
+  CopyLine(problem, error);
+  errno = number;
+  return nullptr;
+}
+
+int evermap_watch_fd(const evermap_watch* watch) { return watch->watch->fd(); }
+
+int evermap_watch_take(evermap_watch* watch) {
+  const evermap::Watch::News news = watch->watch->Take();
+  if (news.error != 0) {
+    errno = news.error;
+    return -1;
+  }
+  return (news.is_changed ? EVERMAP_NEWS_CHANGED : 0) |
+         (news.is_replaced ? EVERMAP_NEWS_REPLACED : 0);
+}
+
+void evermap_watch_close(evermap_watch* watch) { delete watch; }
+
+int evermap_tells_changes(const evermap_registry* registry) {
+  return registry->reader->view().tells_changes() ? 1 : 0;
 }
 
 #pragma GCC visibility pop

@@ -165,7 +165,9 @@ struct Header {
   // added it is the time of day.
   Word steady_offset;
   Word shown_offset;
-  Word reserved_0[10];
+  // Not 0: the mapper touches the file after each change, so that a reader need not poll (watch.h).
+  Word tells_changes;
+  Word reserved_0[9];
   // Each of the counters has a cache line of its own.
   Word next_id;  // the last id given out
   Word reserved_1[7];
@@ -200,6 +202,7 @@ static_assert(offsetof(Header, superseded) == kSupersededAt);
 static_assert(offsetof(Header, owner) == kOwnerAt);
 static_assert(offsetof(Header, steady_offset) == 160);
 static_assert(offsetof(Header, shown_offset) == 168);
+static_assert(offsetof(Header, tells_changes) == 176);
 static_assert(offsetof(Header, next_id) == 256);
 static_assert(offsetof(Header, generation) == 320);
 static_assert(offsetof(Header, high_water) == 384);
@@ -336,6 +339,7 @@ inline constexpr LayoutDescription kDescription = {
                .last_departure = offsetof(Header, last_departure),
                .steady_offset = offsetof(Header, steady_offset),
                .shown_offset = offsetof(Header, shown_offset),
+               .tells_changes = offsetof(Header, tells_changes),
                .mapper = offsetof(Header, mapper),
                .upgrade = offsetof(Header, upgrade)},
     .record = {.state = offsetof(Record, state),

@@ -79,6 +79,7 @@ struct LayoutDescription {
     uint32_t last_departure = 0;
     uint32_t steady_offset = kNoSuchWord;
     uint32_t shown_offset = kNoSuchWord;
+    uint32_t tells_changes = kNoSuchWord;
     uint32_t mapper = 0;   // a StatusNote
     uint32_t upgrade = 0;  // a StatusNote
     bool operator==(const Header&) const = default;

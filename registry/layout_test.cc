@@ -200,6 +200,7 @@ TEST_F(LayoutTest, TheNewestLayoutIsReadByItsDescription) {
   EXPECT_EQ(&described.word(&HeaderPlaces::next_id), &segment->header().next_id);
   EXPECT_EQ(&described.word(&HeaderPlaces::steady_offset), &segment->header().steady_offset);
   EXPECT_EQ(&described.word(&HeaderPlaces::shown_offset), &segment->header().shown_offset);
+  EXPECT_EQ(&described.word(&HeaderPlaces::tells_changes), &segment->header().tells_changes);
   EXPECT_EQ(&described.mapper_note(), &segment->header().mapper);
   EXPECT_EQ(&described.bucket(15), &segment->bucket(15));
   EXPECT_EQ(static_cast<const void*>(described.statistics(255)), &segment->statistics(255));

@@ -1,24 +1,18 @@
 #include "registry/location.h"
 
-#include <sys/stat.h>
 #include <unistd.h>
 
-#include <cerrno>
 #include <cstdlib>
 #include <cstring>
 #include <string>
 
-#include "absl/strings/str_cat.h"
 #include "registry/base/path.h"
-#include "registry/base/text.h"
 #include "registry/owner.h"
-#include "registry/problem.h"
 
 namespace evermap {
 namespace {
 
 constexpr char kSystemDirectory[] = "/run/epmd";
-constexpr mode_t kDirectoryMode = 0755;
 
 // Whether what the environment says of a service is said of this very process: systemd has executed
 // it, or the variable is from somebody else, who set it on purpose.
@@ -42,13 +36,13 @@ std::string DefaultDirectory() {
   const char* user_directory = getenv("XDG_RUNTIME_DIR");
   if (user_directory != nullptr && *user_directory == '/' &&
       DirectoryComplaint(user_directory, geteuid()).empty()) {
-    return absl::StrCat(user_directory, "/epmd");
+    return std::string(user_directory) + "/epmd";
   }
-  return absl::StrCat("/dev/shm/epmd-", geteuid());
+  return "/dev/shm/epmd-" + std::to_string(geteuid());
 }
 
 std::string RegistryIn(const std::string& directory, uint16_t port) {
-  return absl::StrCat(directory, "/registry.", port);
+  return directory + "/registry." + std::to_string(port);
 }
 
 bool IsThere(const std::string& path) { return access(path.c_str(), F_OK) == 0; }
@@ -61,7 +55,8 @@ void InheritRuntimeDirectory(bool is_meant) {
 }
 
 std::string NamespaceRegistryPath(uint16_t port) {
-  return absl::StrCat(RegistryIn(DefaultDirectory(), port), ".net-", OwnNetworkNamespace().number);
+  return RegistryIn(DefaultDirectory(), port) + ".net-" +
+         std::to_string(OwnNetworkNamespace().number);
 }
 
 std::string DefaultRegistryPath(uint16_t port) {
@@ -76,27 +71,6 @@ std::string UsualRegistryPath(uint16_t port, Preference preference) {
   std::string of_system = SystemRegistryPath(port);
   if (preference == Preference::kOwn && IsThere(own)) return own;
   return IsThere(of_system) ? of_system : own;
-}
-
-absl::Status MakeRegistryDirectory(const std::string& registry_path) {
-  const std::string directory = DirectoryOf(registry_path);
-  if (mkdir(directory.c_str(), kDirectoryMode) == 0) {
-    // The umask must not decide which users can read the registry.
-    if (chmod(directory.c_str(), kDirectoryMode) == 0) return absl::OkStatus();
-  } else if (errno == EEXIST) {
-    const std::string complaint = DirectoryComplaint(directory, geteuid());
-    if (complaint.empty()) return absl::OkStatus();
-    return absl::FailedPreconditionError(absl::StrCat(
-        directory, ": ", complaint, "; put it right or name a registry with -registry"));
-  }
-  const int error = errno;
-  if (error == EROFS || IsNoSpace(error)) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat(directory, ": cannot be made: ", ErrorText(error)));
-  }
-  return absl::FailedPreconditionError(absl::StrCat(directory,
-                                                    ": cannot be made: ", ErrorText(error),
-                                                    "; make it or name a registry with -registry"));
 }
 
 }  // namespace evermap

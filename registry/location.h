@@ -1,5 +1,7 @@
-// Where registries lie: the usual paths, the directory that is safe for one, and the names of the
-// files beside a registry. Nothing else in the project puts such a path together.
+// Where registries lie: the usual paths, and the names of the files beside a registry. Nothing else in
+// the project puts such a path together.
+//
+// Depends on nothing but the standard library and the kernel, since the C library is made of it too.
 //
 // Thread safety: all functions are pure or ask the file system and the environment; the environment
 // must not be changed meanwhile.
@@ -8,8 +10,6 @@
 
 #include <cstdint>
 #include <string>
-
-#include "absl/status/status.h"
 
 namespace evermap {
 
@@ -43,13 +43,6 @@ enum class Preference : uint8_t {
 // DefaultRegistryPath() and SystemRegistryPath() if a file is there, else the other one if a file is
 // there, else DefaultRegistryPath().
 std::string UsualRegistryPath(uint16_t port, Preference preference);
-
-// Makes the directory of `registry_path` with mode 0755 if it is not there (its parent must be).
-// kResourceExhausted: there is no place to write at.
-// kFailedPrecondition when what is there is no directory, is a symbolic link, belongs to another
-// user or may be written by others: somebody else could then replace the registry. Meant for the
-// default path; a path that the user chose needs only to exist.
-absl::Status MakeRegistryDirectory(const std::string& registry_path);
 
 // Names of the files beside the registry at `path`.
 //

@@ -12,6 +12,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "registry/base/path.h"
+#include "registry/directory.h"
 #include "registry/registry_testing.h"
 #include "registry/status.h"
 

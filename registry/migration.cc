@@ -29,6 +29,7 @@
 #include "registry/owner.h"
 #include "registry/record_text.h"
 #include "registry/recovery.h"
+#include "registry/segment_file.h"
 #include "registry/text_place.h"
 #include "registry/text_pool.h"
 
@@ -208,7 +209,7 @@ Problem BuildCopy(const std::string& path, const std::string& new_path, const Se
   return {};
 }
 
-// Marks the registry at `path`, of whatever layout, as superseded (L-13).
+// Marks the registry at `path`, of whatever layout, as superseded (L-13), and tells those who watch it.
 void MarkSuperseded(const std::string& path) {
   constexpr size_t kSize = layout::kHeaderSizeMin;
   const OwnedFd fd(open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY));
@@ -222,7 +223,10 @@ void MarkSuperseded(const std::string& path) {
   const auto word = [page](size_t offset) -> Word& {
     return *reinterpret_cast<Word*>(static_cast<char*>(page) + offset);
   };
-  if (Load(word(layout::kMagicAt)) == layout::kMagic) Store(word(layout::kSupersededAt), 1);
+  if (Load(word(layout::kMagicAt)) == layout::kMagic) {
+    Store(word(layout::kSupersededAt), 1);
+    TouchFile(fd.get());
+  }
   munmap(page, kSize);
 }
 
@@ -313,7 +317,10 @@ std::unique_ptr<Segment> Republish(const std::string& path, const RegistryOwner&
   Reach(5);
   if (!problem) problem = TakeName(path, new_path, {owner.lock, ReadOwner(old).lock});
   Reach(8);
-  if (!problem) Store(old.superseded(), 1);
+  if (!problem) {
+    Store(old.superseded(), 1);
+    TouchFile(old.fd());
+  }
   Reach(9);
   unlink(new_path.c_str());
   if (problem) return nullptr;
@@ -353,6 +360,7 @@ Problem RollBackMigration(const std::string& path, Segment& own) {
     unlink(previous_path.c_str());
   }
   Store(own.superseded(), 0);
+  TouchFile(own.fd());
   return {};
 }
 

@@ -73,7 +73,7 @@ TEST_F(MigrationTest, Inv7NothingIsLost) {
   EXPECT_EQ(registry->view().mapper_status().version, "old");
   EXPECT_EQ(registry->view().upgrade_status().number, 41u);
   EXPECT_EQ(registry->view().upgrade_status().text, "because");
-  EXPECT_GT(registry->generation(), old_reader->view().generation());
+  EXPECT_GT(registry->view().generation(), old_reader->view().generation());
 
   // The old file says where to look, and is as it was otherwise; its name goes when nobody wants it
   // back.

@@ -76,6 +76,10 @@ UpgradeStatus RegistryView::upgrade_status() const {
 
 bool RegistryView::superseded() const { return Load(segment_.superseded()) != 0; }
 
+bool RegistryView::tells_changes() const {
+  return Load(FormerSegment(segment_).word(&HeaderPlaces::tells_changes)) != 0;
+}
+
 Reader::Reader(std::unique_ptr<Segment> segment) : segment_(std::move(segment)), view_(*segment_) {}
 Reader::~Reader() = default;
 

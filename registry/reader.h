@@ -36,6 +36,9 @@ class RegistryView {
   // As the members of Registry (registry.h) of these names.
   bool Lookup(std::string_view name, Registration& found) const;
   bool ReadSlot(uint32_t slot, Registration& found) const;
+  // Changes with every change of the set of live and orphaned registrations, and of which of the two each
+  // is, before the change is acknowledged. What was made by reading all slots is current while generation()
+  // is what it was before that began.
   uint64_t generation() const;
   uint32_t capacity() const;
   // The greatest id of any registration so far: every later one has a greater id.
@@ -58,6 +61,9 @@ class RegistryView {
   // Whether another file took this one's name, as the mapper was upgraded to another layout: open
   // the path anew.
   bool superseded() const;
+  // Whether the mapper touches the file after each change (watch.h). Who is not told has to poll: the
+  // mapper is of an earlier release, or could not do it.
+  bool tells_changes() const;
 
  private:
   const Segment& segment_;

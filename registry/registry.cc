@@ -15,6 +15,7 @@
 #include "registry/reader.h"
 #include "registry/recovery.h"
 #include "registry/segment.h"
+#include "registry/segment_file.h"
 #include "registry/writer.h"
 #include "registry/writer_place.h"
 
@@ -67,6 +68,8 @@ absl::StatusOr<std::unique_ptr<Registry>> Registry::OpenMapped(std::string path,
   } else {
     RestartAfterReboot(*segment, boot);
   }
+  // What an earlier mapper has done is no promise of this one.
+  Store(segment->header().tells_changes, 0);
   if (as.owner.is_known() && ReadOwner(*segment) != as.owner) WriteOwner(as.owner, *segment);
   place->FinishOpening();
   return std::unique_ptr<Registry>(
@@ -138,7 +141,6 @@ std::optional<uint32_t> Registry::ForEachOf(
   return std::nullopt;
 }
 
-uint64_t Registry::generation() const { return view_->generation(); }
 const std::string& Registry::path() const { return path_; }
 const RegistryView& Registry::view() const { return *view_; }
 
@@ -159,6 +161,18 @@ void Registry::SetMapperStatus(const MapperStatus& status) {
 }
 void Registry::SetUpgradeStatus(const UpgradeStatus& status) {
   WriteUpgradeStatus(status, segment_->header().upgrade);
+}
+
+int Registry::TellReaders() {
+  layout::Word& tells = segment_->header().tells_changes;
+  const auto say = [&tells](uint64_t whether) {
+    // Other processes read the word at each look: it is written only when it changes.
+    if (Load(tells) != whether) Store(tells, whether);
+  };
+  say(1);
+  const int error = TouchFile(segment_->fd());
+  if (error != 0) say(0);
+  return error;
 }
 
 WorkerStatistics& Registry::statistics(uint32_t worker) {

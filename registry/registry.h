@@ -138,7 +138,7 @@ class Registry {
   // Copies what is in `slot` now; false when there is nothing live, orphaned or remembered.
   bool ReadSlot(uint32_t slot, Registration& found) const;
   // Calls `visit` for each registration, in slot order. Each is consistent by itself; together they are
-  // a snapshot only if generation() was the same before and after. Costs what there is of these, and a
+  // a snapshot only if view().generation() was the same before and after. Costs what there is of these, and a
   // load for each 32 slots that were ever used.
   void ForEach(Which which, absl::FunctionRef<void(const Registration&)> visit) const;
   // The same from slot `first` on, until `count` slots were looked at; 32 of which none is live or
@@ -146,10 +146,6 @@ class Registry {
   std::optional<uint32_t> ForEachOf(Which which, uint32_t first, uint32_t count,
                                     absl::FunctionRef<void(const Registration&)> visit) const;
 
-  // Changes with every change of the set of live and orphaned registrations, before the change is
-  // acknowledged. Text made from ForEach() is current while generation() is what it was before
-  // ForEach() began.
-  uint64_t generation() const;
   // Live and orphaned registrations now. Counts them anew after a change, which costs a load for each
   // of them and for each 32 slots that were ever used, so that no death of a writer can make it wrong;
   // between changes it costs one load.
@@ -163,6 +159,10 @@ class Registry {
   // replaces the one before as a whole.
   void SetMapperStatus(const MapperStatus& status);
   void SetUpgradeStatus(const UpgradeStatus& status);
+  // Tells all who watch the file that this object writes to (watch.h), whatever became of its path, that
+  // something in it has changed. Returns an errno; 0: they are told. If not, the file says from then on
+  // that readers have to look by themselves.
+  int TellReaders();
 
   // For the predecessor in an upgrade: rolls back a migration by another process, which has ended or
   // will write no more, so that the file that this object writes to is at path() again. What was

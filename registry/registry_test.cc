@@ -97,11 +97,11 @@ TEST_F(RegistryTest, AmendmentsChangeNothingElse) {
       ASSERT_TRUE(registry->Orphan(node.slot, node.id));
     }
     ASSERT_TRUE(registry->Lookup("hare", before));
-    const uint64_t generation = registry->generation();
+    const uint64_t generation = registry->view().generation();
     EXPECT_TRUE(registry->Amend(node.slot, node.id, {.listener_cookie = 7u + orphaned}));
     EXPECT_TRUE(registry->Amend(node.slot, node.id, {.owner_uid = 8u + orphaned}));
     EXPECT_TRUE(registry->Amend(node.slot, node.id, {.owner_pid = 9u + orphaned}));
-    EXPECT_EQ(registry->generation(), generation);
+    EXPECT_EQ(registry->view().generation(), generation);
     ASSERT_TRUE(registry->Lookup("hare", after));
     before.listener_cookie = 7u + orphaned;
     before.owner_uid = 8u + orphaned;
@@ -207,8 +207,10 @@ TEST_F(RegistryTest, AFullRegistryKeepsWhatItHasAndRecyclesTheOldest) {
 
 TEST_F(RegistryTest, GenerationChangesWithEveryChange) {
   auto registry = Open();
-  uint64_t before = registry->generation();
-  const auto changed = [&] { return std::exchange(before, registry->generation()) != before; };
+  uint64_t before = registry->view().generation();
+  const auto changed = [&] {
+    return std::exchange(before, registry->view().generation()) != before;
+  };
   const RegisterResult node = registry->Register({.name = "hare"});
   EXPECT_TRUE(changed());
   registry->Register({.name = "hare"});

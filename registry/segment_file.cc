@@ -212,6 +212,13 @@ bool ExtendFile(int fd, uint64_t offset, uint64_t bytes) {
   return false;
 }
 
+int TouchFile(int fd) {
+  // With the time of the last access as well it would be another event of inotify(7).
+  const timespec times[] = {{.tv_sec = 0, .tv_nsec = UTIME_OMIT},
+                            {.tv_sec = 0, .tv_nsec = UTIME_NOW}};
+  return futimens(fd, times) == 0 ? 0 : errno;
+}
+
 OwnedFd OpenSegmentFile(const std::string& path, SegmentAccess access, uint64_t& file_size,
                         Problem& problem) {
   problem = {};

@@ -52,6 +52,10 @@ OwnedFd CreateSegmentFileAt(const std::string& path, const SegmentOrigin& origin
 // process, all that is before the range.
 bool ExtendFile(int fd, uint64_t offset, uint64_t bytes);
 
+// Gives a file the time of now as that of its last modification, which wakes all who watch it (watch.h).
+// An errno; 0: done.
+int TouchFile(int fd);
+
 // The problem that system call error `error` at `path` is, with the way out.
 Problem SystemProblem(const std::string& path, const std::string& what, int error);
 

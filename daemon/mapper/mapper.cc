@@ -102,6 +102,7 @@ absl::Status Mapper::Start(absl::FunctionRef<void()> on_ready) {
   Log(Severity::kNotice, "serves port %d with %d workers through %s; registry %s", options_.port,
       parts_.workers.size(), parts_.loop_reason, parts_.registry->path());
   StartLookout();
+  StartNotifier();
   stage_ = Stage::kServing;
   if (parts_.successor.has_value()) parts_.successor->SayServing();
   if (parts_.listeners_are_inherited) leftovers_->Watch(/*more_comes=*/true);
@@ -164,12 +165,21 @@ void Mapper::StartLookout() {
       started.message());
 }
 
+void Mapper::StartNotifier() {
+  const absl::Status started = parts_.shared->notifier.Start();
+  if (started.ok()) return;
+  Log(Severity::kWarning, "readers are not told of changes, and have to poll: %s",
+      started.message());
+}
+
 void Mapper::Serve() {
   assert(stage_ == Stage::kServing);
   while (stage_ == Stage::kServing) Turn();
 }
 
 void Mapper::Turn() {
+  // Of what the last turn has changed, and a predecessor that died before it has said so.
+  parts_.shared->notifier.TellIfChanged();
   if (deposits_->store_is_gone()) PlanKeeper();
   enum { kSignals, kStop, kCustody, kKeeper, kUpgrade, kPredecessor, kAdoption, kPolled };
   std::array<pollfd, kPolled> polled;
@@ -223,6 +233,7 @@ void Mapper::BeginUpgrade() {
   // A successor inherits the link to the keeper, so there has to be one.
   if (keeper_start_.is_planned()) ReplaceKeeper();
   predecessor_->Begin();
+  parts_.shared->notifier.Tell();
   if (predecessor_->is_under_way()) upgrade_deadline_.Plan(predecessor_->deadline_ms());
 }
 
@@ -251,7 +262,9 @@ void Mapper::OnPredecessor() {
 
 void Mapper::ContinueUpgrade() {
   if (!predecessor_->is_under_way()) return;
-  if (predecessor_->Continue()) {
+  const bool has_committed = predecessor_->Continue();
+  parts_.shared->notifier.Tell();
+  if (has_committed) {
     stage_ = Stage::kHandingOver;
   } else if (predecessor_->is_under_way()) {
     upgrade_deadline_.Plan(predecessor_->deadline_ms());
@@ -259,7 +272,10 @@ void Mapper::ContinueUpgrade() {
 }
 
 void Mapper::CancelUpgrade(const std::string& reason) {
-  if (predecessor_->is_under_way()) predecessor_->Cancel(reason);
+  if (predecessor_->is_under_way()) {
+    predecessor_->Cancel(reason);
+    parts_.shared->notifier.Tell();
+  }
   upgrade_deadline_.Cancel();
 }
 

@@ -68,6 +68,7 @@ class Mapper final : private Predecessor::Host {
   // Has all workers look anew for connections that wait to be accepted.
   void AcceptAnew();
   void StartLookout();
+  void StartNotifier();
   // Returns when the stage is not kServing any more.
   void Serve();
   // Polls once, and deals with what has happened.

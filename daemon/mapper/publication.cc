@@ -5,6 +5,7 @@
 
 #include "daemon/host/log.h"
 #include "registry/base/clock.h"
+#include "registry/directory.h"
 #include "registry/location.h"
 #include "registry/mending.h"
 

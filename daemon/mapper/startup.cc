@@ -26,6 +26,7 @@
 #include "daemon/process/upgrade_record.h"
 #include "daemon/process/watcher.h"
 #include "daemon/serve/descriptor_budget.h"
+#include "registry/directory.h"
 #include "registry/reader.h"
 #include "registry/status.h"
 

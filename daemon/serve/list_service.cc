@@ -53,7 +53,7 @@ bool ListService::MakeText(List list) {
   SharedText& text = batch_texts_[static_cast<size_t>(list)];
   if (maker_ == nullptr) {
     if (list == List::kNames && names_text_ != nullptr &&
-        names_generation_ == shared_.registry.generation()) {
+        names_generation_ == shared_.registry.view().generation()) {
       text = names_text_;
       return true;
     }

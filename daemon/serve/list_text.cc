@@ -51,7 +51,7 @@ ListMaker::ListMaker(List list, const Registry& registry, const Custody& custody
     : list_(list),
       registry_(registry),
       custody_(custody),
-      generation_(registry.generation()),
+      generation_(registry.view().generation()),
       text_(protocol::kPortHeaderSize, '\0') {
   protocol::EncodePortHeader(
       port, absl::MakeSpan(reinterpret_cast<std::byte*>(text_.data()), text_.size()));

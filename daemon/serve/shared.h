@@ -19,6 +19,7 @@
 #include "daemon/host/log.h"
 #include "daemon/loop/loop.h"
 #include "daemon/names/reservations.h"
+#include "daemon/serve/notifier.h"
 #include "daemon/serve/phase.h"
 #include "daemon/serve/source_limit.h"
 #include "registry/registry.h"
@@ -49,7 +50,8 @@ struct Shared {
         reservations(reserved_names),
         listeners(listening),
         descriptors_max(descriptor_limit),
-        request_stop(stop) {}
+        request_stop(stop),
+        notifier(open_registry) {}
 
   // Waits for `duration` (-delay_accept, -delay_write), but not longer than until the mapper is to
   // end.
@@ -68,6 +70,8 @@ struct Shared {
   void (*const request_stop)(std::string_view reason);
 
   PhaseControl phases;
+  // Who changes the registry says so to it.
+  Notifier notifier;
   // Another mapper serves. Is set before the phase that tells the workers to leave.
   std::atomic<bool> has_successor{false};
   // Is notified when the mapper is to end, so that Delay() returns.

@@ -73,6 +73,7 @@ void Worker::Serve() {
 void Worker::Turn(int64_t timeout_ms) {
   exchange_.BeginTurn();
   const bool is_busy = loop_->Run(RunTimeoutMs(timeout_ms), *this);
+  shared_.notifier.TellIfChanged();
   const int64_t now_ms = MonotonicCoarseMs();
   if (lists_.has_waiting() && (!is_busy || lists_.IsDue(now_ms))) lists_.AnswerSome();
   eviction_.EndOverdue(now_ms);
@@ -142,6 +143,7 @@ void Worker::TakeUpPostponed() {
   for (const Postponed::Request& request : postponed_.TakeDecidable(registrar_)) {
     HandleRequest(exchange_.TakeUp(request.connection, request.has_excess, request.begin_ns));
   }
+  shared_.notifier.TellIfChanged();
 }
 
 void Worker::OnAccepted(int fd) {

@@ -66,7 +66,8 @@ struct Header {
   Word generation;
   Word shown_offset;
   Word steady_offset;
-  Word reserved_6[477];
+  Word tells_changes;
+  Word reserved_6[476];
 };
 static_assert(sizeof(Header) == 2 * kPageSize);
 static_assert(offsetof(Header, magic) == kMagicAt);
@@ -181,6 +182,7 @@ inline constexpr LayoutDescription kDescription = {
                .last_departure = offsetof(Header, last_departure),
                .steady_offset = offsetof(Header, steady_offset),
                .shown_offset = offsetof(Header, shown_offset),
+               .tells_changes = offsetof(Header, tells_changes),
                .mapper = offsetof(Header, mapper),
                .upgrade = offsetof(Header, upgrade)},
     .record = {.state = offsetof(Record, state),

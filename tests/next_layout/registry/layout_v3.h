@@ -95,6 +95,7 @@ inline constexpr layout::LayoutDescription kDescription = {
                .last_departure = 512,
                .steady_offset = 160,
                .shown_offset = 168,
+               .tells_changes = 176,
                .mapper = 576,
                .upgrade = 2176},
     .record = {.state = 0,
