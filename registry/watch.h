@@ -12,7 +12,7 @@
 //
 // Whoever watches before it reads misses nothing: each change that it has not read is told. One that
 // is told may be read already, several may be told as one, and a notice may be of nothing that the
-// reader cares for.
+// reader cares for. What is not noticed: a directory further up that is renamed or mounted over.
 //
 // Watching takes a file's permission to be read, and no other, and takes nothing from anybody else: the
 // kernel wakes each reader for itself. It bounds them by user: 128 Watches, as a rule

@@ -15,6 +15,8 @@ What nearly every test needs is here by its bare name; the rest are modules that
     custody          a test case whose mapper has a keeper and whose nodes must be kept
     erlang           nodes of erl and iex
     network          two hosts, as network namespaces; sockets of another user
+    inotify          a watch of a file, as any program may have it
+    libevermap       libevermap, as a program in another language uses it
     load             a load on a mapper, in a process of its own
     faults           system calls that fail (tests/preload/inject_faults.c)
     seccomp          io_uring refused, as container runtimes do
