@@ -92,10 +92,11 @@ struct alignas(64) WorkerStatistics {
   // been handed to the kernel, or the connection has been closed without a reply. It does not
   // contain the time that a request waits in the kernel before its turn, nor that of the network.
   Counter latency_buckets[kLatencyBuckets];  // by LatencyBucketOf()
-  Counter reserved[64];  // zero, and not to be read: a later release may count in it
+  Counter stop_refused;                      // STOP that is not permitted
+  Counter reserved[63];  // zero, and not to be read: a later release may count in it
 };
 static_assert(sizeof(WorkerStatistics) == 1024);
-static_assert(offsetof(WorkerStatistics, reserved) == 512);
+static_assert(offsetof(WorkerStatistics, reserved) == 520);
 static_assert(sizeof(Counter) == 8 && Counter::is_always_lock_free);
 static_assert(offsetof(WorkerStatistics, connections_accepted) == 0);
 static_assert(offsetof(WorkerStatistics, alive2_registered) == 8);
@@ -122,6 +123,7 @@ static_assert(offsetof(WorkerStatistics, adopted) == 168);
 static_assert(offsetof(WorkerStatistics, orphans_ended) == 176);
 static_assert(offsetof(WorkerStatistics, stored) == 184);
 static_assert(offsetof(WorkerStatistics, latency_buckets) == 192);
+static_assert(offsetof(WorkerStatistics, stop_refused) == 512);
 
 // Metrics of the exporter that have the same name and differ by their labels are one family.
 enum class CounterFamily : uint8_t {
@@ -202,6 +204,8 @@ inline constexpr CounterRow kCounters[] = {
      CounterFamily::kRequests, {{{"kind", "kill"}, {"result", "answered"}}}},
     {&WorkerStatistics::stop, "stop",
      CounterFamily::kRequests, {{{"kind", "stop"}, {"result", "answered"}}}},
+    {&WorkerStatistics::stop_refused, "stop_refused",
+     CounterFamily::kRequests, {{{"kind", "stop"}, {"result", "refused"}}}},
     {&WorkerStatistics::connections_accepted, "connections_accepted",
      CounterFamily::kConnectionsAccepted, {}},
     {&WorkerStatistics::closed_malformed, "closed_malformed",

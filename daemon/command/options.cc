@@ -249,10 +249,10 @@ class ArgumentParser {
   }
 
   static bool TakesValue(std::string_view arg) {
-    constexpr std::array<std::string_view, 13> kWithValue = {
-        "-port",         "-address",      "-allow",       "-reserve", "-packet_timeout",
-        "-orphan_grace", "-delay_accept", "-delay_write", "-loop",    "-workers",
-        "-registry",     "-capacity",     "-pidfile",
+    constexpr std::array<std::string_view, 14> kWithValue = {
+        "-port",         "-address",   "-allow",        "-reserve",     "-packet_timeout",
+        "-orphan_grace", "-name_wait", "-delay_accept", "-delay_write", "-loop",
+        "-workers",      "-registry",  "-capacity",     "-pidfile",
     };
     return std::find(kWithValue.begin(), kWithValue.end(), arg) != kWithValue.end();
   }
@@ -277,6 +277,9 @@ class ArgumentParser {
     }
     if (option == "-orphan_grace") {
       return ParseSeconds(option, value, kOrphanGraceSecondsMax, options_.orphan_grace);
+    }
+    if (option == "-name_wait") {
+      return ParseSeconds(option, value, kNameWaitSecondsMax, options_.name_wait);
     }
     if (option == "-delay_accept") {
       return ParseSeconds(option, value, kDelaySecondsMax, options_.delay_accept);
@@ -365,6 +368,8 @@ Serving
   -packet_timeout SECONDS  close connections that make no whole request in time (default 60)
   -orphan_grace SECONDS    keep nodes whose connection was lost with the mapper, and of which it
                            cannot be told whether they live, for so long (default 60)
+  -name_wait SECONDS       let a node wait for so long for its name while another one has it, as one
+                           that is just ending (default: refuse it at once)
   -delay_accept SECONDS    wait before each connection is accepted: a busy mapper, for tests
   -delay_write SECONDS     wait before each reply, likewise
   -loop KIND               auto (default), io_uring or epoll

@@ -37,6 +37,7 @@ inline constexpr uint32_t kPortMax = 65535;
 inline constexpr uint32_t kPacketTimeoutSecondsMax = 1'000'000;
 inline constexpr uint32_t kDelaySecondsMax = 3600;
 inline constexpr uint32_t kOrphanGraceSecondsMax = 86'400;
+inline constexpr uint32_t kNameWaitSecondsMax = 60;
 // Each worker needs a block of counters in the registry.
 inline constexpr uint32_t kWorkersMax = kStatisticsWorkersMax;
 // Addresses to listen on, loopback included; well below the number of sockets that a loop can
@@ -82,6 +83,7 @@ struct Options {
   int debug_level = 0;                    // how many -d there were
   absl::Duration packet_timeout = absl::Seconds(60);
   absl::Duration orphan_grace = absl::Seconds(60);
+  absl::Duration name_wait;     // zero: none
   absl::Duration delay_accept;  // zero: none
   absl::Duration delay_write;
 

@@ -125,7 +125,8 @@ uint32_t KnownUid(uint32_t uid) {
 }
 
 TcpListener ListeningIn(const inet_diag_msg& answer) {
-  return {.cookie = CookieIn(answer), .uid = KnownUid(answer.idiag_uid)};
+  return {
+      .cookie = CookieIn(answer), .uid = KnownUid(answer.idiag_uid), .inode = answer.idiag_inode};
 }
 
 // Of the socket whose ends are these.

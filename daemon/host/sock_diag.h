@@ -32,6 +32,7 @@ inline constexpr uint32_t kUnknownUid = ~0u;
 struct TcpListener {
   uint64_t cookie = 0;         // 0 when it is not told
   uint32_t uid = kUnknownUid;  // of the user who made it; kUnknownUid when it is not told
+  uint32_t inode = 0;          // by which /proc/PID/fd shows it; 0 when it is not told
 };
 
 // All sockets that listen in this network namespace.

@@ -181,12 +181,23 @@ void Mapper::Turn() {
   // Of what the last turn has changed, and a predecessor that died before it has said so.
   parts_.shared->notifier.TellIfChanged();
   if (deposits_->store_is_gone()) PlanKeeper();
-  enum { kSignals, kStop, kCustody, kKeeper, kUpgrade, kPredecessor, kAdoption, kPolled };
+  enum {
+    kSignals,
+    kStop,
+    kCustody,
+    kDisputes,
+    kKeeper,
+    kUpgrade,
+    kPredecessor,
+    kAdoption,
+    kPolled
+  };
   std::array<pollfd, kPolled> polled;
   // poll(2) leaves out what has no descriptor (-1).
   polled[kSignals] = {parts_.signal_fd.get(), POLLIN, 0};
   polled[kStop] = {parts_.stop_fd.get(), POLLIN, 0};
   polled[kCustody] = {gather_.is_planned() ? -1 : parts_.custody_fd.get(), POLLIN, 0};
+  polled[kDisputes] = {parts_.disputes_fd.get(), POLLIN, 0};
   // A keeper says nothing, but its end is noticed, once.
   polled[kKeeper] = {keeper_start_.is_planned() ? -1 : parts_.store->link(), 0, 0};
   polled[kUpgrade] = {predecessor_->is_under_way() ? predecessor_->link() : -1, POLLIN, 0};
@@ -208,6 +219,7 @@ void Mapper::Turn() {
   }
   if ((polled[kKeeper].revents & (POLLHUP | POLLERR)) != 0) PlanKeeper();
   if (polled[kCustody].revents != 0) gather_.Plan(MonotonicCoarseMs() + kGatherMs);
+  if (polled[kDisputes].revents != 0) SettleDisputes();
   if (polled[kPredecessor].revents != 0) OnPredecessor();
   if (polled[kAdoption].revents != 0) adoption_->OnLink();
   if (polled[kUpgrade].revents != 0) ContinueUpgrade();
@@ -293,6 +305,11 @@ void Mapper::TakeNew() {
     deposits_->Add({slot, found_.id});
   });
   deposits_->StoreDue();
+}
+
+void Mapper::SettleDisputes() {
+  ClearWakes(parts_.disputes_fd.get());
+  parts_.shared->disputes.Settle(*parts_.registry, *parts_.custody, disputes_query_);
 }
 
 void Mapper::PlanKeeper() {

@@ -20,6 +20,7 @@
 #include "absl/status/status.h"
 #include "daemon/command/options.h"
 #include "daemon/custody/deposits.h"
+#include "daemon/host/sock_diag.h"
 #include "daemon/host/timers.h"
 #include "daemon/mapper/adoption.h"
 #include "daemon/mapper/leftovers.h"
@@ -89,6 +90,8 @@ class Mapper final : private Predecessor::Host {
   void CancelUpgrade(const std::string& reason);
   // Passes on to the units what the workers have registered.
   void TakeNew();
+  // Looks at what the workers ask of names that are in dispute.
+  void SettleDisputes();
   // Plans that another keeper is started, when this mapper has one and it is gone.
   void PlanKeeper();
   // Starts a keeper, and has it hold everything.
@@ -124,6 +127,8 @@ class Mapper final : private Predecessor::Host {
   std::optional<Predecessor> predecessor_;
   std::optional<Publication> publication_;
   std::optional<Lookout> lookout_;
+  // /proc would cost more with each socket of the host.
+  SocketQuery disputes_query_{SocketQuery::Fallback::kNone};
   Registration found_ = {};
 };
 

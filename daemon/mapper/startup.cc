@@ -197,7 +197,9 @@ absl::Status Startup::MakeWakeFds() {
   parts_.signal_fd = SignalDescriptor();
   parts_.stop_fd = MakeWakeFd();
   parts_.custody_fd = MakeWakeFd();
-  if (parts_.signal_fd.valid() && parts_.stop_fd.valid() && parts_.custody_fd.valid()) {
+  parts_.disputes_fd = MakeWakeFd();
+  if (parts_.signal_fd.valid() && parts_.stop_fd.valid() && parts_.custody_fd.valid() &&
+      parts_.disputes_fd.valid()) {
     return absl::OkStatus();
   }
   return absl::ErrnoToStatus(errno, "no descriptor for signals");
@@ -250,10 +252,12 @@ absl::Status Startup::MakeWorkers(size_t handed_over, void (*request_stop)(std::
                                      .packet_timeout = options_.packet_timeout,
                                      .delay_accept = options_.delay_accept,
                                      .delay_write = options_.delay_write,
+                                     .name_wait = options_.name_wait,
                                      .relaxed_command_check = options_.relaxed_command_check,
                                      .allowed = options_.allowed},
                         *parts_.registry, *parts_.custody, parts_.sources, parts_.reservations,
                         parts_.listeners, limit, request_stop);
+  parts_.shared->disputes.SetWakeFd(parts_.disputes_fd.get());
   for (std::unique_ptr<Loop>& loop : std::exchange(parts_.loops, {})) {
     parts_.workers.push_back(std::make_unique<Worker>(static_cast<uint32_t>(parts_.workers.size()),
                                                       std::move(loop), *parts_.shared));

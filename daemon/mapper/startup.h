@@ -62,6 +62,7 @@ struct Parts {
   OwnedFd signal_fd;                         // a signalfd of SIGTERM, SIGINT and SIGHUP
   OwnedFd stop_fd;                           // woken when this mapper is to end
   OwnedFd custody_fd;                        // woken when there are new connections in custody
+  OwnedFd disputes_fd;                       // woken when a name is in dispute
   std::vector<std::unique_ptr<Loop>> loops;  // until each is a worker's
   std::string loop_reason;                   // their kind, and why that one
   std::optional<Custody> custody;

@@ -1,5 +1,7 @@
 #include "daemon/names/registrar.h"
 
+#include <sys/socket.h>
+
 #include <atomic>
 #include <cassert>
 #include <vector>
@@ -106,6 +108,11 @@ bool Registrar::AskRegistry(const NodeRecord& node, int fd, RegisterResult& resu
 bool Registrar::IsHeld(const RegistrationRef& registration, Registration& holder) const {
   return registry_.ReadSlot(registration.slot, holder) && holder.id == registration.id &&
          holder.state != RegistrationState::kRemembered;
+}
+
+bool Registrar::HasHungUp(int fd) {
+  char byte;
+  return recv(fd, &byte, sizeof(byte), MSG_PEEK | MSG_DONTWAIT) == 0;
 }
 
 bool Registrar::SettleOrphan(const Registration& orphan, const NodeRecord& node, int fd,

@@ -72,6 +72,14 @@ class Registrar {
   // not to come. A registration that was ended meanwhile counts when all connections have come.
   bool MayDecide(const RegistrationRef& holder) const { return !IsAwaited(holder.slot); }
 
+  // Whether the registration still has its name.
+  bool IsRegistered(const RegistrationRef& registration) const {
+    Registration holder;
+    return IsHeld(registration, holder);
+  }
+  // Whether the node at the other end of `fd`, which was put off, has closed it meanwhile.
+  static bool HasHungUp(int fd);
+
   // Tells whether a registration is being made that is not in custody yet; from any thread.
   const Registering& registering() const { return registering_; }
 

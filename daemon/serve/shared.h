@@ -16,8 +16,10 @@
 #include "absl/types/span.h"
 #include "daemon/custody/custody.h"
 #include "daemon/host/address.h"
+#include "daemon/host/keyed_limiter.h"
 #include "daemon/host/log.h"
 #include "daemon/loop/loop.h"
+#include "daemon/names/disputes.h"
 #include "daemon/names/reservations.h"
 #include "daemon/serve/notifier.h"
 #include "daemon/serve/phase.h"
@@ -33,6 +35,8 @@ struct ServeOptions {
   absl::Duration packet_timeout = absl::Seconds(60);
   absl::Duration delay_accept = absl::ZeroDuration();
   absl::Duration delay_write = absl::ZeroDuration();
+  // How long a registration waits for the end of who holds its name.
+  absl::Duration name_wait = absl::ZeroDuration();
   bool relaxed_command_check = false;
   // Networks whose hosts may connect, besides this host; empty: all.
   std::vector<Network> allowed = {};
@@ -82,12 +86,17 @@ struct Shared {
   // How often a worker has found no free descriptor and nothing of its own to evict (eviction.h).
   std::atomic<uint32_t> room_requests{0};
 
+  // Requests for names that others hold.
+  Disputes disputes;
+
+  // By address: what is no request, and requests that are refused.
+  KeyedLimiter log_malformed;
+  KeyedLimiter log_refused;
   // One limiter for each kind of line, whichever worker writes it.
   LogLimiter log_descriptors;
   LogLimiter log_registry_full;
   LogLimiter log_source;
   LogLimiter log_not_allowed;
-  LogLimiter log_reserved;
   LogLimiter log_accept;
   LogLimiter log_slow_reader;
 };

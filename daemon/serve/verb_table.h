@@ -50,7 +50,7 @@ inline constexpr std::array<VerbRow, std::variant_size_v<protocol::Request>> kVe
     {Verb::kKill, protocol::KillRequest::kCode, "KILL", Audience::kThisHost,
      &WorkerStatistics::closed_malformed},
     {Verb::kStop, protocol::StopRequest::kCode, "STOP", Audience::kThisHostWhenRelaxed,
-     &WorkerStatistics::closed_malformed},
+     &WorkerStatistics::stop_refused},
 }};
 
 constexpr const VerbRow& RowOf(Verb verb) { return kVerbs[static_cast<size_t>(verb)]; }

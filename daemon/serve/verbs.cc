@@ -3,8 +3,11 @@
 #include <variant>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
+#include "daemon/host/address.h"
 #include "daemon/host/log.h"
 #include "daemon/serve/counting.h"
+#include "registry/base/clock.h"
 #include "registry/reader.h"
 
 namespace evermap {
@@ -26,17 +29,21 @@ Reply Verbs::Answer(const Requester& requester, const protocol::Request& request
 
 Reply Verbs::AnswerMalformed(const Requester& requester) {
   Count(statistics_.closed_malformed);
-  Log(Severity::kRequests, "fd %d: closed without a reply", requester.fd);
+  const std::string who = AddressText(PeerAddress(requester.fd));
+  LogLimited(shared_.log_malformed, who, Severity::kWarning,
+             "a connection from %s is closed: what it sent is no request", who);
   return {};
 }
 
 Reply Verbs::AnswerNotAllowed(const Requester& requester, Verb verb) {
-  Count(statistics_.*RowOf(verb).refused);
-  if (verb == Verb::kAlive2) {
-    Log(Severity::kRegistrations, "ALIVE2 from another host is not answered");
-  } else {
-    Log(Severity::kRequests, "fd %d: closed without a reply", requester.fd);
-  }
+  const VerbRow& row = RowOf(verb);
+  Count(statistics_.*row.refused);
+  const std::string who = AddressText(PeerAddress(requester.fd));
+  LogLimited(shared_.log_refused, absl::StrCat(static_cast<int>(verb), who), Severity::kWarning,
+             "%s from %s is not answered: only this host may ask that%s", row.name, who,
+             row.audience == Audience::kThisHostWhenRelaxed
+                 ? ", and only with -relaxed_command_check"
+                 : "");
   return {};
 }
 
@@ -46,7 +53,14 @@ Reply Verbs::Decide(const Requester& requester, const protocol::Alive2Request& r
   // made.
   if (requester.is_draining) return {};
   if (node.name.empty()) return AnswerMalformed(requester);
-  if (!request.acceptable) return Refuse(node);
+  if (!request.acceptable) {
+    LogLimited(shared_.disputes.limiter(), node.name, Severity::kWarning,
+               "node %s is refused: a name has at most %d characters, and no control characters; "
+               "asked for from %s",
+               Escaped(node.name), protocol::kNameCodePointsMax,
+               AddressText(PeerAddress(requester.fd)));
+    return Refuse(node);
+  }
   const Decision decision = registrar_.Register({.name = node.name,
                                                  .extra = node.extra,
                                                  .port = node.port,
@@ -56,10 +70,15 @@ Reply Verbs::Decide(const Requester& requester, const protocol::Alive2Request& r
                                                  .lowest_version = node.lowest_version},
                                                 requester.fd);
   if (decision.outcome == Decision::Outcome::kLater) {
-    return {.then = Reply::Then::kAskLater, .registration = decision.registration};
+    return {.then = Reply::Then::kAskLater,
+            .registration = decision.registration,
+            .dispute = requester.dispute};
+  }
+  if (decision.outcome == Decision::Outcome::kTaken) {
+    if (const std::optional<Reply> later = PutOff(requester, decision, node)) return *later;
   }
   if (decision.outcome != Decision::Outcome::kRegistered) {
-    RecordRefusal(decision, node.name);
+    RecordRefusal(requester, decision, node.name);
     return Refuse(node);
   }
   Count(statistics_.alive2_registered);
@@ -74,10 +93,52 @@ Reply Verbs::Decide(const Requester& requester, const protocol::Alive2Request& r
           .registration = decision.registration};
 }
 
-void Verbs::RecordRefusal(const Decision& decision, std::string_view name) {
+std::optional<Reply> Verbs::PutOff(const Requester& requester, const Decision& decision,
+                                   const protocol::NodeDescription& node) {
+  // Where nobody can be named, another writer is in the middle of something.
+  if (requester.is_last_time || decision.registration.id == 0) return std::nullopt;
+  Reply later = {.then = Reply::Then::kAskLater,
+                 .registration = decision.registration,
+                 .wait = Wait::kLook,
+                 .dispute = requester.dispute};
+  if (!later.dispute.was_asked) {
+    later.dispute.was_asked = true;
+    later.dispute.place = shared_.disputes.Ask({.fd = requester.fd,
+                                                .port = node.port,
+                                                .name = node.name,
+                                                .holder = decision.registration,
+                                                .wake_worker = &wake_worker_});
+    if (later.dispute.place != Dispute::kNoPlace) return later;
+  }
+  const int64_t wait_ms = absl::ToInt64Milliseconds(shared_.options.name_wait);
+  if (wait_ms == 0) return std::nullopt;
+  const int64_t now_ms = MonotonicCoarseMs();
+  if (!later.dispute.is_waiter) {
+    if (!shared_.disputes.Enter(later.dispute)) return std::nullopt;
+    later.dispute.wait_end_ms = now_ms + wait_ms;
+  }
+  if (now_ms >= later.dispute.wait_end_ms) return std::nullopt;
+  later.wait = Wait::kHolder;
+  return later;
+}
+
+void Verbs::RecordTaken(const Requester& requester, std::string_view name) {
+  Disputes& disputes = shared_.disputes;
+  const int place = requester.dispute.place;
+  const std::string* text = nullptr;
+  if (place != Dispute::kNoPlace && disputes.HasLooked(place)) text = &disputes.TextOf(place);
+  LogLimited(disputes.limiter(), name, Severity::kWarning, "node %s is refused: %s", Escaped(name),
+             text != nullptr && !text->empty()
+                 ? *text
+                 : absl::StrCat("another node has its name (epmdctl list); asked for from ",
+                                AddressText(PeerAddress(requester.fd))));
+}
+
+void Verbs::RecordRefusal(const Requester& requester, const Decision& decision,
+                          std::string_view name) {
   switch (decision.outcome) {
     case Decision::Outcome::kReserved:
-      LogLimited(shared_.log_reserved, Severity::kWarning,
+      LogLimited(shared_.disputes.limiter(), name, Severity::kWarning,
                  "node %s is refused: its name is reserved for user %s, and %s asked for it",
                  Escaped(name), Escaped(decision.reserved_for->user),
                  decision.asking_uid == kUnknownUid
@@ -102,6 +163,8 @@ void Verbs::RecordRefusal(const Decision& decision, std::string_view name) {
           Escaped(name), shared_.registry.path(), shared_.registry.view().capacity());
       return;
     case Decision::Outcome::kTaken:
+      RecordTaken(requester, name);
+      return;
     case Decision::Outcome::kInvalid:
     case Decision::Outcome::kRegistered:
     case Decision::Outcome::kLater:
@@ -151,11 +214,15 @@ Reply Verbs::Decide(const Requester&, const protocol::DumpRequest&) {
   return {.then = Reply::Then::kListLater, .list = List::kDump};
 }
 
-Reply Verbs::Decide(const Requester&, const protocol::KillRequest&) {
+Reply Verbs::Decide(const Requester& requester, const protocol::KillRequest&) {
   Count(statistics_.kill);
   if (!access_.MayEndMapper(shared_.registry)) registrar_.EndGoneOrphans();
   if (!access_.MayEndMapper(shared_.registry)) {
-    Log(Severity::kRequests, "KILL refused: nodes are registered");
+    const std::string who = AddressText(PeerAddress(requester.fd));
+    LogLimited(shared_.log_refused, who, Severity::kWarning,
+               "KILL from %s is refused: nodes are registered, and -relaxed_command_check was not "
+               "given",
+               who);
     return {.bytes = Bytes(protocol::kKillReplyRefused)};
   }
   return {.then = Reply::Then::kStopMapper,

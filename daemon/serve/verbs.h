@@ -16,12 +16,17 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <optional>
 #include <string_view>
+#include <utility>
 
 #include "absl/types/span.h"
+#include "daemon/names/disputes.h"
 #include "daemon/names/registrar.h"
 #include "daemon/serve/access.h"
 #include "daemon/serve/list_text.h"
+#include "daemon/serve/postponed.h"
 #include "daemon/serve/shared.h"
 #include "daemon/serve/verb_table.h"
 #include "daemon/wire/protocol.h"
@@ -36,6 +41,10 @@ struct Requester {
   // Its read side is shut down: the request was already in the kernel when its time ran out or its
   // descriptor was wanted for another connection.
   bool is_draining = false;
+  // Of a request that was put off: what is known of it by now.
+  Dispute dispute = {};
+  // The mapper is about to leave: the request may not be put off for another's name once more.
+  bool is_last_time = false;
 };
 
 struct Reply {
@@ -43,8 +52,8 @@ struct Reply {
     kClose,       // close the connection, after sending `bytes` if there are any
     kKeepNode,    // the connection keeps `registration` alive from now on; send `bytes`
     kListLater,   // NAMES or DUMP: `list` is sent when nothing else is to be done
-    kAskLater,    // Answer() the same request again when the registrar MayDecide() who has the name
-                  // that `registration` holds
+    kAskLater,    // Answer() the same request again, with `dispute`, when what `wait` says has come
+                  // about; the name is held by `registration`
     kStopMapper,  // send `bytes`, close the connection, and end the mapper for `stop_reason`
   };
   Then then = Then::kClose;
@@ -52,13 +61,21 @@ struct Reply {
   RegistrationRef registration = {};       // kKeepNode, kAskLater
   List list = List::kNames;
   std::string_view stop_reason = {};
+  Wait wait = Wait::kConnection;  // kAskLater
+  Dispute dispute = {};           // kAskLater
 };
 
 class Verbs {
  public:
   // All but the reply's bytes are others', and outlive this.
-  Verbs(Shared& shared, Registrar& registrar, const Access& access, WorkerStatistics& statistics)
-      : shared_(shared), registrar_(registrar), access_(access), statistics_(statistics) {}
+  // `wake_worker` is called, from any thread, when the worker is to look at what was put off.
+  Verbs(Shared& shared, Registrar& registrar, const Access& access, WorkerStatistics& statistics,
+        std::function<void()> wake_worker)
+      : shared_(shared),
+        registrar_(registrar),
+        access_(access),
+        statistics_(statistics),
+        wake_worker_(std::move(wake_worker)) {}
 
   Reply Answer(const Requester& requester, const protocol::Request& request);
   // For bytes that are no request: nothing is sent.
@@ -75,13 +92,19 @@ class Verbs {
   // For a peer that may not ask: nothing is sent.
   Reply AnswerNotAllowed(const Requester& requester, Verb verb);
   Reply Refuse(const protocol::NodeDescription& node);
-  // Counts and logs why the name was refused, where an operator can mend the reason.
-  void RecordRefusal(const Decision& decision, std::string_view name);
+  // Puts a request off whose name another node holds, if there is something to wait for.
+  std::optional<Reply> PutOff(const Requester& requester, const Decision& decision,
+                              const protocol::NodeDescription& node);
+  // Counts and logs why the name was refused.
+  void RecordRefusal(const Requester& requester, const Decision& decision, std::string_view name);
+  // The same for a name that another node holds.
+  void RecordTaken(const Requester& requester, std::string_view name);
 
   Shared& shared_;
   Registrar& registrar_;
   const Access& access_;
   WorkerStatistics& statistics_;
+  const std::function<void()> wake_worker_;
   std::array<std::byte, protocol::kPort2ReplySizeMax> reply_;
 };
 

@@ -34,7 +34,7 @@ class VerbsTest : public ServeTest {
     Serve(std::move(options));
     registrar_.emplace(*registry_, *custody_, reservations_, statistics());
     access_.emplace(shared_->options);
-    verbs_.emplace(*shared_, *registrar_, *access_, statistics());
+    verbs_.emplace(*shared_, *registrar_, *access_, statistics(), [] {});
   }
 
   int local() const { return peer_.server.get(); }
@@ -194,7 +194,8 @@ TEST_F(VerbsTest, KillIsRefusedWhileNodesAreRegistered) {
 TEST_F(VerbsTest, StopEndsARegistrationWhenChecksAreRelaxed) {
   ASSERT_EQ(Alive2("a").then, Then::kKeepNode);
   ExpectNothing(Answer(protocol::StopRequest{"a"}, local()));
-  EXPECT_EQ(statistics().closed_malformed, 1u);
+  EXPECT_EQ(statistics().closed_malformed, 0u);
+  EXPECT_EQ(statistics().stop_refused, 1u);
   EXPECT_EQ(statistics().stop, 0u);
   Make({.relaxed_command_check = true});
   EXPECT_EQ(Text(Answer(protocol::StopRequest{"a"}, local())), protocol::kStopReplyStopped);
@@ -210,7 +211,8 @@ TEST_F(VerbsTest, OthersGetNoReplyToWhatOnlyThisHostMayAsk) {
   ExpectNothing(Answer(protocol::DumpRequest{}, kRemote));
   ExpectNothing(Answer(protocol::KillRequest{}, kRemote));
   ExpectNothing(Answer(protocol::StopRequest{"a"}, kRemote));
-  EXPECT_EQ(statistics().closed_malformed, 3u);
+  EXPECT_EQ(statistics().closed_malformed, 2u);
+  EXPECT_EQ(statistics().stop_refused, 1u);
   EXPECT_EQ(registry_->live_count(), 0u);
 }
 

@@ -38,7 +38,7 @@ Worker::Worker(uint32_t number, std::unique_ptr<Loop> loop, Shared& shared)
       statistics_(shared.registry.statistics(number)),
       registrar_(shared.registry, shared.custody, shared.reservations, statistics_),
       access_(shared.options),
-      verbs_(shared, registrar_, access_, statistics_),
+      verbs_(shared, registrar_, access_, statistics_, [this] { Wake(); }),
       exchange_(*loop_, shared, statistics_),
       eviction_(*loop_, shared, exchange_, statistics_),
       lists_(shared, exchange_, eviction_, statistics_),
@@ -81,7 +81,10 @@ void Worker::Turn(int64_t timeout_ms) {
   if (eviction_.EvictForOthers()) lists_.Hurry();
   acceptor_.Resume(now_ms);
   if (!arrived_.empty() || inbox_.has_any()) EmptyInbox();
-  if (!postponed_.empty()) TakeUpPostponed();
+  if (!postponed_.empty()) {
+    const Phase phase = shared_.phases.current();
+    TakeUpPostponed(phase == Phase::kLeaving || phase == Phase::kGone);
+  }
 }
 
 int Worker::RunTimeoutMs(int64_t timeout_ms) const {
@@ -93,7 +96,7 @@ int Worker::RunTimeoutMs(int64_t timeout_ms) const {
   const Connections& connections = exchange_.connections();
   if (exchange_.has_unfinished()) wake_by(connections[connections.first()].deadline_ms);
   if (const auto resume_ms = acceptor_.resume_ms(); resume_ms.has_value()) wake_by(*resume_ms);
-  if (!postponed_.empty()) wake_by(MonotonicCoarseMs() + Postponed::kLookMs);
+  if (!postponed_.empty()) wake_by(MonotonicCoarseMs() + postponed_.NextLookMs());
   if (wake_ms < 0) return -1;
   constexpr int64_t kTimeoutMaxMs = 3'600'000;
   return static_cast<int>(std::clamp<int64_t>(wake_ms - MonotonicCoarseMs(), 0, kTimeoutMaxMs));
@@ -139,9 +142,29 @@ void Worker::EmptyInbox() {
   }
 }
 
-void Worker::TakeUpPostponed() {
-  for (const Postponed::Request& request : postponed_.TakeDecidable(registrar_)) {
-    HandleRequest(exchange_.TakeUp(request.connection, request.has_excess, request.begin_ns));
+bool Worker::IsDue(const Postponed::Request& request, bool is_leaving) {
+  switch (request.wait) {
+    case Wait::kConnection:
+      return registrar_.MayDecide(request.holder);
+    case Wait::kLook:
+      if (shared_.disputes.HasLooked(request.dispute.place)) return true;
+      return (is_leaving || MonotonicCoarseMs() >= request.look_end_ms) &&
+             shared_.disputes.Withdraw(request.dispute.place);
+    case Wait::kHolder:
+      // One that has given up is answered, too, and waits no longer.
+      return is_leaving || MonotonicCoarseMs() >= request.dispute.wait_end_ms ||
+             !registrar_.IsRegistered(request.holder) ||
+             Registrar::HasHungUp(exchange_.connections()[request.connection].fd);
+  }
+  return true;
+}
+
+void Worker::TakeUpPostponed(bool is_leaving) {
+  const auto is_due = [&](const Postponed::Request& one) { return IsDue(one, is_leaving); };
+  for (const Postponed::Request& request : postponed_.Take(is_due)) {
+    const Event event = exchange_.TakeUp(request.connection, request.has_excess, request.begin_ns);
+    const bool has_hung_up = request.wait == Wait::kHolder && Registrar::HasHungUp(event.fd);
+    HandleRequest(event, request.dispute, is_leaving || has_hung_up);
   }
   shared_.notifier.TellIfChanged();
 }
@@ -166,7 +189,7 @@ void Worker::Handle(const Event& event) {
     case Event::Kind::kNothing:
       return;
     case Event::Kind::kRequest:
-      HandleRequest(event);
+      HandleRequest(event, {}, /*is_last_time=*/false);
       return;
     case Event::Kind::kMalformed:
       Carry(event, verbs_.AnswerMalformed({.fd = event.fd}));
@@ -178,8 +201,11 @@ void Worker::Handle(const Event& event) {
   }
 }
 
-void Worker::HandleRequest(const Event& event) {
-  const Requester requester = {.fd = event.fd, .is_draining = event.is_draining};
+void Worker::HandleRequest(const Event& event, const Dispute& dispute, bool is_last_time) {
+  const Requester requester = {.fd = event.fd,
+                               .is_draining = event.is_draining,
+                               .dispute = dispute,
+                               .is_last_time = is_last_time};
   const std::optional<protocol::Request> request = protocol::DecodeRequest(event.body);
   if (!request.has_value()) {
     Carry(event, verbs_.AnswerMalformed(requester));
@@ -187,6 +213,7 @@ void Worker::HandleRequest(const Event& event) {
   }
   shared_.Delay(shared_.options.delay_write);
   const Reply reply = verbs_.Answer(requester, *request);
+  if (dispute.was_asked && reply.then != Reply::Then::kAskLater) shared_.disputes.Release(dispute);
   Carry(event, reply);
   // The latency of a list is counted when the list is sent.
   if (reply.then != Reply::Then::kListLater && reply.then != Reply::Then::kAskLater) {
@@ -214,8 +241,11 @@ void Worker::Carry(const Event& event, const Reply& reply) {
       exchange_.Postpone(event);
       postponed_.Add({.connection = event.connection,
                       .holder = reply.registration,
+                      .dispute = reply.dispute,
+                      .wait = reply.wait,
                       .has_excess = event.has_excess,
-                      .begin_ns = event.begin_ns});
+                      .begin_ns = event.begin_ns,
+                      .look_end_ms = MonotonicCoarseMs() + Postponed::kLookPatienceMs});
       return;
     case Reply::Then::kStopMapper:
       exchange_.SendAndClose(event.connection, reply.bytes);

@@ -78,13 +78,17 @@ class Worker final : private LoopHandler {
   void Drain(int64_t drain_ms);
   // Takes some of the connections in the inbox.
   void EmptyInbox();
-  // Answers requests that were put off.
-  void TakeUpPostponed();
+  // Answers requests that were put off and wait no longer; when `is_leaving`, all those that need not
+  // wait for a connection.
+  void TakeUpPostponed(bool is_leaving);
+  // Whether the request waits no longer.
+  bool IsDue(const Postponed::Request& request, bool is_leaving);
   void Stop();
 
   // Does what an event of the exchange asks for.
   void Handle(const Event& event);
-  void HandleRequest(const Event& event);
+  // `dispute`: of a request that was put off before.
+  void HandleRequest(const Event& event, const Dispute& dispute, bool is_last_time);
   void Carry(const Event& event, const Reply& reply);
 
   const std::unique_ptr<Loop> loop_;

@@ -1,0 +1,72 @@
+#include "daemon/host/socket_owner.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <pwd.h>
+#include <unistd.h>
+
+#include <array>
+#include <charconv>
+#include <cstdio>
+#include <memory>
+#include <string_view>
+
+#include "absl/strings/str_cat.h"
+#include "daemon/host/sock_diag.h"
+#include "registry/base/clock.h"
+#include "registry/base/text.h"
+
+namespace evermap {
+namespace {
+
+using Directory = std::unique_ptr<DIR, int (*)(DIR*)>;
+
+// Longest line of /etc/passwd that is read, bytes.
+constexpr size_t kUserEntrySizeMax = 4096;
+
+// Whether a descriptor of the process leads to `link`, as readlink(2) tells it.
+bool HasDescriptor(const char* pid, std::string_view link) {
+  const Directory descriptors(opendir(absl::StrCat("/proc/", pid, "/fd").c_str()), closedir);
+  if (descriptors == nullptr) return false;
+  std::array<char, 64> target;
+  while (const dirent* const entry = readdir(descriptors.get())) {
+    const ssize_t size =
+        readlinkat(dirfd(descriptors.get()), entry->d_name, target.data(), target.size());
+    if (size > 0 && std::string_view(target.data(), static_cast<size_t>(size)) == link) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+std::string UserText(uint32_t uid) {
+  if (uid == kUnknownUid) return "a user who cannot be told";
+  const std::unique_ptr<FILE, int (*)(FILE*)> file(std::fopen("/etc/passwd", "re"), std::fclose);
+  std::array<char, kUserEntrySizeMax> buffer;
+  passwd entry = {};
+  passwd* found = nullptr;
+  while (file != nullptr &&
+         fgetpwent_r(file.get(), &entry, buffer.data(), buffer.size(), &found) == 0) {
+    if (found->pw_uid == uid) return absl::StrCat("user ", uid, " (", Escaped(found->pw_name), ")");
+  }
+  return absl::StrCat("user ", uid);
+}
+
+std::optional<pid_t> ProcessOfSocket(uint32_t inode, absl::Duration budget) {
+  if (inode == 0) return std::nullopt;
+  const std::string link = absl::StrCat("socket:[", inode, "]");
+  const int64_t end_ns = MonotonicNs() + absl::ToInt64Nanoseconds(budget);
+  const Directory processes(opendir("/proc"), closedir);
+  while (processes != nullptr && MonotonicNs() < end_ns) {
+    const dirent* const entry = readdir(processes.get());
+    if (entry == nullptr) return std::nullopt;
+    const std::string_view name = entry->d_name;
+    pid_t pid = 0;
+    const auto number = std::from_chars(name.data(), name.data() + name.size(), pid);
+    if (number.ec != std::errc() || number.ptr != name.data() + name.size()) continue;
+    if (HasDescriptor(entry->d_name, link)) return pid;
+  }
+  return std::nullopt;
+}
+
+}  // namespace evermap

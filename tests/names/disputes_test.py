@@ -1,0 +1,258 @@
+"""Names that somebody else holds: what the operator is told, who loses a name, and who waits for one."""
+
+import os
+import pathlib
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+import unittest
+
+import harness
+from harness import as_root_only, have_erlang
+from harness.epmdctl import epmdctl, lookup, status
+from harness.network import user
+
+OWNER = 64101  # users that no machine has
+OTHER = 64102
+
+STOP_REFUSED = b''
+
+
+def lines_of(mapper, pattern):
+    return re.findall(pattern, mapper.log())
+
+
+@harness.ours_only
+class ToldTest(unittest.TestCase):
+    """Without -d."""
+
+    def node(self, mapper, name):
+        listener = socket.create_server((harness.HOST, 0))
+        self.addCleanup(listener.close)
+        port = listener.getsockname()[1]
+        connection, _ = mapper.register(name, port=port)
+        self.addCleanup(connection.close)
+        # Whose it is, is found out after the registration.
+        harness.wait_until(lambda: lookup(mapper, name.decode())['uid'] is not None, 'the user is known')
+        return port
+
+    def refuse(self, mapper, name):
+        connection, reply = mapper.alive2(name)
+        connection.close()
+        self.assertEqual(harness.alive2_result(reply)[0], 1)
+
+    def test_a_refused_registration(self):
+        with harness.Mapper() as mapper:
+            port = self.node(mapper, b'rabbit')
+            self.node(mapper, b'ejabberd')
+            for _ in range(20):
+                self.refuse(mapper, b'rabbit')
+            self.refuse(mapper, b'ejabberd')
+            lines = lines_of(mapper, r'node rabbit is refused: (.*)')
+            self.assertEqual(len(lines), 1, lines)
+            self.assertIn(f'held by user {os.geteuid()}', lines[0])
+            self.assertIn(f'process {os.getpid()}', lines[0])
+            self.assertIn(f'at port {port} since 20', lines[0])
+            self.assertIn('connected', lines[0])
+            self.assertRegex(lines[0], rf'asked for by user {os.geteuid()} .*from 127\.0\.0\.1')
+            self.assertEqual(len(lines_of(mapper, 'node ejabberd is refused: it is held')), 1)
+
+    @as_root_only
+    def test_who_holds_it_and_who_asks(self):
+        with harness.Mapper() as mapper:
+            with user(OWNER):
+                listener = socket.create_server((harness.HOST, 0))
+                connection, _ = mapper.register(b'rabbit', port=listener.getsockname()[1])
+            self.addCleanup(listener.close)
+            self.addCleanup(connection.close)
+            harness.wait_until(lambda: lookup(mapper, 'rabbit')['uid'] == OWNER, 'the user is known')
+            with user(OTHER):
+                self.refuse(mapper, b'rabbit')
+            line, = lines_of(mapper, r'node rabbit is refused: (.*)')
+            self.assertIn(f'held by user {OWNER},', line)
+            self.assertIn(f'asked for by user {OTHER} from', line)
+
+    def test_an_orphan_that_lives(self):
+        with harness.Mapper() as mapper:
+            self.node(mapper, b'rabbit')
+            harness.wait_until(lambda: os.kill(mapper.pid, 0) is None, 'it runs')
+            mapper.stop(signal.SIGKILL)
+            mapper.start()
+            harness.wait_until(lambda: status(mapper)['orphaned'] == 1, 'it is an orphan')
+            self.refuse(mapper, b'rabbit')
+            line, = lines_of(mapper, r'node rabbit is refused: (.*)')
+            self.assertIn('(orphaned) since 20', line)
+
+    def test_a_name_with_control_characters(self):
+        with harness.Mapper() as mapper:
+            for _ in range(3):
+                self.refuse(mapper, b'a\nname b at port 1')
+            line, = lines_of(mapper, r'node a.* is refused: (.*)')
+            self.assertIn('no control characters', line)
+
+    def test_what_is_no_request(self):
+        with harness.Mapper() as mapper:
+            for _ in range(10):
+                mapper.raw(b'GET / HTTP/1.0\r\n\r\n')
+            line, = lines_of(mapper, '.*what it sent is no request.*')
+            self.assertIn('127.0.0.1', line)
+            self.assertGreaterEqual(status(mapper)['counters']['closed_malformed'], 10)
+
+    def test_stop_and_kill(self):
+        with harness.Mapper() as mapper:
+            self.node(mapper, b'rabbit')
+            before = status(mapper)['counters']['closed_malformed']
+            for _ in range(10):
+                self.assertEqual(mapper.stop_node(b'rabbit'), b'')
+                self.assertEqual(mapper.kill(), b'NO')
+            self.assertEqual(len(lines_of(mapper, 'STOP from 127.0.0.1 is not answered.*-relaxed_command_check')), 1)
+            self.assertEqual(len(lines_of(mapper, 'KILL from 127.0.0.1 is refused: nodes are registered')), 1)
+            counters = status(mapper)['counters']
+            self.assertEqual(counters['stop_refused'], 10)
+            self.assertEqual(counters['closed_malformed'], before)
+
+    def test_memory_is_bounded(self):
+        with harness.Mapper() as mapper:
+            for number in range(1000):
+                self.refuse(mapper, b'\x01%d' % number)
+            self.assertLessEqual(len(lines_of(mapper, r'is refused: a name has')), 256)
+
+
+@harness.ours_only
+class TakenOverTest(unittest.TestCase):
+    """A node lives as long as it listens."""
+
+    def test_a_child_that_keeps_the_socket(self):
+        with harness.Mapper() as mapper:
+            listener = socket.create_server((harness.HOST, 0))
+            port = listener.getsockname()[1]
+            connection, creation = mapper.register(b'rabbit', port=port)
+            # Only then the mapper knows what to look for.
+            time.sleep(1.5)
+            kept = os.dup(connection.fileno())  # as a child has it
+            self.addCleanup(os.close, kept)
+            refused, reply = mapper.alive2(b'rabbit')
+            refused.close()
+            self.assertEqual(harness.alive2_result(reply)[0], 1, 'it listens')
+            listener.close()
+            connection.close()
+            with mapper.register(b'rabbit', port=port)[0]:
+                self.assertEqual(len(mapper.names()), 1)
+                self.assertEqual(len(lines_of(mapper, f'nobody listens on its port {port} any more')), 1)
+                self.assertEqual(status(mapper)['counters']['holders_found_gone'], 1)
+
+    def test_one_of_another_network_namespace_is_left_alone(self):
+        with harness.Mapper() as mapper:
+            # Its socket was never seen, so nothing is proved.
+            connection, _ = mapper.register(b'rabbit', port=9)
+            with connection:
+                time.sleep(1.5)
+                refused, reply = mapper.alive2(b'rabbit', port=9)
+                refused.close()
+                self.assertEqual(harness.alive2_result(reply)[0], 1)
+
+
+@harness.ours_only
+class WaitTest(unittest.TestCase):
+    """-name_wait."""
+
+    def waiting(self, mapper, name, **description):
+        """A registration that waits."""
+        connection = mapper.connect()
+        connection.sendall(harness.frame(harness.alive2_body(name, **description)))
+        self.addCleanup(connection.close)
+        return connection
+
+    def test_a_holder_that_ends(self):
+        with harness.Mapper(['-name_wait', '20']) as mapper:
+            holder, first = mapper.register(b'rabbit')
+            waiting = self.waiting(mapper, b'rabbit', port=4711)
+            waiting.settimeout(0.5)
+            with self.assertRaises(TimeoutError):
+                waiting.recv(1)
+            self.assertEqual(mapper.lookup(b'rabbit').port, 1234, 'nobody else waits')
+            holder.close()
+            waiting.settimeout(harness.PATIENCE_S)
+            result, creation = harness.alive2_result(harness.receive_alive2_reply(waiting))
+            self.assertEqual(result, 0)
+            self.assertNotEqual(creation, first)
+            self.assertEqual(mapper.lookup(b'rabbit').port, 4711)
+
+    def test_a_holder_that_stays(self):
+        with harness.Mapper(['-name_wait', '1']) as mapper:
+            holder, _ = mapper.register(b'rabbit')
+            with holder:
+                begin = time.monotonic()
+                refused, reply = mapper.alive2(b'rabbit')
+                refused.close()
+                self.assertEqual(harness.alive2_result(reply)[0], 1)
+                self.assertGreaterEqual(time.monotonic() - begin, 0.9)
+                self.assertEqual(len(lines_of(mapper, 'node rabbit is refused: it is held')), 1)
+
+    def test_off_by_default(self):
+        with harness.Mapper() as mapper:
+            holder, _ = mapper.register(b'rabbit')
+            with holder:
+                waiting = self.waiting(mapper, b'rabbit')
+                self.assertEqual(harness.alive2_result(harness.receive_alive2_reply(waiting))[0], 1)
+
+    def test_so_many_wait(self):
+        with harness.Mapper(['-name_wait', '30']) as mapper:
+            holder, _ = mapper.register(b'rabbit')
+            waiting = [self.waiting(mapper, b'rabbit') for _ in range(64)]
+            # The worker takes them in any order, but no more.
+            late = []
+            def is_refused():
+                late.append(self.waiting(mapper, b'rabbit'))
+                late[-1].settimeout(1)
+                try:
+                    return harness.alive2_result(harness.receive_alive2_reply(late[-1]))[0] == 1
+                except TimeoutError:
+                    return False
+            harness.wait_until(is_refused, 'one more is refused at once')
+            # Those that have given up wait no longer.
+            for connection in waiting + late:
+                connection.close()
+            last = self.waiting(mapper, b'rabbit')
+            time.sleep(0.5)
+            holder.close()
+            last.settimeout(harness.PATIENCE_S)
+            self.assertEqual(harness.alive2_result(harness.receive_alive2_reply(last))[0], 0)
+
+    def test_who_waits_is_answered_when_the_mapper_ends(self):
+        with harness.Mapper(['-name_wait', '60']) as mapper:
+            holder, _ = mapper.register(b'rabbit')
+            with holder:
+                waiting = self.waiting(mapper, b'rabbit')
+                time.sleep(0.3)
+                mapper.stop()
+                self.assertEqual(harness.alive2_result(harness.receive_alive2_reply(waiting))[0], 1)
+
+    @have_erlang
+    def test_real_nodes(self):
+        """A node that is stopped and started at once, while the old one takes its time."""
+        directory = pathlib.Path(tempfile.mkdtemp(prefix='evermap-test-'))
+        self.addCleanup(shutil.rmtree, directory)
+        with harness.Mapper(['-name_wait', '9'], address=None) as mapper:
+            environment = harness.clean_environment(ERL_EPMD_PORT=str(mapper.port), HOME=str(directory))
+            erl = ['erl', '-noinput', '-noshell', '-sname', 'rabbit', '-setcookie', 'x']
+            # It ends three seconds after it was told to.
+            first = subprocess.Popen([*erl, '-eval', 'timer:sleep(3000), halt().'], env=environment,
+                                     stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            self.addCleanup(first.wait)
+            mapper.wait_registered(b'rabbit')
+            # A port of its own, so the second one is not taken for the first.
+            second = subprocess.run([*erl, '-eval', 'io:format("~p~n", [node()]), halt().'], env=environment,
+                                    stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=harness.PATIENCE_S,
+                                    check=False)
+            self.assertIn("rabbit@", second.stdout, second)
+            self.assertEqual(second.returncode, 0, second)
+
+
+if __name__ == '__main__':
+    unittest.main()
