@@ -66,7 +66,7 @@ class CompletionTest(unittest.TestCase):
         return set(done.stdout.split('\n')) - {''}
 
     def test_epmd(self):
-        self.assertEqual(self.complete('epmd', '-na'), {'-names'})
+        self.assertEqual(self.complete('epmd', '-nam'), {'-names', '-name_wait'})
         self.assertLessEqual({'-port', '-address', '-daemon', '-systemd', '-d', '-debug', '-names', '-kill', '-stop', '-loop',
                               '-allow', '-reserve'},
                              self.complete('epmd', '-'))
