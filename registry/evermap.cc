@@ -19,7 +19,7 @@ struct evermap_registry {
 };
 
 struct evermap_watch {
-  std::unique_ptr<evermap::Watch> watch;
+  std::unique_ptr<evermap::RegistryWatch> watch;
 };
 
 namespace {
@@ -109,7 +109,7 @@ size_t evermap_usual_path(uint16_t port, char* path, size_t size) {
 
 evermap_watch* evermap_watch_open(const char* path, char* error) {
   std::string problem;
-  std::unique_ptr<evermap::Watch> watch = evermap::Watch::Open(path, problem);
+  std::unique_ptr<evermap::RegistryWatch> watch = evermap::RegistryWatch::Open(path, problem);
   const int number = errno;
   if (watch != nullptr) return new evermap_watch{std::move(watch)};
   CopyLine(problem, error);
@@ -120,7 +120,7 @@ evermap_watch* evermap_watch_open(const char* path, char* error) {
 int evermap_watch_fd(const evermap_watch* watch) { return watch->watch->fd(); }
 
 int evermap_watch_take(evermap_watch* watch) {
-  const evermap::Watch::News news = watch->watch->Take();
+  const evermap::RegistryWatch::News news = watch->watch->Take();
   if (news.error != 0) {
     errno = news.error;
     return -1;

@@ -42,12 +42,12 @@ bool IsMissing(int error) { return error == ENOENT || error == ENOTDIR; }
 
 }  // namespace
 
-std::unique_ptr<Watch> Watch::Open(const std::string& path, std::string& problem) {
+std::unique_ptr<RegistryWatch> RegistryWatch::Open(const std::string& path, std::string& problem) {
   OwnedFd inotify(inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
   int error = inotify.valid() ? 0 : errno;
-  std::unique_ptr<Watch> watch;
+  std::unique_ptr<RegistryWatch> watch;
   if (error == 0) {
-    watch.reset(new Watch(path, std::move(inotify)));
+    watch.reset(new RegistryWatch(path, std::move(inotify)));
     error = watch->Aim();
   }
   if (error == 0) return watch;
@@ -57,7 +57,7 @@ std::unique_ptr<Watch> Watch::Open(const std::string& path, std::string& problem
   return nullptr;
 }
 
-Watch::News Watch::Take() {
+RegistryWatch::News RegistryWatch::Take() {
   News news;
   alignas(inotify_event) std::array<char, kEventsSize> events;
   ssize_t size = 0;
@@ -76,7 +76,7 @@ Watch::News Watch::Take() {
   return news;
 }
 
-void Watch::Note(int descriptor, uint32_t mask, const char* name, News& news) {
+void RegistryWatch::Note(int descriptor, uint32_t mask, const char* name, News& news) {
   if ((mask & IN_Q_OVERFLOW) != 0) {
     news.is_changed = true;
     is_aimed_ = false;
@@ -91,7 +91,7 @@ void Watch::Note(int descriptor, uint32_t mask, const char* name, News& news) {
   }
 }
 
-int Watch::Aim() {
+int RegistryWatch::Aim() {
   is_aimed_ = false;
   for (int i = 0; i < kAimsMax; ++i) {
     std::string awaited = path_;
@@ -113,7 +113,7 @@ int Watch::Aim() {
   return EAGAIN;
 }
 
-int Watch::AimAtFile() {
+int RegistryWatch::AimAtFile() {
   const int watched = inotify_add_watch(inotify_.get(), path_.c_str(), kFileEvents);
   // Until another file is there the last one is the registry, although its name is gone.
   if (watched < 0) return IsMissing(errno) ? 0 : errno;
@@ -122,7 +122,7 @@ int Watch::AimAtFile() {
   return 0;
 }
 
-int Watch::AimAtDirectory(const std::string& awaited) {
+int RegistryWatch::AimAtDirectory(const std::string& awaited) {
   const int watched =
       inotify_add_watch(inotify_.get(), DirectoryOf(awaited).c_str(), kDirectoryEvents);
   if (watched < 0) return errno;

@@ -3,10 +3,10 @@
 // comes to the path.
 //
 //   std::string problem;
-//   std::unique_ptr<Watch> watch = Watch::Open(path, problem);     // before the registry is opened
+//   std::unique_ptr<RegistryWatch> watch = RegistryWatch::Open(path, problem);     // before the registry is opened
 //   ... open the registry, read it ...
 //   poll(watch->fd(), ...);
-//   const Watch::News news = watch->Take();
+//   const RegistryWatch::News news = watch->Take();
 //   if (news.is_replaced) ... open the path again, if something is there ...
 //   if (news.is_changed || news.is_replaced) ... read it anew ...
 //
@@ -15,8 +15,8 @@
 // reader cares for. What is not noticed: a directory further up that is renamed or mounted over.
 //
 // Watching takes a file's permission to be read, and no other, and takes nothing from anybody else: the
-// kernel wakes each reader for itself. It bounds them by user: 128 Watches, as a rule
-// (fs.inotify.max_user_instances), and some ten thousands of files, of which a Watch takes two
+// kernel wakes each reader for itself. It bounds them by user: 128 of these, as a rule
+// (fs.inotify.max_user_instances), and some ten thousands of files, of which each takes two
 // (fs.inotify.max_user_watches). See inotify(7).
 //
 // Depends on nothing but the standard library and the kernel, since the C library is made of it too.
@@ -33,7 +33,7 @@
 
 namespace evermap {
 
-class Watch {
+class RegistryWatch {
  public:
   struct News {
     // Something in the file may have changed.
@@ -48,10 +48,10 @@ class Watch {
   // Watches what is at `path`, and what comes there: neither the file nor its directory need to be there
   // yet. Null when that is not to be had: errno says why (EMFILE, ENOSPC: a bound of the user's is
   // reached; EACCES: the directory is not readable), and `problem` is one line with the way out.
-  static std::unique_ptr<Watch> Open(const std::string& path, std::string& problem);
-  Watch(const Watch&) = delete;
-  Watch& operator=(const Watch&) = delete;
-  ~Watch() = default;
+  static std::unique_ptr<RegistryWatch> Open(const std::string& path, std::string& problem);
+  RegistryWatch(const RegistryWatch&) = delete;
+  RegistryWatch& operator=(const RegistryWatch&) = delete;
+  ~RegistryWatch() = default;
 
   // Readable, for poll(2) and the like, from when there is news until Take().
   int fd() const { return inotify_.get(); }
@@ -59,7 +59,8 @@ class Watch {
   News Take();
 
  private:
-  Watch(std::string path, OwnedFd inotify) : path_(std::move(path)), inotify_(std::move(inotify)) {}
+  RegistryWatch(std::string path, OwnedFd inotify)
+      : path_(std::move(path)), inotify_(std::move(inotify)) {}
 
   // Watches the file at the path and its directory, or, where that is missing, the nearest one above it
   // that is there. Returns an errno; 0: done.

@@ -6,6 +6,7 @@
 """
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -24,11 +25,12 @@ import unittest
 import unittest.mock
 
 import harness
-from harness import Mapper
+from harness import Mapper, seccomp
 from harness.epmdctl import FAILED, NO_REGISTRY, arguments, environment, epmdctl
 
 EPMD_NEXT_LAYOUT = os.environ.get('EPMD_NEXT_LAYOUT_BINARY')
 EPMDCTL_NEXT_LAYOUT = os.environ.get('EPMDCTL_NEXT_LAYOUT')
+UTIMENSAT = 280  # of x86-64
 HOSTNAME = socket.gethostname().split('.')[0]
 
 ENTER_ALTERNATE, LEAVE_ALTERNATE = b'\x1b[?1049h', b'\x1b[?1049l'
@@ -130,10 +132,10 @@ class NamesTest(Case):
 
 
 class Watch:
-    """A running `epmdctl watch`, whose lines are read as they come."""
+    """A running `epmdctl watch`, whose lines are read as they come. By itself it would look once in an hour: it is told."""
 
-    def __init__(self, case, mapper, *args):
-        self._process = subprocess.Popen(arguments(mapper, 'watch', '--interval', '0.02', *args), stdin=subprocess.DEVNULL,
+    def __init__(self, case, mapper, *args, interval_s=3600):
+        self._process = subprocess.Popen(arguments(mapper, 'watch', '--interval', str(interval_s), *args), stdin=subprocess.DEVNULL,
                                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment())
         self._left = b''
         self.lines = []
@@ -235,6 +237,19 @@ class WatchTest(Case):
         self.assertFalse([event for event in seen if event['event'] in ('registered', 'left')], seen)
         self.register(mapper, b'fox', port=4712)
         watch.event('registered', name='fox')
+
+    def test_mapper_that_does_not_tell(self):
+        """Then it looks by itself, and says so once."""
+        mapper = Mapper(before_exec=lambda: seccomp.refuse_calls([UTIMENSAT], errno.EPERM))
+        self.addCleanup(mapper.close)
+        mapper.start()
+        watch = Watch(self, mapper, '--json', interval_s=0.02)
+        watch.event('watching')
+        for name in (b'hare', b'fox'):
+            self.register(mapper, name)
+            watch.event('registered', name=name.decode())
+        code, said = watch.end(signal.SIGTERM)
+        self.assertEqual((code, said), (0, b'epmdctl: the mapper does not tell of changes; looks every 20ms instead\n'))
 
     def test_text(self):
         mapper = self.mapper()

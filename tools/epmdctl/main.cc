@@ -96,7 +96,9 @@ void AddMonitors(Commands& commands, Arguments& arguments) {
                    [](CurrentRegistry& registry, const Arguments& said) {
                      return Watch(registry, absl::Seconds(said.watch_interval_s), said.json);
                    });
-  watch->add_option("--interval", arguments.watch_interval_s, "seconds between two looks")
+  watch
+      ->add_option("--interval", arguments.watch_interval_s,
+                   "seconds between two looks where the mapper does not tell of changes")
       ->check(CLI::Range(kWatchIntervalMinS, kWatchIntervalMaxS))
       ->capture_default_str();
   CLI::App* top =

@@ -2,8 +2,10 @@
 
 #include <signal.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <limits>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <utility>
@@ -11,6 +13,7 @@
 
 #include "absl/time/clock.h"
 #include "registry/base/clock.h"
+#include "registry/watch.h"
 #include "tools/epmdctl/view/output.h"
 #include "tools/epmdctl/view/pause.h"
 #include "tools/epmdctl/view/sample.h"
@@ -22,6 +25,8 @@ namespace {
 // Size of a sample that is printed as text instead of drawn on a screen.
 constexpr size_t kOnceColumns = 100;
 constexpr size_t kOnceLines = 50;
+// The least time from one sample to the next that is taken because of a change: rates over less would jump.
+constexpr absl::Duration kToldInterval = absl::Milliseconds(250);
 
 bool Take(CurrentRegistry& registry, Sample& sample, std::string& error) {
   return registry.Read([&](const RegistryView& view) { sample = TakeSample(view); }, error);
@@ -59,21 +64,31 @@ int Print(CurrentRegistry& registry, absl::Duration interval, bool once, bool js
 class Screen {
  public:
   Screen(CurrentRegistry& registry, absl::Duration interval)
-      : registry_(registry), interval_(interval), style_(Style::OfStandardOutput()) {}
+      : registry_(registry), interval_(interval), style_(Style::OfStandardOutput()) {
+    // Without it a change is shown by the next sample, so nobody needs to know.
+    std::string problem;
+    watch_ = RegistryWatch::Open(registry.path(), problem);
+  }
 
   void Run() {
     Pause pause({SIGINT, SIGTERM, SIGQUIT, SIGHUP, SIGWINCH, SIGTSTP}, Pause::Keys::kRead);
     Terminal terminal;
+    absl::Time last = absl::InfinitePast();
     absl::Time next = absl::Now();
     while (true) {
       if (absl::Now() >= next) {
         Look();
-        next = absl::Now() + interval_;
+        last = absl::Now();
+        next = last + interval_;
       }
       if (!terminal.Draw(Lines(terminal.size()))) return;
-      const Pause::Event event = pause.Until(next);
+      const Pause::Event event = pause.Until(next, {watch_ == nullptr ? -1 : watch_->fd()});
       switch (event.kind) {
         case Pause::Event::kTime:
+          break;
+        case Pause::Event::kReadable:
+          watch_->Take();
+          next = std::min(next, last + kToldInterval);
           break;
         case Pause::Event::kSignal:
           if (event.value == SIGTSTP) {
@@ -124,6 +139,7 @@ class Screen {
   CurrentRegistry& registry_;
   const absl::Duration interval_;
   const Style style_;
+  std::unique_ptr<RegistryWatch> watch_;
   bool has_sample_ = false;
   Sample before_;
   Sample now_;

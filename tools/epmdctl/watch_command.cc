@@ -12,6 +12,7 @@
 #include "absl/strings/str_format.h"
 #include "registry/base/clock.h"
 #include "tools/epmdctl/view/changes.h"
+#include "tools/epmdctl/view/news.h"
 #include "tools/epmdctl/view/output.h"
 #include "tools/epmdctl/view/pause.h"
 
@@ -45,7 +46,9 @@ class Watcher {
   bool Look() {
     std::optional<RegistryState> now;
     std::string error;
+    seen_ = {};
     const auto look = [&](const RegistryView& view) {
+      seen_ = {.is_readable = true, .tells_changes = view.tells_changes()};
       const bool is_same_file = registry_.openings() == openings_;
       if (last_.has_value() && is_same_file && view.generation() == last_->generation) {
         now.reset();
@@ -55,6 +58,8 @@ class Watcher {
       }
     };
     if (!registry_.Read(look, error)) return Wait(error);
+    const RegistryState& fresh = now.has_value() ? *now : fresh_;
+    if (fresh.mapper_runs) seen_.pid = fresh.mapper.pid;
     if (!now.has_value()) return TellMapper();
     const bool is_first = !last_.has_value();
     const bool is_other_file = registry_.openings() != openings_;
@@ -68,6 +73,9 @@ class Watcher {
     is_waiting_ = false;
     return TellAll(Changes(before, *last_, UnixNs()));
   }
+
+  // What the last look has found out.
+  const News::Seen& seen() const { return seen_; }
 
  private:
   bool Begin() {
@@ -130,6 +138,7 @@ class Watcher {
   const Style style_;
   std::optional<RegistryState> last_;
   RegistryState fresh_;  // without nodes
+  News::Seen seen_;
   uint32_t openings_ = 0;
   bool is_waiting_ = false;
 };
@@ -139,7 +148,11 @@ class Watcher {
 int Watch(CurrentRegistry& registry, absl::Duration interval, bool json) {
   Pause pause({SIGINT, SIGTERM}, Pause::Keys::kIgnored);
   Watcher watcher(registry, json);
-  while (watcher.Look() && pause.For(interval).kind == Pause::Event::kTime) {
+  // Made before the first look, so that nothing falls between the two.
+  News news(registry.path(), interval);
+  while (watcher.Look()) {
+    const Pause::Event event = news.Await(pause, watcher.seen());
+    if (event.kind != Pause::Event::kTime && event.kind != Pause::Event::kReadable) break;
   }
   return 0;
 }

@@ -1,7 +1,8 @@
 // epmdctl watch: what happens to nodes and to the mapper, as it happens.
 //
-// Reads shared memory only. Each interval the registry's generation is looked at, which is one load
-// while nothing happens, and the nodes only when it has changed. A registry that is not there yet,
+// Reads shared memory only, when the mapper has told of a change or has ended (view/news.h); where that is
+// not told, each interval. The nodes are read only when the generation has changed. A registry that is not
+// there yet,
 // or not any more, is waited for; one whose place another file takes is opened anew.
 #ifndef EVERMAP_TOOLS_EPMDCTL_WATCH_COMMAND_H_
 #define EVERMAP_TOOLS_EPMDCTL_WATCH_COMMAND_H_

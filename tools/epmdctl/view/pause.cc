@@ -6,9 +6,9 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cstdio>
 #include <cstdlib>
+#include <vector>
 
 #include "absl/time/clock.h"
 #include "registry/base/owned_fd.h"
@@ -39,25 +39,32 @@ Pause::Pause(std::initializer_list<int> signals, Keys keys) : keys_(keys) {
 
 Pause::Event Pause::For(absl::Duration duration) { return Until(absl::Now() + duration); }
 
-Pause::Event Pause::Until(absl::Time deadline) {
+Pause::Event Pause::Until(absl::Time deadline, absl::Span<const int> descriptors) {
   while (true) {
     // poll(2) reports an error of a pipe without a reader even when no event is asked for.
-    std::array<pollfd, 3> waited = {pollfd{signals_.get(), POLLIN, 0}, pollfd{STDOUT_FILENO, 0, 0},
-                                    pollfd{STDIN_FILENO, POLLIN, 0}};
+    enum { kSignals, kOutput, kKeys, kOthers };
+    std::vector<pollfd> waited = {
+        {signals_.get(), POLLIN, 0},
+        {STDOUT_FILENO, 0, 0},
+        {keys_ == Keys::kRead ? STDIN_FILENO : -1, POLLIN, 0},
+    };
+    for (const int fd : descriptors) waited.push_back({fd, POLLIN, 0});
     const absl::Duration left = deadline - absl::Now();
     const int64_t left_ms = std::clamp<int64_t>(
         absl::ToInt64Milliseconds(absl::Ceil(left, absl::Milliseconds(1))), 0, kPollMsMax);
-    const int ready = poll(waited.data(), keys_ == Keys::kRead ? 3 : 2, static_cast<int>(left_ms));
-    if (ready > 0 && waited[0].revents != 0) {
+    const int ready = poll(waited.data(), waited.size(), static_cast<int>(left_ms));
+    if (ready > 0 && waited[kSignals].revents != 0) {
       signalfd_siginfo signal;
       if (read(signals_.get(), &signal, sizeof(signal)) == sizeof(signal)) {
         return {Event::kSignal, static_cast<int>(signal.ssi_signo)};
       }
-    } else if (ready > 0 && waited[1].revents != 0) {
+    } else if (ready > 0 && waited[kOutput].revents != 0) {
       return {Event::kNoReader, 0};
-    } else if (ready > 0 && waited[2].revents != 0) {
+    } else if (ready > 0 && waited[kKeys].revents != 0) {
       unsigned char key = 0;
       return {Event::kKey, read(STDIN_FILENO, &key, 1) == 1 ? key : -1};
+    } else if (ready > 0) {
+      return {Event::kReadable, 0};
     }
     if (absl::Now() >= deadline) return {Event::kTime, 0};
   }

@@ -1,5 +1,5 @@
-// Pauses between two looks at a registry. Signals, keys and the loss of the reader of standard
-// output end a pause early.
+// Pauses between two looks at a registry. Signals, keys, the loss of the reader of standard output, and
+// descriptors that the caller names end a pause early.
 //
 //   Pause pause({SIGINT, SIGTERM}, Pause::Keys::kIgnored);
 //   while (pause.For(absl::Milliseconds(100)).kind == Pause::Event::kTime) Look();
@@ -12,6 +12,7 @@
 #include <initializer_list>
 
 #include "absl/time/time.h"
+#include "absl/types/span.h"
 #include "registry/base/owned_fd.h"
 
 namespace evermap {
@@ -25,6 +26,7 @@ class Pause {
       kSignal,    // `value` is its number
       kKey,       // `value` is the character; -1: standard input has ended
       kNoReader,  // nothing reads standard output any more
+      kReadable,  // a descriptor of the caller's is
     };
     Kind kind = kTime;
     int value = 0;
@@ -36,8 +38,9 @@ class Pause {
 
   // Waits for the first event, at most `duration`.
   Event For(absl::Duration duration);
-  // Waits for the first event, until `deadline` at the latest.
-  Event Until(absl::Time deadline);
+  // Waits for the first event, until `deadline` at the latest, and for one of `descriptors` to be
+  // readable; those below 0 are left out.
+  Event Until(absl::Time deadline, absl::Span<const int> descriptors = {});
 
  private:
   const Keys keys_;
