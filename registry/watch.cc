@@ -59,6 +59,19 @@ std::unique_ptr<RegistryWatch> RegistryWatch::Open(const std::string& path, std:
 
 RegistryWatch::News RegistryWatch::Take() {
   News news;
+  TakeEvents(news);
+  for (int i = 0; i < kAimsMax && !is_aimed_; ++i) {
+    // What comes to the path from here on is told of, so the caller opens it after this.
+    news.is_replaced = true;
+    news.error = Aim();
+    if (news.error != 0) break;
+    // Of these, that a former file is not watched any more is no news.
+    TakeEvents(news);
+  }
+  return news;
+}
+
+void RegistryWatch::TakeEvents(News& news) {
   alignas(inotify_event) std::array<char, kEventsSize> events;
   ssize_t size = 0;
   while ((size = read(inotify_.get(), events.data(), events.size())) > 0) {
@@ -68,12 +81,6 @@ RegistryWatch::News RegistryWatch::Take() {
       at += sizeof(*event) + event->len;
     }
   }
-  // What comes to the path from here on is told of, so the caller opens it after this.
-  if (!is_aimed_) {
-    news.is_replaced = true;
-    news.error = Aim();
-  }
-  return news;
 }
 
 void RegistryWatch::Note(int descriptor, uint32_t mask, const char* name, News& news) {

@@ -69,6 +69,8 @@ class RegistryWatch {
   int AimAtDirectory(const std::string& awaited);
   // Watches the file at the path, if one is there. Returns an errno.
   int AimAtFile();
+  // Takes all that inotify(7) has.
+  void TakeEvents(News& news);
   void Note(int descriptor, uint32_t mask, const char* name, News& news);
 
   const std::string path_;
