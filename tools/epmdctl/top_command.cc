@@ -64,11 +64,10 @@ int Print(CurrentRegistry& registry, absl::Duration interval, bool once, bool js
 class Screen {
  public:
   Screen(CurrentRegistry& registry, absl::Duration interval)
-      : registry_(registry), interval_(interval), style_(Style::OfStandardOutput()) {
-    // Without it a change is shown by the next sample, so nobody needs to know.
-    std::string problem;
-    watch_ = RegistryWatch::Open(registry.path(), problem);
-  }
+      : registry_(registry),
+        interval_(interval),
+        style_(Style::OfStandardOutput()),
+        watch_(RegistryWatch::Open(registry.path(), error_)) {}
 
   void Run() {
     Pause pause({SIGINT, SIGTERM, SIGQUIT, SIGHUP, SIGWINCH, SIGTSTP}, Pause::Keys::kRead);
@@ -139,11 +138,12 @@ class Screen {
   CurrentRegistry& registry_;
   const absl::Duration interval_;
   const Style style_;
-  std::unique_ptr<RegistryWatch> watch_;
+  std::string error_;
+  // Without one a change is shown by the next sample, so nobody needs to know.
+  const std::unique_ptr<RegistryWatch> watch_;
   bool has_sample_ = false;
   Sample before_;
   Sample now_;
-  std::string error_;
 };
 
 }  // namespace

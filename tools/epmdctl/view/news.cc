@@ -21,10 +21,9 @@ constexpr absl::Duration kUntoldInterval = absl::Seconds(1);
 
 }  // namespace
 
-News::News(const std::string& path, absl::Duration interval) : interval_(interval) {
-  std::string problem;
-  watch_ = RegistryWatch::Open(path, problem);
-  if (watch_ == nullptr) SayPolls(problem);
+News::News(const std::string& path, absl::Duration interval)
+    : interval_(interval), watch_(RegistryWatch::Open(path, problem_)) {
+  if (watch_ == nullptr) SayPolls(problem_);
 }
 
 Pause::Event News::Await(Pause& pause, const Seen& seen) {

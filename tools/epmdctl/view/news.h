@@ -45,6 +45,7 @@ class News {
   void SayPolls(const std::string& why);
 
   const absl::Duration interval_;
+  std::string problem_ = {};  // why there is no watch
   std::unique_ptr<RegistryWatch> watch_;
   bool has_said_ = false;
   uint32_t pid_ = 0;  // whose end mapper_ tells
