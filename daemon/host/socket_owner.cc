@@ -8,6 +8,7 @@
 #include <array>
 #include <charconv>
 #include <cstdio>
+#include <ctime>
 #include <memory>
 #include <string_view>
 
@@ -37,6 +38,13 @@ bool HasDescriptor(const char* pid, std::string_view link) {
   return false;
 }
 
+// CPU time of the calling thread.
+int64_t ThreadCpuNs() {
+  timespec used;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
+  return used.tv_sec * kNsPerSecond + used.tv_nsec;
+}
+
 }  // namespace
 
 std::string UserText(uint32_t uid) {
@@ -55,9 +63,9 @@ std::string UserText(uint32_t uid) {
 std::optional<pid_t> ProcessOfSocket(uint32_t inode, absl::Duration budget) {
   if (inode == 0) return std::nullopt;
   const std::string link = absl::StrCat("socket:[", inode, "]");
-  const int64_t end_ns = MonotonicNs() + absl::ToInt64Nanoseconds(budget);
+  const int64_t end_ns = ThreadCpuNs() + absl::ToInt64Nanoseconds(budget);
   const Directory processes(opendir("/proc"), closedir);
-  while (processes != nullptr && MonotonicNs() < end_ns) {
+  while (processes != nullptr && ThreadCpuNs() < end_ns) {
     const dirent* const entry = readdir(processes.get());
     if (entry == nullptr) return std::nullopt;
     const std::string_view name = entry->d_name;

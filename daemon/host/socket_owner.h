@@ -19,7 +19,8 @@ namespace evermap {
 std::string UserText(uint32_t uid);
 
 // The process that has the socket with this inode; the one with the lowest number of several. Looks at
-// what /proc shows this user for at most `budget`. Nothing when it has not been found by then.
+// what /proc shows this user, with at most `budget` of the thread's CPU time: how busy others are does
+// not matter. Nothing when it has not been found by then.
 std::optional<pid_t> ProcessOfSocket(uint32_t inode, absl::Duration budget);
 
 }  // namespace evermap

@@ -205,6 +205,8 @@ class LogTest(unittest.TestCase):
             for _ in range(3):
                 before = mapper.mapper_pid()
                 os.kill(before, signal.SIGKILL)
+                # A request that it still accepts ends with it.
+                harness.wait_until(lambda: not harness.process_exists(before), 'its end')
                 begin = time.monotonic()
                 self.assertLess(took(mapper), 5)
                 harness.wait_until(lambda: mapper.mapper_pid() != before, 'another mapper serves')
