@@ -17,6 +17,7 @@
 #include <string>
 #include <string_view>
 
+#include "absl/functional/function_ref.h"
 #include "absl/strings/str_format.h"
 #include "daemon/host/log.h"
 
@@ -46,17 +47,24 @@ class KeyedLimiter {
   std::atomic<uint64_t> left_out_{0};  // of keys that had no place
 };
 
-// As Log(), at most once in an interval for each key, with the number of lines left out.
-template <typename... Args>
-void LogLimited(KeyedLimiter& limiter, std::string_view key, Severity severity,
-                const absl::FormatSpec<Args...>& format, const Args&... args) {
+// As Log(), at most once in an interval for each key, with the number of lines left out. The line is
+// made only if it is let through.
+inline void LogLimited(KeyedLimiter& limiter, std::string_view key, Severity severity,
+                       absl::FunctionRef<std::string()> make_line) {
   uint64_t suppressed = 0;
   if (!IsLogged(severity) || !limiter.Allow(key, suppressed)) return;
-  std::string line = absl::StrFormat(format, args...);
+  std::string line = make_line();
   if (suppressed > 0) {
     absl::StrAppendFormat(&line, " (and %d more since the last line)", suppressed);
   }
   LogLine(severity, line);
+}
+
+// The same with a format, whose arguments cost little.
+template <typename... Args>
+void LogLimited(KeyedLimiter& limiter, std::string_view key, Severity severity,
+                const absl::FormatSpec<Args...>& format, const Args&... args) {
+  LogLimited(limiter, key, severity, [&] { return absl::StrFormat(format, args...); });
 }
 
 }  // namespace evermap

@@ -44,15 +44,15 @@ class Postponed {
 
   void Add(const Request& request) { requests_.push_back(request); }
   bool empty() const { return requests_.empty(); }
-  // Takes out, in their order, those that wait no longer.
-  std::vector<Request> Take(absl::FunctionRef<bool(const Request&)> waits_no_longer) {
-    std::vector<Request> taken;
+  // Takes out, in their order, those that wait no longer; valid until the next call.
+  const std::vector<Request>& Take(absl::FunctionRef<bool(const Request&)> waits_no_longer) {
+    taken_.clear();
     std::erase_if(requests_, [&](const Request& request) {
       if (!waits_no_longer(request)) return false;
-      taken.push_back(request);
+      taken_.push_back(request);
       return true;
     });
-    return taken;
+    return taken_;
   }
   // How long until something is to be looked at. REQUIRES: !empty().
   int64_t NextLookMs() const {
@@ -66,6 +66,7 @@ class Postponed {
 
  private:
   std::vector<Request> requests_;
+  std::vector<Request> taken_;  // kept for its memory
 };
 
 }  // namespace evermap

@@ -127,11 +127,14 @@ void Verbs::RecordTaken(const Requester& requester, std::string_view name) {
   const int place = requester.dispute.place;
   const std::string* text = nullptr;
   if (place != Dispute::kNoPlace && disputes.HasLooked(place)) text = &disputes.TextOf(place);
-  LogLimited(disputes.limiter(), name, Severity::kWarning, "node %s is refused: %s", Escaped(name),
-             text != nullptr && !text->empty()
-                 ? *text
-                 : absl::StrCat("another node has its name (epmdctl list); asked for from ",
-                                AddressText(PeerAddress(requester.fd))));
+  LogLimited(disputes.limiter(), name, Severity::kWarning, [&] {
+    return absl::StrCat(
+        "node ", Escaped(name), " is refused: ",
+        text != nullptr && !text->empty()
+            ? *text
+            : absl::StrCat("another node has its name (epmdctl list); asked for from ",
+                           AddressText(PeerAddress(requester.fd))));
+  });
 }
 
 void Verbs::RecordRefusal(const Requester& requester, const Decision& decision,

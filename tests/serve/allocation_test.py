@@ -31,14 +31,15 @@ class AllocationTest(unittest.TestCase):
     def allocations(self):
         return struct.unpack('<Q', os.pread(self.counter, 8, 0))[0]
 
-    def check(self, request):
+    def check(self, request, each=0):
+        """each: allocations for one request."""
         for _ in range(WARM_UP):
             request()
         before = self.allocations()
         self.assertGreater(before, 0, 'the counter does not work')
         for _ in range(REQUESTS):
             request()
-        self.assertEqual(self.allocations() - before, 0)
+        self.assertEqual(self.allocations() - before, each * REQUESTS)
 
     def test_lookups(self):
         def lookups():
@@ -51,10 +52,17 @@ class AllocationTest(unittest.TestCase):
 
         def come_and_go():
             connection, _ = self.mapper.register(name, port=5)
-            self.assertEqual(self.mapper.alive2(name)[1][1:2], b'\x01')
             connection.close()
             self.mapper.wait_gone(name)
         self.check(come_and_go)
+
+    def test_refused_registrations(self):
+        """What is asked is kept while the main thread finds out who holds the name, and nothing else is."""
+        def refused():
+            connection, reply = self.mapper.alive2(b'node')
+            connection.close()
+            self.assertEqual(reply[1:2], b'\x01')
+        self.check(refused, each=1)
 
     def test_names_while_nothing_changes(self):
         self.check(lambda: self.assertEqual(self.mapper.names(), [(b'node', 4711)]))
