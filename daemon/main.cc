@@ -1,4 +1,5 @@
 // `epmd`: finds out which role this process has (role.h), and plays it.
+#include <signal.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -150,6 +151,25 @@ class Server {
   int Ended(int code) {
     pid_file_.Remove();
     return code;
+  }
+
+  int Ended(const MapperEnd& end) {
+    if (end.signal == 0) return Ended(end.exit_code);
+    pid_file_.Remove();
+    FlushLog();
+    EndBySignal(end.signal);
+    return end.exit_code;
+  }
+
+  // Its mask and disposition are this program's (startup.cc), not whoever's started it. Returns only
+  // where a filter of system calls forbids it.
+  static void EndBySignal(int signal_number) {
+    signal(signal_number, SIG_DFL);
+    sigset_t signals;
+    sigemptyset(&signals);
+    sigaddset(&signals, signal_number);
+    pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
+    raise(signal_number);
   }
 
   int KeepMapper(absl::FunctionRef<void()> on_ready) {

@@ -1,7 +1,7 @@
 /* The registry of an Evermap port mapper, for programs in C and whatever can call C.
  *
  *   char error[EVERMAP_ERROR_SIZE];
- *   evermap_registry *registry = evermap_open("/run/epmd/registry.4369", error);
+ *   evermap_registry *registry = evermap_open("/run/evermap/registry.4369", error);
  *   if (registry == NULL) { fprintf(stderr, "%s\n", error); exit(1); }
  *   evermap_node node;
  *   if (evermap_lookup(registry, "rabbit", 6, &node)) connect_to(node.port);

@@ -12,7 +12,7 @@
 namespace evermap {
 namespace {
 
-constexpr char kSystemDirectory[] = "/run/epmd";
+constexpr char kSystemDirectory[] = "/run/evermap";
 
 // Whether what the environment says of a service is said of this very process: systemd has executed
 // it, or the variable is from somebody else, who set it on purpose.

@@ -21,7 +21,7 @@ void InheritRuntimeDirectory(bool is_meant);
 
 // Path where a mapper on `port` that this user starts keeps its registry by default:
 // $RUNTIME_DIRECTORY (the first of several), unless systemd has set it for another process, else
-// /run/epmd for root and for the user that it belongs to, else $XDG_RUNTIME_DIR/epmd where that is a
+// /run/evermap for root and for the user that it belongs to, else $XDG_RUNTIME_DIR/epmd where that is a
 // directory of the caller's, else /dev/shm/epmd-UID; then "/registry.PORT". When a registry of this
 // network namespace alone is there (NamespaceRegistryPath()), it is that.
 //

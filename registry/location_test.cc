@@ -68,7 +68,7 @@ TEST_F(LocationTest, WhereARegistryIs) {
   if (geteuid() == 0) {
     EXPECT_TRUE(in_child([] {
       setenv("RUNTIME_DIRECTORY", "", 1);
-      return DefaultRegistryPath(4369) == "/run/epmd/registry.4369";
+      return DefaultRegistryPath(4369) == "/run/evermap/registry.4369";
     }));
     ASSERT_EQ(chown(directory_, 64101, 64101), 0);
     EXPECT_TRUE(in_child([&] {

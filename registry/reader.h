@@ -2,7 +2,7 @@
 // mapper's own lookups.
 //
 //   std::string error;
-//   std::unique_ptr<Reader> reader = Reader::Open("/run/epmd/registry.4369", error);
+//   std::unique_ptr<Reader> reader = Reader::Open("/run/evermap/registry.4369", error);
 //   Registration found;
 //   if (reader != nullptr && reader->view().Lookup("rabbit", found)) connect_to(found.port);
 //

@@ -1,7 +1,7 @@
 // The lock-free registry of nodes in a shared-memory segment that survives its writers.
 //
 //   absl::StatusOr<std::unique_ptr<Registry>> registry =
-//       Registry::Open({.path = "/run/epmd/registry.4369"});
+//       Registry::Open({.path = "/run/evermap/registry.4369"});
 //   RegisterResult result = (*registry)->Register({.name = "rabbit", .port = 25672});
 //   Registration found;
 //   if ((*registry)->Lookup("rabbit", found)) use(found.port);

@@ -375,7 +375,7 @@ Serving
   -loop KIND               auto (default), io_uring or epoll
   -workers N               threads that serve (default: one per core)
   -registry PATH           file that keeps the registered nodes over restarts (default: in
-                           $RUNTIME_DIRECTORY; else /run/epmd for root; else
+                           $RUNTIME_DIRECTORY; else /run/evermap for root; else
                            $XDG_RUNTIME_DIR/epmd; else /dev/shm/epmd-UID)
   -capacity N              names that a new registry file has room for (default 65536)
 

@@ -72,11 +72,12 @@ Mapper::Mapper(const Options& options, const std::vector<std::string>& arguments
       upgrade_deadline_(timers_, [this] { ContinueUpgrade(); }),
       keeper_started_ms_(MonotonicCoarseMs() - kKeeperPauseMs) {}
 
-int Mapper::Run(absl::FunctionRef<void()> on_ready) {
+MapperEnd Mapper::Run(absl::FunctionRef<void()> on_ready) {
   const absl::Status started = Start(on_ready);
-  if (!started.ok()) return startup_.Fail(started);
+  if (!started.ok()) return {.exit_code = startup_.Fail(started)};
   Serve();
-  return Leave() ? 0 : 1;
+  if (!Leave()) return {.exit_code = 1};
+  return {.signal = parts_.store->outlives_mapper() ? ending_signal_ : 0};
 }
 
 absl::Status Mapper::Start(absl::FunctionRef<void()> on_ready) {
@@ -234,7 +235,8 @@ bool Mapper::OnSignals() {
       if (!adoption_->is_under_way()) BeginUpgrade();
       continue;
     }
-    Log(Severity::kNotice, "ends: got signal %s", sigabbrev_np(static_cast<int>(signal.ssi_signo)));
+    ending_signal_ = static_cast<int>(signal.ssi_signo);
+    Log(Severity::kNotice, "ends: got signal %s", sigabbrev_np(ending_signal_));
     return false;
   }
   return true;
@@ -395,8 +397,8 @@ void Mapper::PassLate() {
   }
 }
 
-int RunMapper(const Options& options, const std::vector<std::string>& arguments,
-              Inheritance inherited, absl::FunctionRef<void()> on_ready) {
+MapperEnd RunMapper(const Options& options, const std::vector<std::string>& arguments,
+                    Inheritance inherited, absl::FunctionRef<void()> on_ready) {
   return Mapper(options, arguments, std::move(inherited)).Run(on_ready);
 }
 

@@ -36,13 +36,22 @@
 
 namespace evermap {
 
-// Serves until SIGTERM, SIGINT, a KILL request or the commit of an upgrade (SIGHUP), and returns
-// the exit code: 0 after those and when another mapper has the port, 1 after one line that says
-// what is wrong. `arguments` are those of this process, with which a successor or a keeper is
+// How a mapper ends.
+struct MapperEnd {
+  // 0 after SIGTERM, SIGINT, a KILL request or the commit of an upgrade, and when another mapper has
+  // the port; 1 after one line that says what is wrong.
+  int exit_code = 0;
+  // Not 0: the process is to end by this signal, which has told it to end. Where the store goes on
+  // holding what it has, who looks after this process has to tell a stranger's signal, after which it
+  // is started again, from a KILL request, after which it is not.
+  int signal = 0;
+};
+
+// Serves until SIGTERM, SIGINT, a KILL request or the commit of an upgrade (SIGHUP). `arguments` are those of this process, with which a successor or a keeper is
 // started. Calls `on_ready` once, when connections are accepted. REQUIRES: no other threads. One
 // call per process.
-int RunMapper(const Options& options, const std::vector<std::string>& arguments,
-              Inheritance inherited, absl::FunctionRef<void()> on_ready);
+MapperEnd RunMapper(const Options& options, const std::vector<std::string>& arguments,
+                    Inheritance inherited, absl::FunctionRef<void()> on_ready);
 
 class Mapper final : private Predecessor::Host {
  public:
@@ -53,7 +62,7 @@ class Mapper final : private Predecessor::Host {
   Mapper& operator=(const Mapper&) = delete;
 
   // RunMapper().
-  int Run(absl::FunctionRef<void()> on_ready);
+  MapperEnd Run(absl::FunctionRef<void()> on_ready);
 
  private:
   // Each is followed by the next, but that a mapper either hands over or leaves.
@@ -117,6 +126,7 @@ class Mapper final : private Predecessor::Host {
   Timer keeper_start_;             // a keeper that died is replaced
   Timer upgrade_deadline_;         // the successor's time is over
   bool is_upgrade_asked_ = false;  // and waits for the end of adoption_
+  int ending_signal_ = 0;          // that has told the mapper to end
   int64_t keeper_started_ms_;      // MonotonicCoarseMs() when this mapper last started a keeper
   // From here on made by MakeUnits().
   std::optional<Inquiry> inquiry_;

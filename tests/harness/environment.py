@@ -64,6 +64,15 @@ ours_only = unittest.skipIf(TESTING_STOCK, 'concerns what the stock epmd does no
 as_root_only = unittest.skipUnless(os.geteuid() == 0, 'needs root')
 
 
+def tree(suite, kind):
+    """The directory of a tree of another release (tools/project/tree)."""
+    cache = os.environ.get('XDG_CACHE_HOME') or os.path.join(os.path.expanduser('~'), '.cache')
+    path = os.path.join(cache, 'evermap', 'trees', f'{suite}.{kind}')
+    if not os.path.isdir(path):
+        raise unittest.SkipTest(f'no tree of {suite} here: tools/project/tree make {suite} {kind}')
+    return path
+
+
 def raise_descriptor_limit():
     """Gives this process as many file descriptors as the machine allows; returns how many."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

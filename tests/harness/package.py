@@ -1,6 +1,7 @@
 """A test case with the Debian packages, in a sandbox with a systemd of its own.
 
-    EVERMAP_DEBS   directory with the packages that packaging/build-deb made (default: build-deb)
+    EVERMAP_DEBS   directory with the packages that packaging/build-deb made (default: build-deb, and build-deb-SUITE for
+                   those of another release)
 """
 
 import glob
@@ -11,7 +12,7 @@ import subprocess
 import tempfile
 import unittest
 
-from harness.environment import ROOT
+from harness.environment import ROOT, tree
 from harness.process import wait_until
 from harness.systemd_sandbox import SystemdSandbox
 
@@ -21,10 +22,10 @@ DEBS = os.environ.get('EVERMAP_DEBS') or os.path.join(ROOT, 'build-deb')
 SHARED_PATHS = ('/usr/bin/epmd', '/lib/systemd/system/epmd.service', '/lib/systemd/system/epmd.socket',
                 '/usr/share/man/man1/epmd.1.gz', '/usr/lib/erlang/erts-*/bin/epmd')
 
-# A node under systemd, with the dependency that ejabberd's unit has: stopped or restarted whenever epmd.service is.
+# A node under systemd. With the dependency that ejabberd's unit has it is stopped or restarted whenever epmd.service is.
 NODE_SERVICE = '''
 [Unit]
-Requires=epmd.service
+{dependency}=epmd.service
 After=epmd.service
 [Service]
 Environment=HOME=/root
@@ -32,46 +33,59 @@ ExecStart=/usr/bin/erl -noshell -sname {name} -setcookie test
 '''
 
 
-def deb(package):
-    found = glob.glob(os.path.join(DEBS, f'{package}_*.deb'))
+def deb(package, suite=None):
+    directory = DEBS + (f'-{suite}' if suite else '')
+    found = glob.glob(os.path.join(directory, f'{package}_*.deb'))
     if len(found) != 1:
-        raise unittest.SkipTest(f'no package {package} in {DEBS}: run packaging/build-deb')
+        raise unittest.SkipTest(f'no package {package} in {directory}: run packaging/build-deb' + (f' --in {suite}' if suite else ''))
     return found[0]
 
 
 class PackageCase(unittest.TestCase):
-    """A test with the package, a sandbox to install it in, and what to ask for there."""
+    """A test with the package, a sandbox to install it in, and what to ask for there.
+
+    suite: the release of Debian that the sandbox has, from tools/project/tree; None: this machine's.
+    """
+
+    suite = None
+    sandbox = None
 
     def setUp(self):
-        self.deb = deb('evermap')
+        self.deb = deb('evermap', self.suite)
         # A path that the sandbox sees: its files are those of the machine at the moment of its start.
         self.directory = tempfile.mkdtemp(prefix='evermap-package-')
         self.addCleanup(shutil.rmtree, self.directory, ignore_errors=True)
         os.chmod(self.directory, 0o755)
 
-    def start_sandbox(self):
-        sandbox = SystemdSandbox()
+    def start_sandbox(self, bound=()):
+        """bound: more directories of this machine that are seen inside."""
+        if self.suite is None:
+            sandbox = SystemdSandbox()
+        else:
+            sandbox = SystemdSandbox(tree(self.suite, 'run'), [self.directory, os.path.dirname(self.deb), *bound])
         self.addCleanup(sandbox.close)
         self.sandbox = sandbox.__enter__()
         if self.run_inside("dpkg-query -W -f '${db:Status-Status}' erlang-base", check=False) != 'installed':
             self.skipTest('no erlang-base here')
         return self.sandbox
 
-    def run_inside(self, script, check=True):
-        return self.sandbox.run(script, check=check).stdout.strip()
+    def run_inside(self, script, check=True, **options):
+        return self.sandbox.run(script, check=check, **options).stdout.strip()
 
-    def repack(self, version, change='true'):
+    def repack(self, version, change='true', package=None):
         """The package with another version, and changed by a script that runs in its root."""
-        root = os.path.join(self.directory, f'root-{version}')
-        path = os.path.join(self.directory, f'evermap-{version}.deb')
-        subprocess.run(['dpkg-deb', '--raw-extract', self.deb, root], check=True)
+        package = package or self.deb
+        name = os.path.basename(package).split('_')[0]
+        root = os.path.join(self.directory, f'{name}-{version}')
+        path = os.path.join(self.directory, f'{name}-{version}.deb')
+        subprocess.run(['dpkg-deb', '--raw-extract', package, root], check=True)
         control = os.path.join(root, 'DEBIAN', 'control')
         with open(control) as file:
             text = re.sub(r'(?m)^Version: .*$', f'Version: {version}', file.read())
         with open(control, 'w') as file:
             file.write(text)
         subprocess.run(['sh', '-ec', change], cwd=root, check=True)
-        os.unlink(os.path.join(root, 'DEBIAN', 'md5sums'))
+        subprocess.run(['rm', '-f', os.path.join(root, 'DEBIAN', 'md5sums')], check=True)
         subprocess.run(['dpkg-deb', '--root-owner-group', '--build', root, path], check=True, stdout=subprocess.DEVNULL)
         return path
 
@@ -82,9 +96,10 @@ class PackageCase(unittest.TestCase):
             'dpkg --verify erlang-base; dpkg-divert --list "*epmd*"; find / -xdev -name "epmd*.stock*" 2>/dev/null; '
             'find /etc/systemd/system -name "epmd*"', check=False)
 
-    def start_node(self, name):
+    def start_node(self, name, dependency='Requires'):
         path = f'/run/systemd/system/{name}.service'
-        self.run_inside(f"cat >{path} <<'END'\n{NODE_SERVICE.format(name=name)}\nEND\nsystemctl daemon-reload; systemctl start {name}")
+        unit = NODE_SERVICE.format(name=name, dependency=dependency)
+        self.run_inside(f"cat >{path} <<'END'\n{unit}\nEND\nsystemctl daemon-reload; systemctl start {name}")
         self.wait_registered(name)
         return self.main_pid(name)
 

@@ -550,7 +550,7 @@ class DaemonTest(TemporaryDirectoryTest):
             self.assertEqual([name for name in os.listdir(self.directory) if name.startswith('registry')], [])
         finally:
             self.end(port)
-            for directory in ('/run/epmd', f'/dev/shm/epmd-{os.geteuid()}'):
+            for directory in ('/run/evermap', f'/dev/shm/epmd-{os.geteuid()}'):
                 for name in (f'registry.{port}', f'registry.{port}.lock'):
                     with contextlib.suppress(OSError):
                         os.unlink(os.path.join(directory, name))

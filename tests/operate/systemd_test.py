@@ -26,12 +26,12 @@ BIN = '/mnt/bin'
 LOG = '/mnt/log'
 NODES = 3
 STORED_FILES = 2
-# The mapper's user, where there is none of its name.
 # More than a journal's socket and the queue of the log hold together.
 JOURNAL_LINES = 6000
 # What a lookup may take meanwhile; it is a fraction of a millisecond on a machine with nothing else to do.
 JOURNAL_S_MAX = 0.5
-NO_USER = '64999'
+# The mapper's user and group, where there is none of its name. systemd takes no numbers for users that are in no list.
+NO_USER, NO_GROUP = 'nobody', 'nogroup'
 # A request that waits for a mapper to come back may take this long. The budget is 100 ms, on an idle machine.
 OUTAGE_MAX_S = 10.0
 
@@ -204,8 +204,8 @@ class SystemdTest(unittest.TestCase):
         drop_in = [f'[Service]\nEnvironment=ERL_EPMD_PORT={self.port}\n',
                    f'StandardOutput=append:{LOG}\nStandardError=append:{LOG}\n']
         loop = ['-loop', harness.LOOP]
-        if not has_user('epmd'):
-            drop_in.append(f'User={NO_USER}\nGroup={NO_USER}\n')
+        if not has_user('evermap'):
+            drop_in.append(f'User={NO_USER}\nGroup={NO_GROUP}\n')
         if 'SANDBOX_SHARED' in os.environ:
             drop_in.append(f'BindPaths={os.environ["SANDBOX_SHARED"]}\n')
         start = ' '.join([f'{BIN}/epmd', *(['-systemd'] if has_socket else []), *loop])
@@ -258,7 +258,7 @@ class SystemdTest(unittest.TestCase):
         return self.systemd.log()
 
     def list(self):
-        listed = json.loads(self.systemd.check(f'{BIN}/epmdctl --registry /run/epmd/registry.{self.port} --json list'))
+        listed = json.loads(self.systemd.check(f'{BIN}/epmdctl --registry /run/evermap/registry.{self.port} --json list'))
         return {entry['name']: entry for entry in listed if not entry['name'].startswith('passing')}
 
     def wait_active(self):
@@ -486,14 +486,14 @@ class SystemdTest(unittest.TestCase):
     def test_mapper_that_cannot_start(self):
         """systemd tries it again, but not all the time, and for ever."""
         self.set_up(has_socket=True)
-        self.systemd.check(f'mkdir -p /run/epmd/registry.{self.port}')
+        self.systemd.check(f'mkdir -p /run/evermap/registry.{self.port}')
         self.systemd.check('systemctl start --no-block epmd.service')
         harness.wait_until(lambda: self.restarts() >= 2, 'it is tried again')
         before = self.restarts()
         time.sleep(1.5)
         self.assertLessEqual(self.restarts() - before, 2, self.log())
-        self.assertIn(f'/run/epmd/registry.{self.port}', self.log())
-        self.systemd.check(f'rmdir /run/epmd/registry.{self.port}')
+        self.assertIn(f'/run/evermap/registry.{self.port}', self.log())
+        self.systemd.check(f'rmdir /run/evermap/registry.{self.port}')
         self.wait_active()
         self.assertEqual(self.client.names(), [])
 

@@ -78,7 +78,7 @@ class PackageTest(PackageCase):
         self.start_sandbox()
         self.install()
         node = self.start_node('hare')
-        creation = self.run_inside('epmdctl --json --registry /run/epmd/registry.4369 lookup hare | grep creation')
+        creation = self.run_inside('epmdctl --json --registry /run/evermap/registry.4369 lookup hare | grep creation')
         mapper = self.main_pid('epmd.service')
         for path in (newer, newer, self.deb):
             self.install(path)
@@ -87,7 +87,7 @@ class PackageTest(PackageCase):
             self.assertNotEqual(self.main_pid('epmd.service'), mapper)
             mapper = self.main_pid('epmd.service')
         self.assertEqual(self.main_pid('hare'), node)
-        self.assertEqual(self.run_inside('epmdctl --json --registry /run/epmd/registry.4369 lookup hare | grep creation'), creation)
+        self.assertEqual(self.run_inside('epmdctl --json --registry /run/evermap/registry.4369 lookup hare | grep creation'), creation)
         self.assertEqual(self.sandbox.property('epmd.service', 'ActiveState'), 'active')
         self.assertEqual(self.sandbox.property('epmd.service', 'NRestarts'), '0')
 

@@ -231,7 +231,7 @@ class UpgradeOfThePackageTest(Story):
 
     def registered(self):
         """What the registry knows, but for the names that the load registers all the time."""
-        listed = json.loads(self.run_inside(f'epmdctl --json --registry /run/epmd/registry.{PORT} list'))
+        listed = json.loads(self.run_inside(f'epmdctl --json --registry /run/evermap/registry.{PORT} list'))
         return [entry for entry in listed if not entry['name'].startswith('load-')]
 
     def under_load(self, what, act):

@@ -1,6 +1,6 @@
 // What the exporter shows: the registry at one moment, read from shared memory alone.
 //
-//   const Snapshot snapshot = Snapshot::Take("/run/epmd/registry.4369");
+//   const Snapshot snapshot = Snapshot::Take("/run/evermap/registry.4369");
 //   if (!snapshot.readable()) return Unavailable(snapshot.problem());
 //   for (const Snapshot::Node& node : snapshot.nodes()) ...
 //
