@@ -7,6 +7,7 @@ The trees: tools/project/tree make SUITE run. A release whose tree or packages a
 
 import glob
 import os
+import subprocess
 import unittest
 
 import harness
@@ -89,7 +90,7 @@ class OverErlang(PackageCase):
         self.check_ours()
 
     def newer_erlang(self):
-        version = self.run_inside(f'dpkg-deb -f {self.erlang} Version') + '+newer'
+        version = subprocess.check_output(['dpkg-deb', '-f', self.erlang, 'Version'], text=True).strip() + '+newer'
         return self.repack(version, 'cd usr/lib/erlang; old=$(echo erts-*); mv "$old" erts-99.1; '
                            'sed -i "s|$old|erts-99.1|g" bin/erl bin/start 2>/dev/null; '
                            'for link in $(find ../.. -type l -lname "*$old*"); do '
