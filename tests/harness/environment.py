@@ -64,13 +64,29 @@ ours_only = unittest.skipIf(TESTING_STOCK, 'concerns what the stock epmd does no
 as_root_only = unittest.skipUnless(os.geteuid() == 0, 'needs root')
 
 
+_TREES = os.path.join(os.environ.get('XDG_CACHE_HOME') or os.path.join(os.path.expanduser('~'), '.cache'), 'evermap', 'trees')
+
+
 def tree(suite, kind):
     """The directory of a tree of another release (tools/project/tree)."""
-    cache = os.environ.get('XDG_CACHE_HOME') or os.path.join(os.path.expanduser('~'), '.cache')
-    path = os.path.join(cache, 'evermap', 'trees', f'{suite}.{kind}')
+    path = os.path.join(_TREES, f'{suite}.{kind}')
     if not os.path.isdir(path):
         raise unittest.SkipTest(f'no tree of {suite} here: tools/project/tree make {suite} {kind}')
     return path
+
+
+def other_references():
+    """The stock epmds of other releases of Erlang/OTP, in the trees that are here: {'27': command}, without that of STOCK_EPMD's
+    release. They run with the libraries of their tree."""
+    references = {}
+    own = glob.glob(os.path.join(os.path.dirname(STOCK_EPMD or ''), '..', '..', 'releases', '[0-9]*'))
+    for path in sorted(glob.glob(f'{_TREES}/*.run/usr/lib/erlang/erts-*/bin/epmd')):
+        root = path[:path.index('/usr/')]
+        for release in glob.glob(f'{root}/usr/lib/erlang/releases/[0-9]*'):
+            number = os.path.basename(release)
+            if number not in map(os.path.basename, own):
+                references[number] = [f'{root}/lib64/ld-linux-x86-64.so.2', '--library-path', f'{root}/usr/lib/x86_64-linux-gnu', path]
+    return references
 
 
 def raise_descriptor_limit():

@@ -17,7 +17,7 @@ from harness.wire import Client, HOST
 class Mapper(Client):
     """A mapper in the foreground, on a free port and with a directory and a registry of its own.
 
-    stock: the reference instead of the one under test. keeper: with a keeper, whose pid is then .pid. args: options beyond
+    stock: the reference instead of the one under test: True, or the command of another one (other_references()). keeper: with a keeper, whose pid is then .pid. args: options beyond
     port, address, loop and registry. address: value of -address, None to listen on all. descriptors: its RLIMIT_NOFILE.
     directory: to use an existing one, which is then left alone. prefix: a command line to run it under (nsenter ...).
     before_exec: called in the new process. logs: False when it has nowhere to write its log.
@@ -26,8 +26,9 @@ class Mapper(Client):
     def __init__(self, args=(), stock=False, port=None, address=HOST, descriptors=None, directory=None, env=None,
                  registry=None, prefix=(), host=HOST, loop=None, before_exec=None, keeper=False, logs=True):
         super().__init__(port or free_port(), host)
-        self.is_stock = stock or TESTING_STOCK
+        self.is_stock = bool(stock) or TESTING_STOCK
         self.binary = STOCK_EPMD if stock else EPMD
+        self._start = stock if isinstance(stock, list) else None
         self.directory = directory or tempfile.mkdtemp(prefix='evermap-test-')
         self._owns_directory = directory is None
         self.registry = registry or os.path.join(self.directory, 'registry')
@@ -44,7 +45,7 @@ class Mapper(Client):
         self._process = None
 
     def command(self):
-        command = [*self._prefix, self.binary, '-port', str(self.port)]
+        command = [*self._prefix, *(self._start or [self.binary]), '-port', str(self.port)]
         if self._address is not None:
             command += ['-address', self._address]
         if not self.is_stock:

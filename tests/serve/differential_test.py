@@ -1,5 +1,8 @@
 """The same requests to the stock epmd and to the mapper under test, side by side; the replies must be the same bytes.
 
+The stock epmd is that of this machine; those of other releases of Erlang/OTP are compared with, too, where there are trees that
+have them (tools/project/tree make SUITE run).
+
 A random but reproducible stream (SEED, COUNT in the environment) of requests, valid and broken, goes to both while a pool
 of nodes registers and leaves. Compared are all bytes of all replies, including the order of NAMES and DUMP, except:
   - the mapper's own port at the head of NAMES and DUMP (each must say its own);
@@ -29,12 +32,16 @@ import unittest
 
 import harness
 from harness import BODY_SIZE_MAX, alive2_body, frame
+from harness.environment import other_references
 
 SEED = int(os.environ.get('SEED', '20240229'))
 COUNT = harness.scaled('COUNT', 20000)
 EPOCH_REQUESTS = 4000  # then a new pair of mappers, so that less than 1,000 names are old at any time
 NODES_MAX = 60
 PENDING_MAX = 16
+
+# Of which those of each other release get so many.
+OTHER_COUNT = COUNT // 5
 
 STOCK_MISSING = harness.STOCK_EPMD is None
 
@@ -84,7 +91,7 @@ class Pair:
 
     def __init__(self, test, args=()):
         self.test = test
-        self.mappers = (harness.Mapper(stock=True, args=args), harness.Mapper(args=args))
+        self.mappers = (harness.Mapper(stock=getattr(test, 'reference', True), args=args), harness.Mapper(args=args))
         self.nodes = {}     # name -> its two connections
         self.creations = {}  # name -> creation of ours that was given last
         self.requests = 0
@@ -424,6 +431,8 @@ class Stream:
 @unittest.skipIf(STOCK_MISSING, 'no stock epmd here')
 class StreamTest(unittest.TestCase):
 
+    count = COUNT
+
     def run_stream(self, share, relaxed):
         requests = 0
         epoch = 0
@@ -444,10 +453,10 @@ class StreamTest(unittest.TestCase):
         self.assertGreaterEqual(requests, share)
 
     def test_stream(self):
-        self.run_stream(COUNT - COUNT // 2, relaxed=False)
+        self.run_stream(self.count - self.count // 2, relaxed=False)
 
     def test_stream_with_relaxed_command_check(self):
-        self.run_stream(COUNT // 2, relaxed=True)
+        self.run_stream(self.count // 2, relaxed=True)
 
 
 @unittest.skipIf(STOCK_MISSING, 'no stock epmd here')
@@ -645,6 +654,12 @@ class OrderTest(unittest.TestCase):
             for name in (b'new1', b'new2', names[-1], names[0]):
                 pair.exchange(frame(alive2_body(name)))
                 pair.exchange(frame(b'd'))
+
+
+for release, command in ({} if STOCK_MISSING else other_references()).items():
+    for kind in (StreamTest, EdgeTest, OrderTest):
+        name = f'{kind.__name__}WithOtp{release}'
+        globals()[name] = type(name, (kind,), {'reference': command, 'count': OTHER_COUNT, '__doc__': f'With the epmd of OTP {release}.'})
 
 
 @harness.ours_only
