@@ -13,6 +13,8 @@ namespace evermap {
 namespace {
 
 constexpr char kSystemDirectory[] = "/run/evermap";
+// Where release 0.1.0 kept the system's registry. Debian's erlang-base removes that directory.
+constexpr char kFormerSystemDirectory[] = "/run/epmd";
 
 // Whether what the environment says of a service is said of this very process: systemd has executed
 // it, or the variable is from somebody else, who set it on purpose.
@@ -61,10 +63,19 @@ std::string NamespaceRegistryPath(uint16_t port) {
 
 std::string DefaultRegistryPath(uint16_t port) {
   const std::string of_namespace = NamespaceRegistryPath(port);
-  return IsThere(of_namespace) ? of_namespace : RegistryIn(DefaultDirectory(), port);
+  if (IsThere(of_namespace)) return of_namespace;
+  const std::string directory = DefaultDirectory();
+  // What 0.1.0 has left is taken over, unless its directory is another user's.
+  const bool may_be_former = directory == kSystemDirectory &&
+                             DirectoryComplaint(kFormerSystemDirectory, geteuid()).empty();
+  return may_be_former ? SystemRegistryPath(port) : RegistryIn(directory, port);
 }
 
-std::string SystemRegistryPath(uint16_t port) { return RegistryIn(kSystemDirectory, port); }
+std::string SystemRegistryPath(uint16_t port) {
+  std::string path = RegistryIn(kSystemDirectory, port);
+  std::string former = RegistryIn(kFormerSystemDirectory, port);
+  return !IsThere(path) && IsThere(former) ? former : path;
+}
 
 std::string UsualRegistryPath(uint16_t port, Preference preference) {
   std::string own = DefaultRegistryPath(port);

@@ -23,7 +23,8 @@ void InheritRuntimeDirectory(bool is_meant);
 // $RUNTIME_DIRECTORY (the first of several), unless systemd has set it for another process, else
 // /run/evermap for root and for the user that it belongs to, else $XDG_RUNTIME_DIR/epmd where that is a
 // directory of the caller's, else /dev/shm/epmd-UID; then "/registry.PORT". When a registry of this
-// network namespace alone is there (NamespaceRegistryPath()), it is that.
+// network namespace alone is there (NamespaceRegistryPath()), it is that. In place of /run/evermap it is
+// /run/epmd as long as a registry of release 0.1.0 is there, and none in /run/evermap.
 //
 // A process inherits $RUNTIME_DIRECTORY from whatever service has started it, and that directory is
 // removed with that service. $SYSTEMD_EXEC_PID tells which process was meant.

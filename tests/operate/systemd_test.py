@@ -404,7 +404,7 @@ class SystemdTest(unittest.TestCase):
         self.set_up(has_socket=True)
         self.start_nodes()
         self.check_all()
-        registry = f'/run/epmd/registry.{self.port}'
+        registry = f'/run/evermap/registry.{self.port}'
         user = self.systemd.check(f'stat -c %u {registry}').strip()
 
         def strangers():
@@ -435,7 +435,7 @@ class SystemdTest(unittest.TestCase):
             act()
             self.check_all()
             strangers()
-            self.systemd.check('rm /run/epmd/*')
+            self.systemd.check('rm /run/evermap/*')
             act()
             is_back()
             self.check_all()
