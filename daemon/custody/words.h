@@ -43,6 +43,7 @@
 //   variable          set by               for        value
 //   kListenFds        all, systemd         all        how many descriptors are passed, from 3 on
 //   kListenPid        all, systemd         all        the id of the process that they are for
+//   kListenFdNames    systemd              nobody     their names: the kernel tells what they are
 //   kKeeperLink       keeper, predecessor  mapper     the number of its link to the keeper
 //   kConnectionsLink  keeper               mapper     the number of the link through which connections come
 //   kPredecessorLink  predecessor          successor  the number of its link to the predecessor
@@ -94,6 +95,7 @@ namespace variables {
 
 inline constexpr char kListenFds[] = "LISTEN_FDS";
 inline constexpr char kListenPid[] = "LISTEN_PID";
+inline constexpr char kListenFdNames[] = "LISTEN_FDNAMES";
 inline constexpr char kKeeperLink[] = "EVERMAP_KEEPER";
 inline constexpr char kConnectionsLink[] = "EVERMAP_CONNECTIONS";
 inline constexpr char kPredecessorLink[] = "EVERMAP_PREDECESSOR";
@@ -103,6 +105,9 @@ inline constexpr char kMapperLink[] = "EVERMAP_MAPPER";
 inline constexpr char kMapperPid[] = "EVERMAP_MAPPER_PID";
 inline constexpr char kIsStray[] = "EVERMAP_IS_STRAY";
 inline constexpr char kNotifySocket[] = "NOTIFY_SOCKET";
+
+// The number of the first of kListenFds descriptors (SD_LISTEN_FDS_START in sd_listen_fds(3)).
+inline constexpr int kPassedFdsStart = 3;
 
 // A process that is started inherits no variable that begins with one of these: what they say of
 // its starter would be wrong of it.

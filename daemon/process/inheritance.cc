@@ -1,11 +1,13 @@
 #include "daemon/process/inheritance.h"
 
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
-#include <systemd/sd-daemon.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdlib>
+#include <limits>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -35,6 +37,34 @@ bool IsForThisProcess() {
   return text != nullptr && absl::SimpleAtoi(text, &pid) && pid == getpid();
 }
 
+// How many descriptors were passed to this process, from kPassedFdsStart on, as sd_listen_fds(3)
+// defines it; negative errno: the variable that tells is not valid.
+int PassedCount() {
+  if (!IsForThisProcess()) return 0;
+  const char* const text = getenv(variables::kListenFds);
+  if (text == nullptr) return 0;
+  int count = 0;
+  if (!absl::SimpleAtoi(text, &count) || count < 0 ||
+      count > std::numeric_limits<int>::max() - variables::kPassedFdsStart) {
+    return -EINVAL;
+  }
+  return count;
+}
+
+// As PassedCount(), and makes them close-on-exec. Negative errno also when one of them is not open.
+// Removes the variables in any case.
+int TakePassed() {
+  const int count = PassedCount();
+  for (const char* variable :
+       {variables::kListenPid, variables::kListenFds, variables::kListenFdNames}) {
+    unsetenv(variable);
+  }
+  for (int fd = variables::kPassedFdsStart; fd < variables::kPassedFdsStart + count; ++fd) {
+    if (fcntl(fd, F_SETFD, FD_CLOEXEC) != 0) return -errno;
+  }
+  return count;
+}
+
 }  // namespace
 
 SocketKind KindOfSocket(int fd) {
@@ -52,7 +82,7 @@ SocketKind KindOfSocket(int fd) {
 }
 
 unsigned InheritedDescriptors() {
-  const int count = sd_listen_fds(0);
+  const int count = PassedCount();
   return count > 0 ? static_cast<unsigned>(count) : 0;
 }
 
@@ -66,8 +96,7 @@ absl::StatusOr<Inheritance> TakeInheritance() {
   const int mapper = TakeNumber(variables::kMapperLink);
   const int mapper_pid = TakeNumber(variables::kMapperPid);
   const int is_stray = TakeNumber(variables::kIsStray);
-  if (!IsForThisProcess()) unsetenv(variables::kListenPid);
-  const int count = sd_listen_fds(1);
+  const int count = TakePassed();
   if (count < 0) {
     return absl::FailedPreconditionError(absl::StrCat("the descriptors passed as ",
                                                       variables::kListenFds,
@@ -80,7 +109,7 @@ absl::StatusOr<Inheritance> TakeInheritance() {
   inherited.predecessor_offers_files = count > 0 && offers_files == 1;
   if (count > 0 && watcher > 0) inherited.watcher = watcher;
   absl::Status status;
-  for (int fd = SD_LISTEN_FDS_START; fd < SD_LISTEN_FDS_START + count; ++fd) {
+  for (int fd = variables::kPassedFdsStart; fd < variables::kPassedFdsStart + count; ++fd) {
     OwnedFd owned(fd);
     if (fd == keeper) {
       inherited.keeper = std::move(owned);

@@ -20,14 +20,15 @@
 #include <string>
 #include <vector>
 
+#include "daemon/custody/words.h"
 #include "daemon/process/launch.h"
 
 namespace evermap {
 
 class LaunchPlan {
  public:
-  // The number of the first descriptor that is passed (SD_LISTEN_FDS_START).
-  static constexpr int kFirst = 3;
+  // The number of the first descriptor that is passed.
+  static constexpr int kFirst = variables::kPassedFdsStart;
 
   explicit LaunchPlan(const Launch& launch);
   LaunchPlan(const LaunchPlan&) = delete;
