@@ -23,6 +23,7 @@ What nearly every test needs is here by its bare name; the rest are modules that
     tracer           threads of another process that stand still
     cpu_quota        a cgroup whose threads get a share of a core
     systemd_sandbox  a systemd of its own on a copy of this machine's files
+    beam             nodes with the OTP application evermap
     package          a test case with the Debian packages
 
 No test imports another one. Everything a test starts is ended by its pid, and everything it writes is in a temporary

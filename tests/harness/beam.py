@@ -1,0 +1,57 @@
+"""The OTP application evermap (tools/erlang) as meson has built it, and nodes that use it.
+
+    EVERMAP_ERLANG   directory with its ebin and priv (default: beside EPMD, in the build directory)
+"""
+
+import os
+import re
+import subprocess
+import tempfile
+import unittest
+
+from harness.environment import EPMD, ROOT, clean_environment
+from harness.erlang import ErlangNode
+
+APPLICATION = os.path.realpath(os.environ.get('EVERMAP_ERLANG') or os.path.join(os.path.dirname(EPMD), '..', 'tools', 'erlang'))
+TESTS = os.path.join(ROOT, 'tools', 'erlang', 'test')
+
+have_application = unittest.skipUnless(os.path.exists(os.path.join(APPLICATION, 'priv', 'evermap_nif.so')),
+                                       'evermap was not built: no erlc, or no headers of Erlang')
+
+
+def compile_tests(directory):
+    """Compiles the modules of the application's own tests; returns where they are."""
+    sources = sorted(os.path.join(TESTS, name) for name in os.listdir(TESTS) if name.endswith('.erl'))
+    subprocess.run(['erlc', '+debug_info', '-Wall', '-Werror', '-o', directory, *sources], check=True)
+    return directory
+
+
+def epmd_module_flags(module='evermap_epmd'):
+    """What tells kernel of the module: a parameter since OTP 27.2, a flag before."""
+    version = subprocess.run(
+        ['erl', '-noshell', '-eval',
+         'application:load(kernel), {ok, V} = application:get_key(kernel, vsn), io:put_chars(V), halt().'],
+        capture_output=True, text=True, check=True, env=clean_environment(ERL_EPMD_PORT=1)).stdout
+    parts = [int(part) for part in re.findall(r'\d+', version)]
+    return f'-kernel epmd_module {module}' if parts >= [10, 2] else f'-epmd_module {module}'
+
+
+class BeamNode(ErlangNode):
+    """A node of erl that finds others through evermap_epmd, and has the modules of the tests."""
+
+    def __init__(self, name, mapper, directory, flags='', tests=None):
+        paths = os.path.join(APPLICATION, 'ebin') + (f' -pa {tests}' if tests else '')
+        super().__init__(name, mapper.port, directory, env={
+            'ERL_FLAGS': f'-pa {paths} {epmd_module_flags()} -evermap_registry {mapper.registry} {flags}'})
+
+
+class BeamCase(unittest.TestCase):
+
+    @classmethod
+    def setUpClass(cls):
+        cls.modules = tempfile.TemporaryDirectory(prefix='evermap-beam-')
+        cls.tests = compile_tests(cls.modules.name)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.modules.cleanup()
