@@ -144,6 +144,17 @@ class PackageTest(PackageCase):
                         'cc lookup.c $(pkg-config --cflags --libs evermap) -o lookup')
         self.assertRegex(self.run_inside('/root/lookup hare nobody'), r'^hare: port \d+\nnobody: not registered$')
 
+    def test_erlang(self):
+        """In the code path of every erl, and found by kernel."""
+        self.start_sandbox()
+        self.install()
+        self.install(deb('erlang-evermap'))
+        self.start_node('hare')
+        said = self.run_inside("erl -noshell -sname fox -epmd_module evermap_epmd -eval "
+                               "'io:format(\"~0p ~0p~n\", [evermap:lookup(hare), evermap:info()]), halt().'")
+        self.assertIn('source => registry', said)
+        self.assertIn('/run/epmd/registry.4369', said)
+
 
 class UseEvermapTest(unittest.TestCase):
     """Releases that bring their own epmd."""
