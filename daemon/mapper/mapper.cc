@@ -220,7 +220,10 @@ void Mapper::Turn() {
   }
   if ((polled[kKeeper].revents & (POLLHUP | POLLERR)) != 0) PlanKeeper();
   if (polled[kCustody].revents != 0) gather_.Plan(MonotonicCoarseMs() + kGatherMs);
-  if (polled[kDisputes].revents != 0) SettleDisputes();
+  if (polled[kDisputes].revents != 0) {
+    ClearWakes(parts_.disputes_fd.get());
+    parts_.shared->disputes.Settle(*parts_.registry, *parts_.custody, disputes_query_);
+  }
   if (polled[kPredecessor].revents != 0) OnPredecessor();
   if (polled[kAdoption].revents != 0) adoption_->OnLink();
   if (polled[kUpgrade].revents != 0) ContinueUpgrade();
@@ -307,11 +310,6 @@ void Mapper::TakeNew() {
     deposits_->Add({slot, found_.id});
   });
   deposits_->StoreDue();
-}
-
-void Mapper::SettleDisputes() {
-  ClearWakes(parts_.disputes_fd.get());
-  parts_.shared->disputes.Settle(*parts_.registry, *parts_.custody, disputes_query_);
 }
 
 void Mapper::PlanKeeper() {

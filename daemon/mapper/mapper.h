@@ -99,8 +99,6 @@ class Mapper final : private Predecessor::Host {
   void CancelUpgrade(const std::string& reason);
   // Passes on to the units what the workers have registered.
   void TakeNew();
-  // Looks at what the workers ask of names that are in dispute.
-  void SettleDisputes();
   // Plans that another keeper is started, when this mapper has one and it is gone.
   void PlanKeeper();
   // Starts a keeper, and has it hold everything.
