@@ -22,6 +22,7 @@
 #include "daemon/custody/notify.h"
 #include "daemon/host/log.h"
 #include "daemon/host/wake_fd.h"
+#include "daemon/mapper/forgetting.h"
 #include "daemon/process/fault_point.h"
 #include "daemon/process/keeper_start.h"
 #include "daemon/serve/counting.h"
@@ -30,6 +31,7 @@
 #include "registry/base/clock.h"
 #include "registry/base/owned_fd.h"
 #include "registry/base/text.h"
+#include "registry/forget_request.h"
 #include "registry/reader.h"
 
 namespace evermap {
@@ -236,6 +238,10 @@ bool Mapper::OnSignals() {
     if (signal.ssi_signo == SIGHUP) {
       is_upgrade_asked_ = true;
       if (!adoption_->is_under_way()) BeginUpgrade();
+      continue;
+    }
+    if (static_cast<int>(signal.ssi_signo) == kForgetSignal) {
+      ForgetAsAsked(*parts_.registry, *parts_.custody);
       continue;
     }
     ending_signal_ = static_cast<int>(signal.ssi_signo);

@@ -15,12 +15,11 @@ import unittest
 import harness
 from harness import as_root_only, have_erlang
 from harness.epmdctl import epmdctl, lookup, status
+from harness.mapper import Kept
 from harness.network import user
 
 OWNER = 64101  # users that no machine has
 OTHER = 64102
-
-STOP_REFUSED = b''
 
 
 def lines_of(mapper, pattern):
@@ -252,6 +251,91 @@ class WaitTest(unittest.TestCase):
                                     check=False)
             self.assertIn("rabbit@", second.stdout, second)
             self.assertEqual(second.returncode, 0, second)
+
+
+@harness.ours_only
+class ForgetTest(unittest.TestCase):
+    """epmdctl forget."""
+
+    def test_a_connected_node(self):
+        with harness.Mapper() as mapper:
+            connection, _ = mapper.register(b'rabbit', port=4711)
+            with connection:
+                harness.wait_until(lambda: lookup(mapper, 'rabbit')['uid'] is not None, 'the user is known')
+                done = epmdctl(mapper, 'forget', 'rabbit')
+                self.assertEqual(done.returncode, 0, done)
+                self.assertRegex(done.stdout, rf'rabbit is registered no more. It was live at port 4711 since 20.*of user {os.geteuid()}')
+                self.assertTrue(harness.sees_close(connection))
+                self.assertEqual(mapper.names(), [])
+                self.assertEqual(len(lines_of(mapper, 'node rabbit is unregistered: user .* has asked for it')), 1)
+                self.assertFalse(os.path.exists(mapper.registry + '.forget'))
+                self.assertEqual(epmdctl(mapper, 'forget', 'rabbit').returncode, 1)
+
+    def test_an_orphan(self):
+        with harness.Mapper() as mapper, socket.create_server((harness.HOST, 0)) as listener:
+            connection, _ = mapper.register(b'rabbit', port=listener.getsockname()[1])
+            self.addCleanup(connection.close)
+            mapper.stop(signal.SIGKILL)
+            mapper.start()
+            harness.wait_until(lambda: status(mapper)['orphaned'] == 1, 'it is an orphan')
+            done = epmdctl(mapper, 'forget', 'rabbit')
+            self.assertIn('It was orphaned', done.stdout)
+            self.assertEqual(mapper.names(), [])
+
+    def test_several_at_a_time(self):
+        with harness.Mapper() as mapper:
+            nodes = [mapper.register(b'node%d' % number)[0] for number in range(8)]
+            codes = []
+            threads = [threading.Thread(target=lambda n=number: codes.append(epmdctl(mapper, 'forget', f'node{n}').returncode))
+                       for number in range(8)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            for node in nodes:
+                node.close()
+            self.assertEqual(codes, [0] * 8)
+            self.assertEqual(mapper.names(), [])
+
+    def test_under_a_keeper(self):
+        """What is forgotten does not come back with the next mapper."""
+        with Kept() as mapper:
+            connection, _ = mapper.register(b'rabbit')
+            with connection:
+                harness.wait_until(lambda: status(mapper)['counters']['stored'], 'it is stored')
+                self.assertEqual(epmdctl(mapper, 'forget', 'rabbit').returncode, 0)
+                before = mapper.mapper_pid()
+                os.kill(before, signal.SIGKILL)
+                harness.wait_until(lambda: mapper.mapper_pid() != before and status(mapper)['running'], 'the next one runs')
+                self.assertEqual(mapper.names(), [])
+
+    @as_root_only
+    def test_others_may_not(self):
+        with harness.Mapper() as mapper:
+            os.chmod(mapper.directory, 0o755)
+            connection, _ = mapper.register(b'rabbit')
+            with connection:
+                done = subprocess.run(['setpriv', '--reuid', str(OTHER), '--regid', str(OTHER), '--clear-groups', harness.EPMDCTL,
+                                       '--registry', mapper.registry, 'forget', 'rabbit'], capture_output=True, text=True, check=False)
+                self.assertEqual(done.returncode, 1, done)
+                self.assertEqual(len(mapper.names()), 1)
+
+    def test_no_mapper(self):
+        with harness.Mapper() as mapper, socket.create_server((harness.HOST, 0)) as listener:
+            connection, _ = mapper.register(b'rabbit', port=listener.getsockname()[1])
+            self.addCleanup(connection.close)
+            mapper.stop(signal.SIGKILL)
+            self.assertEqual(epmdctl(mapper, 'forget', 'rabbit').returncode, 3)
+
+    @have_erlang
+    def test_a_real_node_comes_back(self):
+        directory = tempfile.mkdtemp(prefix='evermap-test-')
+        self.addCleanup(shutil.rmtree, directory)
+        with harness.Mapper(address=None) as mapper, harness.ErlangNode('rabbit', mapper.port, directory) as node:
+            mapper.wait_registered(b'rabbit')
+            self.assertEqual(epmdctl(mapper, 'forget', 'rabbit').returncode, 0)
+            mapper.wait_registered(b'rabbit')
+            self.assertIn('rabbit@', node.evaluate('node()'))
 
 
 if __name__ == '__main__':

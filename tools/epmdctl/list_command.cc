@@ -120,6 +120,18 @@ int ListNodes(CurrentRegistry& registry, bool all, bool json) {
 
 nlohmann::json NodeJson(const Registration& node) { return ToJson(node, FindProcesses({node})); }
 
+std::string OwnerLine(const nlohmann::json& node) {
+  std::string line = node["state"].get<std::string>() + " at port " +
+                     std::to_string(node["port"].get<int>()) + " since " +
+                     node["since"].get<std::string>();
+  if (!node["uid"].is_null()) {
+    line += ", of user " + std::to_string(node["uid"].get<uint32_t>());
+    if (!node["user"].is_null()) line += " (" + Printable(node["user"].get<std::string>()) + ")";
+  }
+  if (!node["pid"].is_null()) line += ", process " + std::to_string(node["pid"].get<int>());
+  return line;
+}
+
 void PrintNode(const Registration& node) {
   PrintHead();
   PrintRow(node, FindProcesses({node}));

@@ -11,6 +11,7 @@
 #include "registry/location.h"
 #include "tools/epmdctl/current_registry.h"
 #include "tools/epmdctl/doctor/doctor_command.h"
+#include "tools/epmdctl/forget_command.h"
 #include "tools/epmdctl/list_command.h"
 #include "tools/epmdctl/lookup_command.h"
 #include "tools/epmdctl/names_command.h"
@@ -120,6 +121,13 @@ void AddOperations(Commands& commands, Arguments& arguments) {
                    });
   doctor->add_option("NAME", arguments.node,
                      "NAME or NAME@HOST (default: examine the mapper only)");
+  CLI::App* forget = commands.Add(
+      "forget",
+      "end one registration, also an orphan, and say whose it was; exit code 1 when there is none",
+      [](CurrentRegistry& registry, const Arguments& said) {
+        return Forget(registry, said.node, said.json);
+      });
+  forget->add_option("NAME", arguments.node, "the part before the @")->required();
   CLI::App* upgrade = commands.Add(
       "upgrade",
       "replace the running mapper; exit code 1 when that fails, and it goes on as before",

@@ -3,7 +3,6 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -14,11 +13,11 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include "registry/base/owned_fd.h"
 #include "registry/base/text.h"
 #include "registry/reader.h"
 #include "registry/status.h"
 #include "registry/upgrade_request.h"
+#include "tools/epmdctl/host/tell_mapper.h"
 #include "tools/epmdctl/status_command.h"
 #include "tools/epmdctl/view/output.h"
 
@@ -49,25 +48,6 @@ std::string BinaryComplaint(const std::string& path) {
   if (stat(path.c_str(), &file) != 0) return ErrorText(errno);
   if (!S_ISREG(file.st_mode)) return "is not a regular file";
   if (access(path.c_str(), X_OK) != 0) return "may not be executed: " + ErrorText(errno);
-  return "";
-}
-
-// Sends SIGHUP to the mapper, and to no other process that has its pid by now; empty, or what went
-// wrong.
-std::string SendHangup(const MapperStatus& mapper) {
-  const OwnedFd pidfd(static_cast<int>(syscall(SYS_pidfd_open, static_cast<pid_t>(mapper.pid), 0)));
-  if (!pidfd.valid()) {
-    return "the mapper, process " + std::to_string(mapper.pid) +
-           ", cannot be reached: " + ErrorText(errno);
-  }
-  if (!IsRunning(mapper)) {
-    return "the mapper, process " + std::to_string(mapper.pid) + ", has just ended";
-  }
-  if (syscall(SYS_pidfd_send_signal, pidfd.get(), SIGHUP, nullptr, 0) != 0) {
-    return "the mapper, process " + std::to_string(mapper.pid) +
-           ", cannot be told: " + ErrorText(errno) +
-           (errno == EPERM ? "; run as its user or as root" : "");
-  }
   return "";
 }
 
@@ -158,7 +138,7 @@ int Upgrade(CurrentRegistry& registry, const std::string& binary, int timeout_s,
   error = RequestBinary(registry.path(), binary);
   if (!error.empty()) return Fail(error);
   Told last;
-  error = SendHangup(before.mapper);
+  error = TellMapper(before.mapper, SIGHUP);
   if (error.empty()) error = AwaitOutcome(registry, before, timeout_s, last);
   if (error.empty()) return TellOutcome(last.upgrade, json);
   // A request that no mapper has taken must not surprise the next upgrade.

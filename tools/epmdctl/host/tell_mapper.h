@@ -1,0 +1,17 @@
+// Sends a signal to a mapper.
+#ifndef EVERMAP_TOOLS_EPMDCTL_HOST_TELL_MAPPER_H_
+#define EVERMAP_TOOLS_EPMDCTL_HOST_TELL_MAPPER_H_
+
+#include <string>
+
+#include "registry/status.h"
+
+namespace evermap {
+
+// Sends it to the mapper, and to no other process that has its pid by now; empty, or what went wrong
+// and what to do.
+std::string TellMapper(const MapperStatus& mapper, int signal);
+
+}  // namespace evermap
+
+#endif  // EVERMAP_TOOLS_EPMDCTL_HOST_TELL_MAPPER_H_
