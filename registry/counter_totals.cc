@@ -15,22 +15,37 @@ bool IsWithin(const WorkerStatistics& block, const Counter& counter, size_t size
   return offset + sizeof(Counter) <= size;
 }
 
+// The shown bucket in which the counts of bucket `bucket` belong. Of one in whose place there are fine
+// buckets by now, the last of these: what it counted was below its end.
+constexpr size_t ShownBucketOf(size_t bucket) {
+  if (bucket < kLatencyBucketsBelowFine) return bucket;
+  if (bucket < kLatencyBucketAboveFine) {
+    return kLatencyBucketsBelowFine + FineLatencyBucketOf(LatencyBucketEndNs(bucket) - 1);
+  }
+  return bucket - kLatencyBucketAboveFine + kLatencyBucketsBelowFine + kFineLatencyBuckets;
+}
+
 uint64_t GrowthOf(uint64_t before, uint64_t now) { return now < before ? now : now - before; }
 
 }  // namespace
 
-CounterTotals ReadCounterTotals(const RegistryView& view) {
+CounterTotals ReadCounterTotals(const RegistryView& view, uint32_t workers) {
   CounterTotals totals;
   const size_t size = view.statistics_size();
   int64_t connections_now = 0;
-  for (uint32_t worker = 0; worker < kStatisticsWorkersMax; ++worker) {
+  for (uint32_t worker = 0; worker < workers; ++worker) {
     const WorkerStatistics& statistics = view.statistics(worker);
     for (size_t i = 0; i < totals.values.size(); ++i) {
       const Counter& counter = statistics.*kCounters[i].counter;
       if (IsWithin(statistics, counter, size)) totals.values[i] += ValueOf(counter);
     }
     for (size_t i = 0; i < kLatencyBuckets; ++i) {
-      totals.latency[i] += ValueOf(statistics.latency_buckets[i]);
+      totals.latency[ShownBucketOf(i)] += ValueOf(statistics.latency_buckets[i]);
+    }
+    for (size_t i = 0; i < kFineLatencyBuckets; ++i) {
+      const Counter& counter = statistics.fine_latency_buckets[i];
+      if (!IsWithin(statistics, counter, size)) break;
+      totals.latency[kLatencyBucketsBelowFine + i] += ValueOf(counter);
     }
     connections_now += static_cast<int64_t>(ValueOf(statistics.connections_now));
   }
@@ -45,7 +60,7 @@ CounterTotals Growth(const CounterTotals& before, const CounterTotals& now) {
   for (size_t i = 0; i < now.values.size(); ++i) {
     growth.values[i] = GrowthOf(before.values[i], now.values[i]);
   }
-  for (size_t i = 0; i < kLatencyBuckets; ++i) {
+  for (size_t i = 0; i < kShownLatencyBuckets; ++i) {
     growth.latency[i] = GrowthOf(before.latency[i], now.latency[i]);
   }
   return growth;

@@ -18,8 +18,26 @@
 
 namespace evermap {
 
-// Number of requests in each bucket of latency, as LatencyBucketOf() numbers them.
-using LatencyCounts = std::array<uint64_t, kLatencyBuckets>;
+// The buckets of latency in the order of their ends: those below the fine ones, these, and those above.
+inline constexpr size_t kLatencyBucketsBelowFine =
+    LatencyBucketOf(kFineLatencyBeginUnits * kLatencyUnitNs);
+inline constexpr size_t kLatencyBucketAboveFine =
+    LatencyBucketOf(kFineLatencyEndUnits * kLatencyUnitNs);
+inline constexpr size_t kShownLatencyBuckets =
+    kLatencyBucketsBelowFine + kFineLatencyBuckets + kLatencyBuckets - kLatencyBucketAboveFine;
+// Number of requests in each of them.
+using LatencyCounts = std::array<uint64_t, kShownLatencyBuckets>;
+
+// The first latency in nanoseconds that is too long for shown bucket `bucket`.
+// REQUIRES: bucket < kShownLatencyBuckets - 1, since the last bucket has no end.
+constexpr uint64_t ShownLatencyEndNs(size_t bucket) {
+  if (bucket < kLatencyBucketsBelowFine) return LatencyBucketEndNs(bucket);
+  const size_t fine = bucket - kLatencyBucketsBelowFine;
+  if (fine < kFineLatencyBuckets) return FineLatencyBucketEndNs(fine);
+  return LatencyBucketEndNs(fine - kFineLatencyBuckets + kLatencyBucketAboveFine);
+}
+static_assert(ShownLatencyEndNs(kLatencyBucketsBelowFine - 1) == 4'000);
+static_assert(ShownLatencyEndNs(kLatencyBucketsBelowFine + kFineLatencyBuckets) > 512'000);
 
 struct CounterTotals {
   std::array<uint64_t, std::size(kCounters)> values = {};  // in the order of kCounters
@@ -36,7 +54,8 @@ struct CounterTotals {
 
 // Each counter is read by itself while the workers go on counting, so two of them may be of
 // different moments.
-CounterTotals ReadCounterTotals(const RegistryView& view);
+// `workers`: of so many, from the first on.
+CounterTotals ReadCounterTotals(const RegistryView& view, uint32_t workers = kStatisticsWorkersMax);
 
 // What was counted from `before` to `now`; connections_now is that of `now`. A counter that is
 // smaller than before belongs to another registry, and counts as a whole.

@@ -25,6 +25,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <iterator>
+#include <string_view>
 
 namespace evermap {
 
@@ -55,6 +56,34 @@ constexpr uint64_t LatencyBucketEndNs(size_t bucket) {
 static_assert(LatencyBucketEndNs(0) == 500 && LatencyBucketEndNs(1) == 1000);
 static_assert(LatencyBucketEndNs(4) == 3000 && LatencyBucketEndNs(5) == 4000);
 static_assert(LatencyBucketEndNs(kLatencyBuckets - 2) == 393'216'000);
+
+// Between 4 and 512 us, where most requests are, latencies are counted finer instead: in buckets eight
+// to each doubling, each at most 1.125 times as long as the one before. In units of 500 ns:
+//   0: 8   1: 9   ...   7: 15   8: 16..17   9: 18..19   ...   55: 960..1023
+// Files of former layouts have what was counted there in the other buckets.
+inline constexpr size_t kFineLatencyBuckets = 56;
+inline constexpr uint64_t kFineLatencyBeginUnits = 8;
+inline constexpr uint64_t kFineLatencyEndUnits = 1024;
+
+constexpr bool IsFineLatency(uint64_t latency_ns) {
+  const uint64_t units = latency_ns / kLatencyUnitNs;
+  return units >= kFineLatencyBeginUnits && units < kFineLatencyEndUnits;
+}
+// REQUIRES: IsFineLatency(latency_ns).
+constexpr size_t FineLatencyBucketOf(uint64_t latency_ns) {
+  assert(IsFineLatency(latency_ns));
+  const uint64_t units = latency_ns / kLatencyUnitNs;
+  const size_t octave = static_cast<size_t>(std::bit_width(units)) - 4;
+  return 8 * octave + ((units >> octave) & 7);
+}
+constexpr uint64_t FineLatencyBucketEndNs(size_t bucket) {
+  assert(bucket < kFineLatencyBuckets);
+  const size_t next = bucket + 1;
+  return ((8 + next % 8) << (next / 8)) * kLatencyUnitNs;
+}
+static_assert(FineLatencyBucketEndNs(0) == 4'500 && FineLatencyBucketEndNs(7) == 8'000);
+static_assert(FineLatencyBucketEndNs(kFineLatencyBuckets - 1) == 512'000);
+static_assert(FineLatencyBucketOf(4'000) == 0 && FineLatencyBucketOf(511'999) == 55);
 
 using Counter = std::atomic<uint64_t>;
 // A relaxed addition is enough, since each worker has counters of its own.
@@ -91,12 +120,13 @@ struct alignas(64) WorkerStatistics {
   // may be those of another request. It ends when the reply (of a long one: its first part) has
   // been handed to the kernel, or the connection has been closed without a reply. It does not
   // contain the time that a request waits in the kernel before its turn, nor that of the network.
-  Counter latency_buckets[kLatencyBuckets];  // by LatencyBucketOf()
+  Counter latency_buckets[kLatencyBuckets];  // by LatencyBucketOf(), but for those that are fine
   Counter stop_refused;                      // STOP that is not permitted
-  Counter reserved[63];  // zero, and not to be read: a later release may count in it
+  Counter fine_latency_buckets[kFineLatencyBuckets];  // by FineLatencyBucketOf()
+  Counter reserved[7];  // zero, and not to be read: a later release may count in it
 };
 static_assert(sizeof(WorkerStatistics) == 1024);
-static_assert(offsetof(WorkerStatistics, reserved) == 520);
+static_assert(offsetof(WorkerStatistics, reserved) == 968);
 static_assert(sizeof(Counter) == 8 && Counter::is_always_lock_free);
 static_assert(offsetof(WorkerStatistics, connections_accepted) == 0);
 static_assert(offsetof(WorkerStatistics, alive2_registered) == 8);
@@ -124,6 +154,7 @@ static_assert(offsetof(WorkerStatistics, orphans_ended) == 176);
 static_assert(offsetof(WorkerStatistics, stored) == 184);
 static_assert(offsetof(WorkerStatistics, latency_buckets) == 192);
 static_assert(offsetof(WorkerStatistics, stop_refused) == 512);
+static_assert(offsetof(WorkerStatistics, fine_latency_buckets) == 520);
 
 // Metrics of the exporter that have the same name and differ by their labels are one family.
 enum class CounterFamily : uint8_t {
@@ -180,6 +211,19 @@ struct CounterRow {
 
   // Requests stand by themselves in `epmdctl top`.
   constexpr bool is_request() const { return family == CounterFamily::kRequests; }
+  // What it counts is something that did not work out: told first.
+  constexpr bool is_error() const {
+    if (family == CounterFamily::kConnectionsClosed || family == CounterFamily::kLimitRefusals ||
+        family == CounterFamily::kAcceptErrors) {
+      return true;
+    }
+    for (const CounterLabel& label : labels) {
+      if (label.name == nullptr || std::string_view(label.name) != "result") continue;
+      return std::string_view(label.value) == "refused" ||
+             std::string_view(label.value) == "not_local";
+    }
+    return false;
+  }
 };
 
 // In the order in which `epmdctl status` and `epmdctl top` show them: requests by kind and result,
@@ -250,7 +294,7 @@ constexpr bool EachCounterHasOneRow() {
   for (size_t i = 0; i < std::size(kCounters); ++i) {
     if (CounterIndex(kCounters[i].counter) != i) return false;
   }
-  return (std::size(kCounters) + 1 + kLatencyBuckets) * sizeof(Counter) ==
+  return (std::size(kCounters) + 1 + kLatencyBuckets + kFineLatencyBuckets) * sizeof(Counter) ==
          offsetof(WorkerStatistics, reserved);
 }
 static_assert(EachCounterHasOneRow(),

@@ -99,6 +99,17 @@ void CopyNote(const layout::StatusNote& from, Word* to) {
   CopyWords(reinterpret_cast<const Word*>(&from), sizeof(from) / sizeof(Word), to);
 }
 
+// What is counted in fine buckets becomes part of the others, which are all that is there.
+void FoldFineLatencies(Word* statistics) {
+  Word* const coarse = statistics + offsetof(WorkerStatistics, latency_buckets) / sizeof(Word);
+  Word* const fine = statistics + offsetof(WorkerStatistics, fine_latency_buckets) / sizeof(Word);
+  for (size_t i = 0; i < kFineLatencyBuckets; ++i) {
+    Word& into = coarse[LatencyBucketOf(FineLatencyBucketEndNs(i) - 1)];
+    Store(into, Load(into) + Load(fine[i]));
+    Store(fine[i], 0);
+  }
+}
+
 void CopyHeader(const FormerSegment& from, uint32_t slots, uint32_t creation_floor, V2File& to) {
   const layout::LayoutDescription::Header& at = kV2.header;
   Store(to.At(at.next_id), Load(from.word(&HeaderPlaces::next_id)));
@@ -112,8 +123,10 @@ void CopyHeader(const FormerSegment& from, uint32_t slots, uint32_t creation_flo
   CopyNote(from.upgrade_note(), &to.At(at.upgrade));
   const size_t size = std::min<size_t>(from.statistics_size(), to.geometry().statistics_size);
   for (uint32_t worker = 0; worker < kStatisticsWorkersMax; ++worker) {
-    CopyWords(from.statistics(worker), size / sizeof(Word),
-              &to.At(to.geometry().statistics_offset + worker * to.geometry().statistics_size));
+    Word* const words =
+        &to.At(to.geometry().statistics_offset + worker * to.geometry().statistics_size);
+    CopyWords(from.statistics(worker), size / sizeof(Word), words);
+    FoldFineLatencies(words);
   }
 }
 

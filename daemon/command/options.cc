@@ -12,6 +12,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_format.h"
+#include "registry/activity.h"
 #include "registry/base/text.h"
 
 namespace evermap {
@@ -162,6 +163,35 @@ absl::Status ParseAllowed(std::string_view source, std::string_view list, Option
   return absl::OkStatus();
 }
 
+// Adds to options.expected. The list is separated likewise.
+absl::Status ParseExpected(std::string_view source, std::string_view list, Options& options) {
+  constexpr std::string_view kSeparators = ", ";
+  size_t bytes = 0;
+  for (size_t begin = list.find_first_not_of(kSeparators); begin != std::string_view::npos;
+       begin = list.find_first_not_of(kSeparators)) {
+    list.remove_prefix(begin);
+    const std::string name(list.substr(0, list.find_first_of(kSeparators)));
+    list.remove_prefix(name.size());
+    if (name.size() > protocol::kNameSizeMax || HasControls(name) ||
+        name.find('@') != std::string::npos) {
+      return absl::InvalidArgumentError(absl::StrFormat(
+          "%s takes names of nodes separated by commas, each the part before the @, and %s is none",
+          source, Quote(name)));
+    }
+    if (!Contains(options.expected, name)) options.expected.push_back(name);
+  }
+  for (const std::string& name : options.expected) bytes += name.size() + 1;
+  if (options.expected.empty()) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("%s needs the name of a node, the part before the @", source));
+  }
+  if (options.expected.size() > kExpectedMax || bytes > kExpectedBytesMax) {
+    return absl::InvalidArgumentError(absl::StrFormat(
+        "%s takes at most %d names, of %d bytes in all", source, kExpectedMax, kExpectedBytesMax));
+  }
+  return absl::OkStatus();
+}
+
 // Goes through the arguments from left to right.
 class ArgumentParser {
  public:
@@ -249,10 +279,10 @@ class ArgumentParser {
   }
 
   static bool TakesValue(std::string_view arg) {
-    constexpr std::array<std::string_view, 14> kWithValue = {
-        "-port",         "-address",   "-allow",        "-reserve",     "-packet_timeout",
-        "-orphan_grace", "-name_wait", "-delay_accept", "-delay_write", "-loop",
-        "-workers",      "-registry",  "-capacity",     "-pidfile",
+    constexpr std::array<std::string_view, 15> kWithValue = {
+        "-port",         "-address",   "-allow",    "-reserve",      "-packet_timeout",
+        "-orphan_grace", "-name_wait", "-expect",   "-delay_accept", "-delay_write",
+        "-loop",         "-workers",   "-registry", "-capacity",     "-pidfile",
     };
     return std::find(kWithValue.begin(), kWithValue.end(), arg) != kWithValue.end();
   }
@@ -278,6 +308,7 @@ class ArgumentParser {
     if (option == "-orphan_grace") {
       return ParseSeconds(option, value, kOrphanGraceSecondsMax, options_.orphan_grace);
     }
+    if (option == "-expect") return ParseExpected(option, value, options_);
     if (option == "-name_wait") {
       return ParseSeconds(option, value, kNameWaitSecondsMax, options_.name_wait);
     }
@@ -357,6 +388,8 @@ Serving
                            2001:db8::/32; add more with more -allow (default: all)
   -reserve NAME=USER       let only this user of this host register a node of this name; add more
                            with more -reserve, or with -reserve @FILE, one a line
+  -expect NAME[,...]       nodes that should be registered here: status, watch and the exporter say
+                           which are missing; add more with more -expect
   -systemd                 listen on the sockets that systemd passes
   -daemon                  detach; return when connections are accepted; log to syslog
   -pidfile PATH            write the id of the process to send signals to into this file, and

@@ -7,8 +7,8 @@
 //
 // Pure: reads no file, resolves no name, prints nothing. As with the stock epmd options are read
 // from left to right; a later one overrides an earlier one and the environment; and a command
-// (-names, -started, -dump, -kill, -stop NAME) comes last. Only -allow and -reserve add to earlier
-// ones.
+// (-names, -started, -dump, -kill, -stop NAME) comes last. Only -allow, -reserve and -expect add
+// to earlier ones.
 #ifndef EVERMAP_DAEMON_COMMAND_OPTIONS_H_
 #define EVERMAP_DAEMON_COMMAND_OPTIONS_H_
 
@@ -45,6 +45,8 @@ inline constexpr uint32_t kWorkersMax = kStatisticsWorkersMax;
 inline constexpr size_t kAddressesMax = 32;
 // Networks of -allow. Each new connection may be compared with all of them.
 inline constexpr size_t kAllowedMax = 256;
+// Names of -expect. Tools look at each of them.
+inline constexpr size_t kExpectedMax = 256;
 
 // Variables of the environment that count where the option is not given.
 inline constexpr char kPortVariable[] = "ERL_EPMD_PORT";        // as -port
@@ -79,6 +81,7 @@ struct Options {
   bool relaxed_command_check = false;
   // Networks of other hosts that may connect; empty: all.
   std::vector<Network> allowed;
+  std::vector<std::string> expected;      // names of nodes that should be registered, each once
   std::vector<std::string> reservations;  // for Reservations::Read()
   int debug_level = 0;                    // how many -d there were
   absl::Duration packet_timeout = absl::Seconds(60);

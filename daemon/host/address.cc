@@ -59,6 +59,15 @@ bool IsLocalPeer(int fd) {
   return getsockname(fd, reinterpret_cast<sockaddr*>(&own), &size) == 0 && BytesOf(own) == from;
 }
 
+std::array<char, 16> MappedAddress(const sockaddr_storage& address) {
+  const AddressBytes bytes = BytesOf(address);
+  if (bytes.size != 4) return bytes.bytes;
+  std::array<char, 16> mapped = {};
+  mapped[10] = mapped[11] = '\xff';
+  std::copy_n(bytes.bytes.begin(), 4, mapped.begin() + 12);
+  return mapped;
+}
+
 std::string AddressText(const sockaddr_storage& address) {
   const AddressBytes plain = BytesOf(address);
   char text[INET6_ADDRSTRLEN] = "an unknown address";

@@ -32,6 +32,8 @@ sockaddr_storage PeerAddress(int fd);
 // Whether the peer of a connected socket is on this host: it comes from loopback, or from the
 // address that it connected to. False when the kernel does not tell. Costs one or two system calls.
 bool IsLocalPeer(int fd);
+// The address as one of IPv6, that of IPv4 as ::ffff:192.0.2.1; all zero for another family.
+std::array<char, 16> MappedAddress(const sockaddr_storage& address);
 // "192.0.2.1", "2001:db8::1"; "an unknown address" for another family.
 std::string AddressText(const sockaddr_storage& address);
 

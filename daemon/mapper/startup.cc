@@ -313,11 +313,21 @@ absl::Status Startup::Announce() {
 }
 
 void Startup::Record() {
+  const auto workers = static_cast<uint32_t>(parts_.workers.size());
+  std::string problem;
+  parts_.activity = Activity::Make(parts_.registry->path(), workers, options_.expected, problem);
+  // Where the registry has no file, that was said, and tools see nothing anyway.
+  if (parts_.activity == nullptr && access(parts_.registry->path().c_str(), F_OK) == 0) {
+    Log(Severity::kWarning,
+        "tools are not told who asks, what happened in the last minute, and who is expected: %s",
+        problem);
+  }
+  parts_.shared->activity = parts_.activity.get();
   const std::string& reason = parts_.loop_reason;
   parts_.registry->SetMapperStatus({.pid = static_cast<uint32_t>(getpid()),
                                     .start_ticks = ProcessStartTicks(getpid()),
                                     .started_unix_ns = absl::ToUnixNanos(absl::Now()),
-                                    .workers = static_cast<uint32_t>(parts_.workers.size()),
+                                    .workers = workers,
                                     .version = EVERMAP_VERSION,
                                     .loop = reason.substr(0, reason.find(',')),
                                     .custody = std::string(parts_.store->name()),

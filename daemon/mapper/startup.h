@@ -37,6 +37,7 @@
 #include "daemon/process/inheritance.h"
 #include "daemon/process/successor.h"
 #include "daemon/serve/worker.h"
+#include "registry/activity.h"
 #include "registry/base/owned_fd.h"
 #include "registry/registry.h"
 
@@ -62,6 +63,7 @@ struct Parts {
   OwnedFd signal_fd;                         // a signalfd of SIGTERM, SIGINT and SIGHUP
   OwnedFd stop_fd;                           // woken when this mapper is to end
   OwnedFd custody_fd;                        // woken when there are new connections in custody
+  std::unique_ptr<Activity> activity;        // null where it cannot be told
   OwnedFd disputes_fd;                       // woken when a name is in dispute
   std::vector<std::unique_ptr<Loop>> loops;  // until each is a worker's
   std::string loop_reason;                   // their kind, and why that one

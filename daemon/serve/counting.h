@@ -23,7 +23,11 @@ inline void ClearGauges(Registry& registry, uint32_t first, uint32_t end) {
 // Counts the latency of a request whose first bytes were read at `begin_ns` (MonotonicNs()).
 inline void CountLatency(WorkerStatistics& statistics, int64_t begin_ns) {
   const auto latency_ns = static_cast<uint64_t>(MonotonicNs() - begin_ns);
-  Count(statistics.latency_buckets[LatencyBucketOf(latency_ns)]);
+  if (IsFineLatency(latency_ns)) {
+    Count(statistics.fine_latency_buckets[FineLatencyBucketOf(latency_ns)]);
+  } else {
+    Count(statistics.latency_buckets[LatencyBucketOf(latency_ns)]);
+  }
 }
 
 }  // namespace evermap

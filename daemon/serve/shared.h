@@ -24,6 +24,7 @@
 #include "daemon/serve/notifier.h"
 #include "daemon/serve/phase.h"
 #include "daemon/serve/source_limit.h"
+#include "registry/activity.h"
 #include "registry/registry.h"
 
 namespace evermap {
@@ -86,6 +87,8 @@ struct Shared {
   // How often a worker has found no free descriptor and nothing of its own to evict (eviction.h).
   std::atomic<uint32_t> room_requests{0};
 
+  // What tools are told of the last minutes; null: nothing. Is set before the workers serve.
+  Activity* activity = nullptr;
   // Requests for names that others hold.
   Disputes disputes;
 

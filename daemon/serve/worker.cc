@@ -8,8 +8,10 @@
 
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "daemon/host/address.h"
 #include "daemon/host/log.h"
 #include "daemon/serve/counting.h"
+#include "daemon/serve/verb_table.h"
 #include "daemon/wire/protocol.h"
 #include "registry/base/clock.h"
 
@@ -25,6 +27,9 @@ constexpr int64_t kLeaveDrainMs = 500;
 // node: the successor begins to watch the same connections at that time. With 10,000 nodes on one
 // core requests waited for 25 ms, without this for 45.
 constexpr absl::Duration kSuccessorLead = absl::Milliseconds(200);
+// As which a request that is none is counted of its asker.
+constexpr size_t kMalformedKind = kAskKinds.size() - 1;
+static_assert(kMalformedKind == kVerbs.size());
 // How many connections that were handed over are taken in a turn: for 0.1 ms.
 constexpr size_t kAdoptedPerTurn = 64;
 // The lowest priority, for a worker that has nothing more to do than to clean up.
@@ -42,10 +47,12 @@ Worker::Worker(uint32_t number, std::unique_ptr<Loop> loop, Shared& shared)
       exchange_(*loop_, shared, statistics_),
       eviction_(*loop_, shared, exchange_, statistics_),
       lists_(shared, exchange_, eviction_, statistics_),
-      acceptor_(*loop_, shared, access_, exchange_, eviction_, statistics_) {}
+      acceptor_(*loop_, shared, access_, exchange_, eviction_, statistics_),
+      number_(number) {}
 
 void Worker::Serve() {
   shared_.phases.Pause();
+  if (shared_.activity != nullptr) askers_ = shared_.activity->AskersOf(number_);
   exchange_.StoreGauge();
   acceptor_.Start();
   while (true) {
@@ -72,6 +79,7 @@ void Worker::Serve() {
 
 void Worker::Turn(int64_t timeout_ms) {
   exchange_.BeginTurn();
+  is_first_event_ = true;
   const bool is_busy = loop_->Run(RunTimeoutMs(timeout_ms), *this);
   shared_.notifier.TellIfChanged();
   const int64_t now_ms = MonotonicCoarseMs();
@@ -169,7 +177,13 @@ void Worker::TakeUpPostponed(bool is_leaving) {
   shared_.notifier.TellIfChanged();
 }
 
+void Worker::BeforeEvent() {
+  if (!std::exchange(is_first_event_, false) || shared_.activity == nullptr) return;
+  shared_.activity->TakeSnapshotIfDue(MonotonicCoarseMs(), shared_.registry.view());
+}
+
 void Worker::OnAccepted(int fd) {
+  BeforeEvent();
   const std::optional<uint32_t> number = acceptor_.OnAccepted(fd);
   if (number.has_value()) Handle(exchange_.ReceiveFirst(*number));
 }
@@ -179,6 +193,7 @@ void Worker::OnAcceptFailed(uint32_t listener, int error) {
 }
 
 void Worker::OnReceived(uint32_t number, absl::Span<const std::byte> bytes) {
+  BeforeEvent();
   Handle(exchange_.OnReceived(number, bytes));
 }
 
@@ -192,6 +207,7 @@ void Worker::Handle(const Event& event) {
       HandleRequest(event, {}, /*is_last_time=*/false);
       return;
     case Event::Kind::kMalformed:
+      CountAsker(event.fd, kMalformedKind);
       Carry(event, verbs_.AnswerMalformed({.fd = event.fd}));
       return;
     case Event::Kind::kNodeEnded:
@@ -201,12 +217,20 @@ void Worker::Handle(const Event& event) {
   }
 }
 
+void Worker::CountAsker(int fd, size_t kind) {
+  const uint32_t weight = askers_.WeightOfNext(MonotonicCoarseMs());
+  if (weight > 0) askers_.Count(MappedAddress(PeerAddress(fd)), kind, weight);
+}
+
 void Worker::HandleRequest(const Event& event, const Dispute& dispute, bool is_last_time) {
   const Requester requester = {.fd = event.fd,
                                .is_draining = event.is_draining,
                                .dispute = dispute,
                                .is_last_time = is_last_time};
   const std::optional<protocol::Request> request = protocol::DecodeRequest(event.body);
+  if (!dispute.was_asked) {
+    CountAsker(event.fd, request.has_value() ? request->index() : kMalformedKind);
+  }
   if (!request.has_value()) {
     Carry(event, verbs_.AnswerMalformed(requester));
     return;

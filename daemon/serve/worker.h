@@ -33,6 +33,7 @@
 #include "daemon/serve/postponed.h"
 #include "daemon/serve/shared.h"
 #include "daemon/serve/verbs.h"
+#include "registry/activity.h"
 #include "registry/base/owned_fd.h"
 #include "registry/counters.h"
 #include "registry/registration.h"
@@ -87,6 +88,10 @@ class Worker final : private LoopHandler {
 
   // Does what an event of the exchange asks for.
   void Handle(const Event& event);
+  // Is called before anything is counted: a snapshot of the counters has what came before a pause.
+  void BeforeEvent();
+  // Counts the request of whoever is at the other end of `fd`, if it is its turn.
+  void CountAsker(int fd, size_t kind);
   // `dispute`: of a request that was put off before.
   void HandleRequest(const Event& event, const Dispute& dispute, bool is_last_time);
   void Carry(const Event& event, const Reply& reply);
@@ -101,9 +106,12 @@ class Worker final : private LoopHandler {
   Eviction eviction_;
   ListService lists_;
   Acceptor acceptor_;
+  Askers askers_;
   Postponed postponed_;
   Inbox inbox_;
   std::vector<Inbox::Node> arrived_;  // taken from the inbox
+  const uint32_t number_;
+  bool is_first_event_ = true;  // of this turn
   std::atomic<bool> accepts_anew_{false};
 };
 

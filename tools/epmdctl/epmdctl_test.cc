@@ -5,6 +5,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
@@ -32,6 +33,7 @@
 #include "tools/epmdctl/view/counters.h"
 #include "tools/epmdctl/view/output.h"
 #include "tools/epmdctl/view/sample.h"
+#include "tools/epmdctl/view/wellness.h"
 
 namespace evermap {
 namespace {
@@ -308,6 +310,21 @@ TEST_F(EpmdctlTest, UpgradeOfAMapperThatEndsBeforeItBegins) {
   EXPECT_FALSE(HasRequest());
 }
 
+TEST(Statistics, FineBucketsTellThirtyMicrosecondsFromAHundred) {
+  for (uint64_t ns = 4'000; ns < 512'000; ns += 500) {
+    ASSERT_TRUE(IsFineLatency(ns));
+    const size_t bucket = FineLatencyBucketOf(ns);
+    EXPECT_LT(ns, FineLatencyBucketEndNs(bucket));
+    EXPECT_GE(ns * 9 / 8 + 500, FineLatencyBucketEndNs(bucket));
+    if (bucket > 0) EXPECT_GE(ns, FineLatencyBucketEndNs(bucket - 1));
+  }
+  EXPECT_FALSE(IsFineLatency(3'999));
+  EXPECT_FALSE(IsFineLatency(512'000));
+  for (size_t bucket = 1; bucket < kShownLatencyBuckets - 1; ++bucket) {
+    EXPECT_GT(ShownLatencyEndNs(bucket), ShownLatencyEndNs(bucket - 1));
+  }
+}
+
 TEST(Statistics, EachLatencyHasItsBucket) {
   uint64_t begin_ns = 0;
   for (size_t bucket = 0; bucket < kLatencyBuckets - 1; ++bucket) {
@@ -329,15 +346,15 @@ TEST(Counters, Quantiles) {
   EXPECT_EQ(LatencyQuantileNs(latency, 0.5), std::nullopt);
   EXPECT_TRUE(LatencyJson(latency)["p50_us"].is_null());
   latency[3] = 1;
-  EXPECT_EQ(LatencyQuantileNs(latency, 0), LatencyBucketEndNs(3));
-  EXPECT_EQ(LatencyQuantileNs(latency, 1), LatencyBucketEndNs(3));
+  EXPECT_EQ(LatencyQuantileNs(latency, 0), ShownLatencyEndNs(3));
+  EXPECT_EQ(LatencyQuantileNs(latency, 1), ShownLatencyEndNs(3));
   latency[10] = 999;
-  EXPECT_EQ(LatencyQuantileNs(latency, 0.001), LatencyBucketEndNs(3));
-  EXPECT_EQ(LatencyQuantileNs(latency, 0.0011), LatencyBucketEndNs(10));
+  EXPECT_EQ(LatencyQuantileNs(latency, 0.001), ShownLatencyEndNs(3));
+  EXPECT_EQ(LatencyQuantileNs(latency, 0.0011), ShownLatencyEndNs(10));
   // The last bucket has no end.
-  latency[kLatencyBuckets - 1] = 1;
-  EXPECT_EQ(LatencyQuantileNs(latency, 1), LatencyBucketEndNs(kLatencyBuckets - 2));
-  EXPECT_EQ(LatencyJson(latency)["buckets"].size(), kLatencyBuckets);
+  latency[kShownLatencyBuckets - 1] = 1;
+  EXPECT_EQ(LatencyQuantileNs(latency, 1), ShownLatencyEndNs(kShownLatencyBuckets - 2));
+  EXPECT_EQ(LatencyJson(latency)["buckets"].size(), kShownLatencyBuckets);
   EXPECT_TRUE(LatencyJson(latency)["buckets"].back()["below_us"].is_null());
 }
 
@@ -503,6 +520,38 @@ TEST_F(EpmdctlTest, SamplesFitEveryScreen) {
   EXPECT_EQ(sample.newest.size(), 50u);
   EXPECT_EQ(sample.newest.front().name.substr(0, 3), "49x");
   EXPECT_EQ(SampleJson(sample, later)["registered"], 50);
+}
+
+TEST(Wellness, SaysTheWorstFirst) {
+  Condition condition = {.running = true, .live = 3, .capacity = 100};
+  EXPECT_EQ(JudgeWellness(condition).wellness, Wellness::kWell);
+  EXPECT_EQ(WellnessLine(condition, JudgeWellness(condition)), "All is well: 3 nodes");
+  condition.orphaned = 1;
+  EXPECT_EQ(JudgeWellness(condition).wellness, Wellness::kWarning);
+  condition.expected = {{.name = "rabbit|x", .is_missing = true, .missing_since_unix_ns = 1}};
+  const Diagnosis diagnosis = JudgeWellness(condition);
+  EXPECT_EQ(diagnosis.wellness, Wellness::kCritical);
+  ASSERT_EQ(diagnosis.complaints.size(), 2u);
+  EXPECT_EQ(diagnosis.complaints.front(), "node rabbit|x is missing since 1970-01-01T00:00:00Z");
+  // A bar ends the text of a plugin.
+  const std::string line = PluginLine(condition, diagnosis);
+  EXPECT_EQ(std::count(line.begin(), line.end(), '|'), 1);
+  EXPECT_TRUE(line.starts_with("EPMD CRITICAL - node rabbit/x is missing"));
+  condition.running = false;
+  EXPECT_EQ(JudgeWellness(condition).complaints.size(), 1u);
+}
+
+TEST(Wellness, TellsWhatIsFull) {
+  Condition condition = {.running = true, .live = 81, .capacity = 100};
+  EXPECT_EQ(JudgeWellness(condition).wellness, Wellness::kWarning);
+  condition.live = 80;
+  EXPECT_EQ(JudgeWellness(condition).wellness, Wellness::kWell);
+  condition.connections_now = 900;
+  condition.mapper.descriptors_max = 1000;
+  EXPECT_EQ(JudgeWellness(condition).wellness, Wellness::kWarning);
+  condition.last_minute.emplace();
+  condition.last_minute->values[CounterIndex(&WorkerStatistics::refused_registry_full)] = 1;
+  EXPECT_EQ(JudgeWellness(condition).wellness, Wellness::kCritical);
 }
 
 }  // namespace

@@ -34,6 +34,7 @@ struct Arguments {
   double watch_interval_s = kWatchIntervalDefaultS;
   double top_interval_s = kTopIntervalDefaultS;
   bool once = false;
+  bool check = false;
   std::string binary;
   int timeout_s = kUpgradeTimeoutDefaultS;
 };
@@ -84,10 +85,14 @@ void AddQueries(Commands& commands, Arguments& arguments) {
                                    return ListNames(said.host, said.port, said.json);
                                  });
   names->add_option("HOST", arguments.host, "name or IP address")->required();
-  commands.Add("status", "print what the mapper is and does; exit code 3 when it does not run",
-               [](CurrentRegistry& registry, const Arguments& said) {
-                 return ShowStatus(registry, said.json);
-               });
+  commands
+      .Add("status", "print what the mapper is and does; exit code 3 when it does not run",
+           [](CurrentRegistry& registry, const Arguments& said) {
+             return said.check ? CheckStatus(registry) : ShowStatus(registry, said.json);
+           })
+      ->add_flag("--check", arguments.check,
+                 "print one line, with the exit code of a monitoring plugin: 0 well, 1 warning, 2 "
+                 "critical, 3 unknown");
 }
 
 // Commands that go on until they are ended.

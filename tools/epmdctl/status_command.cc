@@ -6,13 +6,18 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
+#include "registry/activity.h"
 #include "registry/base/clock.h"
 #include "registry/counter_totals.h"
 #include "registry/reader.h"
 #include "registry/registration.h"
 #include "tools/epmdctl/view/counters.h"
 #include "tools/epmdctl/view/output.h"
+#include "tools/epmdctl/view/wellness.h"
+#include "tools/expected.h"
 
 namespace evermap {
 namespace {
@@ -27,9 +32,32 @@ struct Status {
   uint32_t names_known = 0;
   uint32_t capacity = 0;
   CounterTotals counters;
+  std::vector<ExpectedNode> expected;
+  std::optional<CounterTotals> last_minute;  // what was counted in it, if that is known
 };
 
-Status Collect(const RegistryView& view) {
+Condition ConditionOf(const Status& status) {
+  return {.running = status.running,
+          .mapper = status.mapper,
+          .upgrade = status.upgrade,
+          .live = status.live,
+          .orphaned = status.orphaned,
+          .capacity = status.capacity,
+          .connections_now = status.counters.connections_now,
+          .expected = status.expected,
+          .last_minute = status.last_minute};
+}
+
+// What a mapper that runs tells beyond its registry.
+void CollectActivity(const std::string& path, const RegistryView& view, Status& status) {
+  const std::optional<ActivityReport> activity = ReadActivity(path);
+  if (!status.running || !activity.has_value()) return;
+  status.expected = ExpectedNodes(activity->expected, view);
+  const CounterTotals now = ReadCounterTotals(view, activity->workers);
+  status.last_minute = Growth(activity->minute_ago.value_or(now), now);
+}
+
+Status Collect(const std::string& path, const RegistryView& view) {
   Status status;
   status.mapper = view.mapper_status();
   status.upgrade = view.upgrade_status();
@@ -46,6 +74,7 @@ Status Collect(const RegistryView& view) {
     if (node.state == RegistrationState::kOrphaned) ++status.orphaned;
   }
   status.counters = ReadCounterTotals(view);
+  CollectActivity(path, view, status);
   return status;
 }
 
@@ -53,18 +82,56 @@ void PrintRow(const char* name, const std::string& value) {
   std::printf("  %-22s  %s\n", name, Printable(value).c_str());
 }
 
-void PrintLatency(const LatencyCounts& latency) {
-  const auto print = [&](const char* name, double share) {
-    const std::optional<uint64_t> ns = LatencyQuantileNs(latency, share);
-    PrintRow(name, ns.has_value() ? "below " + LatencyText(*ns) : "");
-  };
-  print("latency p50", 0.5);
-  print("latency p99", 0.99);
-  print("latency max", 1);
+std::string QuantileText(const LatencyCounts& latency, double share) {
+  const std::optional<uint64_t> ns = LatencyQuantileNs(latency, share);
+  return ns.has_value() ? "below " + LatencyText(*ns) : "-";
+}
+
+// A row for each counter of what went wrong, or of all else: in the last minute, and since the registry was made.
+void PrintCounters(const Status& status, bool of_errors) {
+  for (size_t i = 0; i < status.counters.values.size(); ++i) {
+    if (kCounters[i].is_error() != of_errors) continue;
+    if (of_errors && status.counters.values[i] == 0) continue;
+    const std::string minute =
+        status.last_minute.has_value() ? std::to_string(status.last_minute->values[i]) : "-";
+    std::printf("  %-22s  %12s  %12s\n", CounterText(kCounters[i]).c_str(), minute.c_str(),
+                std::to_string(status.counters.values[i]).c_str());
+  }
+}
+
+void PrintLatency(const Status& status) {
+  for (const auto& [name, share] :
+       {std::pair{"latency p50", 0.5}, std::pair{"latency p99", 0.99},
+        std::pair{"latency p99.9", 0.999}, std::pair{"latency max", 1.0}}) {
+    const std::string minute =
+        status.last_minute.has_value() ? QuantileText(status.last_minute->latency, share) : "-";
+    std::printf("  %-22s  %12s  %12s\n", name, minute.c_str(),
+                QuantileText(status.counters.latency, share).c_str());
+  }
+}
+
+void PrintExpected(const std::vector<ExpectedNode>& expected) {
+  if (expected.empty()) return;
+  std::printf("Expected nodes\n");
+  for (const ExpectedNode& node : expected) {
+    PrintRow(
+        Printable(node.name).c_str(),
+        node.is_missing ? "missing since " + TimeText(node.missing_since_unix_ns) : "registered");
+  }
 }
 
 void Print(const std::string& path, const Status& status) {
   const MapperStatus& mapper = status.mapper;
+  const Style style = Style::OfStandardOutput();
+  const Diagnosis diagnosis = JudgeWellness(ConditionOf(status));
+  const std::string line = WellnessLine(ConditionOf(status), diagnosis);
+  std::printf("%s\n", (diagnosis.wellness == Wellness::kWell      ? style.Good(line)
+                       : diagnosis.wellness == Wellness::kWarning ? style.Warning(line)
+                                                                  : style.Bad(line))
+                          .c_str());
+  PrintExpected(status.expected);
+  std::printf("  %-22s  %12s  %12s\n", "What went wrong", "last minute", "in all");
+  PrintCounters(status, /*of_errors=*/true);
   if (status.running) {
     std::printf("The mapper runs.\n");
   } else if (mapper.pid == 0) {
@@ -87,11 +154,9 @@ void Print(const std::string& path, const Status& status) {
   PrintRow("of these orphaned", std::to_string(status.orphaned));
   PrintRow("names known", std::to_string(status.names_known));
   PrintRow("capacity", std::to_string(status.capacity));
-  std::printf("Since the registry was made\n");
-  for (size_t i = 0; i < status.counters.values.size(); ++i) {
-    PrintRow(CounterText(kCounters[i]).c_str(), std::to_string(status.counters.values[i]));
-  }
-  PrintLatency(status.counters.latency);
+  std::printf("  %-22s  %12s  %12s\n", "Counted", "last minute", "in all");
+  PrintCounters(status, /*of_errors=*/false);
+  PrintLatency(status);
   std::printf("Last upgrade\n");
   PrintRow("outcome", OutcomeText(status.upgrade.outcome));
   if (status.upgrade.outcome == UpgradeStatus::Outcome::kNone) return;
@@ -104,7 +169,23 @@ nlohmann::json ToJson(const std::string& path, const Status& status) {
   const auto if_known = [&](const nlohmann::json& value) {
     return mapper.pid == 0 ? nlohmann::json() : value;
   };
+  const Diagnosis diagnosis = JudgeWellness(ConditionOf(status));
+  nlohmann::json expected = nlohmann::json::array();
+  for (const ExpectedNode& node : status.expected) {
+    expected.push_back({{"name", Printable(node.name)},
+                        {"missing", node.is_missing},
+                        {"missing_since", TimeOrNull(node.missing_since_unix_ns)}});
+  }
+  nlohmann::json last_minute;
+  if (status.last_minute.has_value()) {
+    last_minute = {{"counters", CountersJson(*status.last_minute)},
+                   {"latency", LatencyJson(status.last_minute->latency)}};
+  }
   return {
+      {"well", diagnosis.complaints.empty()},
+      {"complaints", diagnosis.complaints},
+      {"expected", expected},
+      {"last_minute", last_minute},
       {"running", status.running},
       {"version", if_known(mapper.version)},
       {"pid", if_known(mapper.pid)},
@@ -152,10 +233,26 @@ nlohmann::json ToJson(const UpgradeStatus& upgrade) {
   };
 }
 
+int CheckStatus(CurrentRegistry& registry) {
+  Status status;
+  std::string error;
+  const auto collect = [&](const RegistryView& view) { status = Collect(registry.path(), view); };
+  if (!registry.Read(collect, error)) {
+    // Where there is no registry, no mapper has ever run.
+    std::printf("EPMD CRITICAL - %s\n", Printable(error).c_str());
+    return static_cast<int>(Wellness::kCritical);
+  }
+  const Condition condition = ConditionOf(status);
+  const Diagnosis diagnosis = JudgeWellness(condition);
+  std::printf("%s\n", PluginLine(condition, diagnosis).c_str());
+  return static_cast<int>(diagnosis.wellness);
+}
+
 int ShowStatus(CurrentRegistry& registry, bool json) {
   Status status;
   std::string error;
-  if (!registry.Read([&](const RegistryView& view) { status = Collect(view); }, error)) {
+  const auto collect = [&](const RegistryView& view) { status = Collect(registry.path(), view); };
+  if (!registry.Read(collect, error)) {
     PrintError(error);
     return kExitNoRegistry;
   }

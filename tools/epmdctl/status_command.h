@@ -10,6 +10,8 @@
 namespace evermap {
 
 // Prints what is known, whether or not the mapper runs. Returns the exit code.
+// Prints one line for a monitoring plugin, and returns its exit code.
+int CheckStatus(CurrentRegistry& registry);
 int ShowStatus(CurrentRegistry& registry, bool json);
 
 const char* OutcomeText(UpgradeStatus::Outcome outcome);

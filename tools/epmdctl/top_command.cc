@@ -7,6 +7,7 @@
 #include <limits>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -29,7 +30,14 @@ constexpr size_t kOnceLines = 50;
 constexpr absl::Duration kToldInterval = absl::Milliseconds(250);
 
 bool Take(CurrentRegistry& registry, Sample& sample, std::string& error) {
-  return registry.Read([&](const RegistryView& view) { sample = TakeSample(view); }, error);
+  if (!registry.Read([&](const RegistryView& view) { sample = TakeSample(view); }, error)) {
+    return false;
+  }
+  if (std::optional<ActivityReport> activity = ReadActivity(registry.path());
+      sample.mapper_runs && activity.has_value()) {
+    sample.askers = std::move(activity->askers);
+  }
+  return true;
 }
 
 // Prints samples where there is no terminal to draw on.

@@ -6,10 +6,12 @@
 #include <cstdint>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 
 #include "absl/strings/str_format.h"
+#include "registry/activity.h"
 #include "registry/base/clock.h"
 #include "tools/epmdctl/view/changes.h"
 #include "tools/epmdctl/view/news.h"
@@ -80,6 +82,7 @@ class Watcher {
  private:
   bool Begin() {
     is_waiting_ = false;
+    ReadExpected();
     const auto registered = std::count_if(
         last_->nodes.begin(), last_->nodes.end(),
         [](const auto& node) { return node.second.state != RegistrationState::kRemembered; });
@@ -119,12 +122,26 @@ class Watcher {
 
   bool TellAll(const std::vector<Change>& changes) {
     for (const Change& change : changes) {
-      const std::string line = json_ ? JsonLine(ChangeJson(change))
-                                     : style_.Faint(TimeTextMs(change.unix_ns)) + " " +
-                                           Styled(style_, change.kind, ChangeText(change));
+      if (change.kind == Change::Kind::kMapperStarted) ReadExpected();
+      const bool is_expected = expected_.contains(change.node.name);
+      nlohmann::json json = ChangeJson(change);
+      if (is_expected) json["expected"] = true;
+      const std::string line =
+          json_ ? JsonLine(json)
+                : style_.Faint(TimeTextMs(change.unix_ns)) + " " +
+                      Styled(style_, change.kind,
+                             ChangeText(change) + (is_expected ? " (expected)" : ""));
       if (!PrintLine(line)) return false;
     }
     return true;
+  }
+
+  // The mapper's own list, which another one may have changed.
+  void ReadExpected() {
+    expected_.clear();
+    const std::optional<ActivityReport> activity = ReadActivity(registry_.path());
+    if (!activity.has_value()) return;
+    expected_.insert(activity->expected.begin(), activity->expected.end());
   }
 
   bool Tell(const char* event, const std::string& text) {
@@ -141,6 +158,7 @@ class Watcher {
   News::Seen seen_;
   uint32_t openings_ = 0;
   bool is_waiting_ = false;
+  std::set<std::string> expected_;
 };
 
 }  // namespace

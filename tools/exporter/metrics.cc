@@ -71,15 +71,19 @@ MetricFamily RequestDurations(const Snapshot& snapshot) {
              "Time from when a worker looked at a request until its reply was with the kernel.");
   ClientMetric::Histogram& histogram = family.metric.emplace_back().histogram;
   double begin_s = 0;
-  for (size_t bucket = 0; bucket < kLatencyBuckets; ++bucket) {
+  for (size_t bucket = 0; bucket < kShownLatencyBuckets; ++bucket) {
     const uint64_t count = snapshot.totals().latency[bucket];
-    const bool is_last = bucket == kLatencyBuckets - 1;
+    const bool is_last = bucket == kShownLatencyBuckets - 1;
     const double end_s = is_last ? std::numeric_limits<double>::infinity()
-                                 : static_cast<double>(LatencyBucketEndNs(bucket)) / 1e9;
+                                 : static_cast<double>(ShownLatencyEndNs(bucket)) / 1e9;
     histogram.sample_count += count;
     histogram.sample_sum +=
         static_cast<double>(count) * (is_last ? begin_s : (begin_s + end_s) / 2);
-    histogram.bucket.push_back({histogram.sample_count, end_s});
+    // Each series costs its reader something, so of the fine buckets four are shown as one.
+    const bool is_within = bucket >= kLatencyBucketsBelowFine &&
+                           bucket < kLatencyBucketsBelowFine + kFineLatencyBuckets &&
+                           (bucket - kLatencyBucketsBelowFine) % 4 != 3;
+    if (!is_within) histogram.bucket.push_back({histogram.sample_count, end_s});
     begin_s = end_s;
   }
   return family;
@@ -142,6 +146,24 @@ void AppendRegistry(const Snapshot& snapshot, std::vector<MetricFamily>& familie
                                  static_cast<double>(snapshot.totals().connections_now)));
 }
 
+void AppendExpected(const Snapshot& snapshot, std::vector<MetricFamily>& families) {
+  if (snapshot.expected().empty()) return;
+  MetricFamily registered =
+      Family(MetricType::Gauge, "evermap_expected_node_registered",
+             "Whether a node that the mapper was told to expect is registered: 1 or 0.");
+  MetricFamily since = Family(MetricType::Gauge, "evermap_expected_node_missing_since_seconds",
+                              "Since when an expected node is missing, in seconds since 1970.");
+  for (const ExpectedNode& node : snapshot.expected()) {
+    const std::string name = Printable(node.name);
+    registered.metric.push_back(Gauge(node.is_missing ? 0 : 1, {{"name", name}}));
+    if (node.is_missing) {
+      since.metric.push_back(Gauge(Seconds(node.missing_since_unix_ns), {{"name", name}}));
+    }
+  }
+  families.push_back(std::move(registered));
+  if (!since.metric.empty()) families.push_back(std::move(since));
+}
+
 void AppendNodes(const Snapshot& snapshot, std::vector<MetricFamily>& families) {
   if (snapshot.nodes().empty()) return;
   MetricFamily info = Family(MetricType::Gauge, "evermap_node_info",
@@ -182,6 +204,7 @@ std::vector<MetricFamily> Metrics(const Snapshot& snapshot) {
   AppendRegistry(snapshot, families);
   AppendCounters(snapshot, families);
   families.push_back(RequestDurations(snapshot));
+  AppendExpected(snapshot, families);
   AppendNodes(snapshot, families);
   return families;
 }

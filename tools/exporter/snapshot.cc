@@ -2,10 +2,13 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <optional>
 #include <tuple>
 
 #include "daemon/wire/protocol.h"
+#include "registry/activity.h"
 #include "registry/base/text.h"
+#include "registry/status.h"
 
 namespace evermap::exporter {
 
@@ -24,6 +27,10 @@ Snapshot Snapshot::Take(const std::string& registry_path) {
 
   const RegistryView& view = snapshot.reader_->view();
   snapshot.totals_ = ReadCounterTotals(view);
+  const std::optional<ActivityReport> activity = ReadActivity(registry_path);
+  if (activity.has_value() && IsRunning(view.mapper_status())) {
+    snapshot.expected_ = ExpectedNodes(activity->expected, view);
+  }
   const uint32_t slots = view.slots_used();
   Registration found;
   for (uint32_t slot = 0; slot < slots; ++slot) {

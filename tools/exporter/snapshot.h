@@ -19,6 +19,7 @@
 #include "registry/counter_totals.h"
 #include "registry/reader.h"
 #include "registry/registration.h"
+#include "tools/expected.h"
 
 namespace evermap::exporter {
 
@@ -52,6 +53,9 @@ class Snapshot {
   uint32_t orphaned_count() const { return orphaned_count_; }
   uint32_t remembered_count() const { return remembered_count_; }
 
+  // Those that the mapper was told to expect, if it runs.
+  const std::vector<ExpectedNode>& expected() const { return expected_; }
+
   // All zero when there is no registry to read.
   const CounterTotals& totals() const { return totals_; }
   // REQUIRES: readable().
@@ -66,6 +70,7 @@ class Snapshot {
   std::unique_ptr<Reader> reader_;
   CounterTotals totals_;
   std::vector<Node> nodes_;
+  std::vector<ExpectedNode> expected_;
   uint32_t orphaned_count_ = 0;
   uint32_t remembered_count_ = 0;
 };

@@ -35,11 +35,11 @@ std::optional<uint64_t> LatencyQuantileNs(const LatencyCounts& latency, double s
   if (count == 0) return std::nullopt;
   const auto wanted = static_cast<uint64_t>(std::ceil(share * static_cast<double>(count)));
   uint64_t reached = 0;
-  for (size_t bucket = 0; bucket < kLatencyBuckets - 1; ++bucket) {
+  for (size_t bucket = 0; bucket < kShownLatencyBuckets - 1; ++bucket) {
     reached += latency[bucket];
-    if (reached > 0 && reached >= wanted) return LatencyBucketEndNs(bucket);
+    if (reached > 0 && reached >= wanted) return ShownLatencyEndNs(bucket);
   }
-  return LatencyBucketEndNs(kLatencyBuckets - 2);
+  return ShownLatencyEndNs(kShownLatencyBuckets - 2);
 }
 
 nlohmann::json CountersJson(const CounterTotals& totals) {
@@ -51,11 +51,11 @@ nlohmann::json CountersJson(const CounterTotals& totals) {
 nlohmann::json LatencyJson(const LatencyCounts& latency) {
   nlohmann::json buckets = nlohmann::json::array();
   uint64_t left = LatencyCount(latency);
-  for (size_t bucket = 0; bucket < kLatencyBuckets && left > 0; ++bucket) {
-    const bool is_last = bucket == kLatencyBuckets - 1;
+  for (size_t bucket = 0; bucket < kShownLatencyBuckets && left > 0; ++bucket) {
+    const bool is_last = bucket == kShownLatencyBuckets - 1;
     buckets.push_back({
         {"below_us",
-         is_last ? nlohmann::json() : nlohmann::json(Microseconds(LatencyBucketEndNs(bucket)))},
+         is_last ? nlohmann::json() : nlohmann::json(Microseconds(ShownLatencyEndNs(bucket)))},
         {"count", latency[bucket]},
     });
     left -= latency[bucket];

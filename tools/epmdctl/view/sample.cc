@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <numeric>
 #include <optional>
 #include <string_view>
 
@@ -14,6 +15,8 @@ namespace evermap {
 namespace {
 
 constexpr size_t kNewestNodesInJson = 10;
+// Addresses that are shown.
+constexpr size_t kAskersShown = 8;
 // Width of the left one of two columns of figures. Screens that are narrower than kTwoColumnsMin
 // have the two below each other.
 constexpr size_t kLeftColumns = 54;
@@ -149,6 +152,48 @@ void AppendNewest(const Sample& now, size_t lines, size_t columns, const Style& 
   }
 }
 
+// What an address has asked between two samples, by kind.
+std::vector<ActivityReport::Asker> AskersBetween(const Sample& before, const Sample& now) {
+  std::vector<ActivityReport::Asker> grown;
+  for (const ActivityReport::Asker& asker : now.askers) {
+    const auto earlier = std::find_if(
+        before.askers.begin(), before.askers.end(),
+        [&asker](const ActivityReport::Asker& one) { return one.address == asker.address; });
+    grown.push_back(asker);
+    if (earlier == before.askers.end()) continue;
+    for (size_t kind = 0; kind < kAskKinds.size(); ++kind) {
+      // One that had lost its place in between begins anew.
+      const bool is_same = earlier->counts[kind] <= asker.counts[kind];
+      grown.back().counts[kind] -= is_same ? earlier->counts[kind] : 0;
+    }
+  }
+  const auto total = [](const ActivityReport::Asker& asker) {
+    return std::accumulate(asker.counts.begin(), asker.counts.end(), uint64_t{0});
+  };
+  std::erase_if(grown, [&](const ActivityReport::Asker& asker) { return total(asker) == 0; });
+  std::sort(grown.begin(), grown.end(),
+            [&](const auto& a, const auto& b) { return total(a) > total(b); });
+  return grown;
+}
+
+void AppendAskers(const Sample& before, const Sample& now, double seconds, const Style& style,
+                  std::vector<std::string>& rows) {
+  const std::vector<ActivityReport::Asker> askers = AskersBetween(before, now);
+  if (askers.empty()) return;
+  std::string head = absl::StrFormat("%-24s", "WHO ASKS, a second");
+  for (const char* const kind : kAskKinds) head += absl::StrFormat(" %9s", kind);
+  rows.push_back(style.Strong(head));
+  for (size_t i = 0; i < std::min(askers.size(), kAskersShown); ++i) {
+    std::string row = absl::StrFormat("  %-22s", AskerText(askers[i].address));
+    for (const uint64_t count : askers[i].counts) {
+      row += absl::StrFormat(
+          " %9s", count == 0 ? std::string("-") : RateText(static_cast<double>(count) / seconds));
+    }
+    rows.push_back(std::move(row));
+  }
+  rows.emplace_back();
+}
+
 }  // namespace
 
 Sample TakeSample(const RegistryView& view) {
@@ -200,6 +245,7 @@ std::vector<std::string> SampleLines(const Sample& before, const Sample& now, si
   rows.push_back("");
   Append(CounterLines("CONNECTIONS AND NODES", false, grown, now.counters, seconds, style), rows);
   rows.push_back("");
+  AppendAskers(before, now, seconds, style, rows);
   AppendNewest(now, lines, columns, style, rows);
   if (rows.size() > lines) rows.resize(lines);
   for (std::string& row : rows) row = Cut(row, columns);
@@ -221,7 +267,17 @@ nlohmann::json SampleJson(const Sample& before, const Sample& now) {
                       {"state", node.orphaned ? "orphaned" : "live"},
                       {"since", TimeOrNull(node.since_unix_ns)}});
   }
+  nlohmann::json askers = nlohmann::json::array();
+  for (const ActivityReport::Asker& asker : AskersBetween(before, now)) {
+    nlohmann::json row = nlohmann::json::object();
+    row["address"] = AskerText(asker.address);
+    for (size_t kind = 0; kind < kAskKinds.size(); ++kind) {
+      row[kAskKinds[kind]] = static_cast<double>(asker.counts[kind]) / seconds;
+    }
+    askers.push_back(std::move(row));
+  }
   return {
+      {"askers_per_second", askers},
       {"time", TimeTextMs(now.unix_ns)},
       {"seconds", seconds},
       {"running", now.mapper_runs},

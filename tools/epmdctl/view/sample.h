@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "registry/activity.h"
 #include "registry/counter_totals.h"
 #include "registry/reader.h"
 #include "registry/registration.h"
@@ -37,6 +38,7 @@ struct Sample {
   uint32_t orphaned = 0;
   uint32_t names_known = 0;
   uint32_t capacity = 0;
+  std::vector<ActivityReport::Asker> askers;
   std::vector<SampledNode> newest;  // live and orphaned ones, the newest first
 };
 
