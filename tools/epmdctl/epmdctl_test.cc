@@ -27,7 +27,9 @@
 #include "registry/registry.h"
 #include "registry/status.h"
 #include "tools/epmdctl/current_registry.h"
+#include "tools/epmdctl/host/epmd_program.h"
 #include "tools/epmdctl/host/handshake.h"
+#include "tools/epmdctl/host/node_commands.h"
 #include "tools/epmdctl/lookup_command.h"
 #include "tools/epmdctl/view/changes.h"
 #include "tools/epmdctl/view/counters.h"
@@ -520,6 +522,50 @@ TEST_F(EpmdctlTest, SamplesFitEveryScreen) {
   EXPECT_EQ(sample.newest.size(), 50u);
   EXPECT_EQ(sample.newest.front().name.substr(0, 3), "49x");
   EXPECT_EQ(SampleJson(sample, later)["registered"], 50);
+}
+
+TEST(NodeCommands, TellWhyANodeIsInNoMapper) {
+  const auto why = [](std::vector<std::string> flags) {
+    flags.insert(flags.begin(),
+                 {"beam.smp", "--", "-root", "/usr/lib/erlang", "-sname", "rabbit@host"});
+    const std::optional<Absence> absence = WhyNotRegistered(ParseNodeCommand(flags), 4369);
+    return absence.has_value() ? absence->text : "";
+  };
+  EXPECT_EQ(why({}), "");
+  EXPECT_EQ(why({"-epmd_port", "4369", "-epmd_module", "erl_epmd", "-dist_listen", "true"}), "");
+  EXPECT_NE(why({"-dist_listen", "false"}), "");
+  EXPECT_NE(why({"-no_epmd"}), "");
+  EXPECT_NE(why({"-erl_epmd_port", "4711"}).find("4711"), std::string::npos);
+  EXPECT_NE(why({"-kernel", "inet_dist_listen_min", "1", "erl_epmd_node_listen_port", "4711"})
+                .find("4711"),
+            std::string::npos);
+  EXPECT_NE(why({"-kernel", "epmd_module", "mine"}).find("mine"), std::string::npos);
+  EXPECT_NE(why({"-epmd_module", "mine"}).find("mine"), std::string::npos);
+  EXPECT_NE(why({"-epmd_port", "4370"}).find("4370"), std::string::npos);
+  // What follows is the program's own.
+  EXPECT_EQ(why({"-extra", "-no_epmd", "-dist_listen", "false"}), "");
+}
+
+TEST(NodeCommands, HaveTheirNames) {
+  const NodeCommand node = ParseNodeCommand({"-name", "a@b.c", "-proto_dist", "inet_tls"});
+  EXPECT_EQ(node.name, "a");
+  EXPECT_EQ(node.host, "b.c");
+  EXPECT_TRUE(node.has_long_name);
+  EXPECT_TRUE(node.is_tls());
+  EXPECT_TRUE(ParseNodeCommand({"-sname", "undefined"}).is_dynamic);
+}
+
+TEST(EpmdProgram, IsKnownByItsErts) {
+  EXPECT_EQ(ErtsVersionIn("/opt/app/erts-15.2.7.10/bin/epmd"), "15.2.7.10");
+  EXPECT_EQ(ErtsVersionIn("/usr/bin/epmd"), "");
+  EXPECT_EQ(ErtsVersionIn("/erts-x/epmd"), "");
+  for (const char* const old : {"13.1.5", "15.2.7.10", "15.2.7", "16.4.0.3", "16.0", "17.0.3"}) {
+    EXPECT_EQ(HasCve202642792(old), true) << old;
+  }
+  for (const char* const mended : {"15.2.7.11", "15.3", "16.4.0.4", "17.0.4", "17.1", "18.0"}) {
+    EXPECT_EQ(HasCve202642792(mended), false) << mended;
+  }
+  EXPECT_EQ(HasCve202642792(""), std::nullopt);
 }
 
 TEST(Wellness, SaysTheWorstFirst) {

@@ -30,6 +30,7 @@ struct Arguments {
   bool json = false;
   bool all = false;
   std::string node;
+  std::string peer;
   std::string host;
   double watch_interval_s = kWatchIntervalDefaultS;
   double top_interval_s = kTopIntervalDefaultS;
@@ -122,10 +123,13 @@ void AddOperations(Commands& commands, Arguments& arguments) {
   CLI::App* doctor =
       commands.Add("doctor", "say why a node cannot be found; exit code 1 when a check failed",
                    [](CurrentRegistry& registry, const Arguments& said) {
-                     return Diagnose(registry, said.port, said.node, said.json);
+                     return Diagnose(registry, said.port, said.node, said.peer, said.json);
                    });
   doctor->add_option("NAME", arguments.node,
                      "NAME or NAME@HOST (default: examine the mapper only)");
+  doctor->add_option("PEER", arguments.peer,
+                     "another NAME or NAME@HOST: say, step by step, whether the first node, which "
+                     "runs on this host, can reach it");
   CLI::App* forget = commands.Add(
       "forget",
       "end one registration, also an orphan, and say whose it was; exit code 1 when there is none",

@@ -5,7 +5,9 @@
 
 #include "tools/epmdctl/doctor/host_checks.h"
 #include "tools/epmdctl/doctor/mapper_checks.h"
+#include "tools/epmdctl/doctor/namespace_checks.h"
 #include "tools/epmdctl/doctor/node_checks.h"
+#include "tools/epmdctl/doctor/reach_checks.h"
 #include "tools/epmdctl/doctor/registry_checks.h"
 #include "tools/epmdctl/doctor/report.h"
 #include "tools/epmdctl/lookup_command.h"
@@ -30,6 +32,7 @@ Sources ExamineThisHost(CurrentRegistry& registry, uint16_t port, Report& report
     processes.ExamineAddress(report);
     if (findings.can_be_read) CompareAnswers(registry, port, report);
   }
+  ExamineProgram(port, report);
   processes.ExamineOtherMappers(report);
   return {findings.can_be_read, answers};
 }
@@ -44,19 +47,33 @@ Report Examine(CurrentRegistry& registry, uint16_t port, const NodeAddress& node
   if (!node.host.empty() && ExamineAnswer("mapper on the host", node.host, port, report)) {
     sources.mapper = true;
   }
-  if (node.name.empty() || (!sources.registry && !sources.mapper)) return report;
-  const std::optional<FoundNode> found =
-      sources.registry ? FindInRegistry(registry, node, report) : FindOverTcp(port, node, report);
+  std::optional<FoundNode> found;
+  if (!node.name.empty() && (sources.registry || sources.mapper)) {
+    found =
+        sources.registry ? FindInRegistry(registry, node, report) : FindOverTcp(port, node, report);
+  }
+  if (is_this_host) {
+    ExamineUnregisteredNodes(port, node.name, found.has_value(), report);
+    // A node that is found here is not missed.
+    if (!found.has_value()) ExamineOtherNetworks(port, node.name, report);
+  }
   if (found.has_value()) ExamineNode(node, *found, is_this_host, report);
   return report;
 }
 
 }  // namespace
 
-int Diagnose(CurrentRegistry& registry, uint16_t port, const std::string& node, bool json) {
-  const Report report = Examine(registry, port, ParseNodeAddress(node));
+int Diagnose(CurrentRegistry& registry, uint16_t port, const std::string& node,
+             const std::string& peer, bool json) {
+  Report report;
+  if (peer.empty()) {
+    report = Examine(registry, port, ParseNodeAddress(node));
+  } else {
+    ExamineReach(ParseNodeAddress(node), ParseNodeAddress(peer), port, report);
+  }
   if (json) {
     PrintJson({{"node", node.empty() ? nlohmann::json() : nlohmann::json(node)},
+               {"peer", peer.empty() ? nlohmann::json() : nlohmann::json(peer)},
                {"port", port},
                {"failed", report.has_failed()},
                {"checks", report.ToJson()}});

@@ -13,9 +13,11 @@
 
 namespace evermap {
 
-// `node`: NAME[@HOST], or empty: only the mapper is examined. Returns the exit code: 0 also with
+// `node`: NAME[@HOST], or empty: only the mapper is examined. `peer`: likewise, or empty; then it is said
+// whether `node` can reach it instead. Returns the exit code: 0 also with
 // warnings, 1 when a check failed.
-int Diagnose(CurrentRegistry& registry, uint16_t port, const std::string& node, bool json);
+int Diagnose(CurrentRegistry& registry, uint16_t port, const std::string& node,
+             const std::string& peer, bool json);
 
 }  // namespace evermap
 

@@ -183,8 +183,8 @@ std::optional<FoundNode> FindOverTcp(uint16_t mapper_port, const NodeAddress& no
   return std::nullopt;
 }
 
-void ExamineNode(const NodeAddress& node, const FoundNode& found, bool is_this_host,
-                 Report& report) {
+std::optional<NodeAnswer> ExamineNode(const NodeAddress& node, const FoundNode& found,
+                                      bool is_this_host, Report& report) {
   const std::string host = HostOf(node);
   const std::string where = absl::StrFormat("%s port %d", Printable(host), found.port);
   std::vector<ListeningSocket> listening;
@@ -201,13 +201,17 @@ void ExamineNode(const NodeAddress& node, const FoundNode& found, bool is_this_h
                    : ConnectAdvice(connection.status(),
                                    "the node has ended without its mapper noticing, does not "
                                    "accept yet, or is in another container or network namespace"));
-    return;
+    return std::nullopt;
   }
   report.Say("node's port", Verdict::kOk, absl::StrCat(where, " accepts connections"));
   ExamineAddresses("node's address", listening, "the node",
                    "nodes of other hosts cannot connect to it; see inet_dist_use_interface",
                    report);
-  ExamineHandshake(node, GreetNode(*connection, OwnName(), found.highest_version, waiter), report);
+  absl::StatusOr<NodeAnswer> answer =
+      GreetNode(*connection, OwnName(), found.highest_version, waiter);
+  ExamineHandshake(node, answer, report);
+  if (!answer.ok()) return std::nullopt;
+  return *std::move(answer);
 }
 
 }  // namespace evermap

@@ -8,6 +8,7 @@
 
 #include "tools/epmdctl/current_registry.h"
 #include "tools/epmdctl/doctor/report.h"
+#include "tools/epmdctl/host/handshake.h"
 #include "tools/epmdctl/lookup_command.h"
 
 namespace evermap {
@@ -25,9 +26,10 @@ std::optional<FoundNode> FindInRegistry(CurrentRegistry& registry, const NodeAdd
 // Looks the name up with the mapper on `mapper_port` of the node's host, or of this one.
 std::optional<FoundNode> FindOverTcp(uint16_t mapper_port, const NodeAddress& node, Report& report);
 
-// Connects to the node and greets it. `is_this_host`: whether the node's sockets can be looked at.
-void ExamineNode(const NodeAddress& node, const FoundNode& found, bool is_this_host,
-                 Report& report);
+// Connects to the node and greets it, and returns its answer, if it gave one. `is_this_host`: whether
+// the node's sockets can be looked at.
+std::optional<NodeAnswer> ExamineNode(const NodeAddress& node, const FoundNode& found,
+                                      bool is_this_host, Report& report);
 
 }  // namespace evermap
 

@@ -156,6 +156,16 @@ std::vector<Process> ProcessesAt(const std::vector<ListeningSocket>& sockets,
   return processes;
 }
 
+std::vector<pid_t> ProcessesCalled(const std::string& name) {
+  std::vector<pid_t> pids;
+  ForEachProcess([&](pid_t pid) {
+    if (FirstLine(DirectoryOf(pid) / "comm") == name) pids.push_back(pid);
+    return true;
+  });
+  std::sort(pids.begin(), pids.end());
+  return pids;
+}
+
 std::vector<pid_t> WithAncestors(pid_t pid) {
   std::vector<pid_t> pids;
   for (int i = 0; i < kAncestorsMax && pid > 0; ++i, pid = ParentOf(pid)) pids.push_back(pid);

@@ -40,6 +40,9 @@ struct Process {
 std::vector<Process> ProcessesAt(const std::vector<ListeningSocket>& sockets,
                                  const std::string& name);
 
+// The processes whose program is called `name`, in whichever network namespace, the lowest number first.
+std::vector<pid_t> ProcessesCalled(const std::string& name);
+
 // `pid`, its parent, the parent of that and so on.
 std::vector<pid_t> WithAncestors(pid_t pid);
 
