@@ -150,7 +150,7 @@ class EventsTest(BeamCase):
 
     @harness.as_root_only
     def test_registry_of_another_network_namespace(self):
-        """As in a container into which /run/epmd of its host is mounted: its ports are no ports here."""
+        """As in a container into which /run/evermap of its host is mounted: its ports are no ports here."""
         self.register('elsewhere', 4711)
         command = ['unshare', '-n', 'erl', '-noshell', '-pa', os.path.join(APPLICATION, 'ebin'), '-evermap_registry',
                    self.mapper.registry, '-eval',

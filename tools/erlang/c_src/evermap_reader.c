@@ -876,7 +876,9 @@ static int add_candidates(const char* directory, size_t size, const char* suffix
 
 int evermap_reader_candidates(uint16_t port,
                               char paths[EVERMAP_READER_CANDIDATES_MAX][EVERMAP_READER_PATH_SIZE]) {
-  static const char system_directory[] = "/run/epmd";
+  static const char system_directory[] = "/run/evermap";
+  /* Where release 0.1.0 kept the system's registry. */
+  static const char former_directory[] = "/run/epmd";
   const char* const of_service = runtime_directory();
   const char* const of_user = getenv("XDG_RUNTIME_DIR");
   int count = 0;
@@ -893,6 +895,7 @@ int evermap_reader_candidates(uint16_t port,
     }
   }
   count = add_candidates(system_directory, strlen(system_directory), "", port, paths, count);
+  count = add_candidates(former_directory, strlen(former_directory), "", port, paths, count);
   assert(count <= EVERMAP_READER_CANDIDATES_MAX);
   return count;
 }
