@@ -318,7 +318,9 @@ TEST(Statistics, FineBucketsTellThirtyMicrosecondsFromAHundred) {
     const size_t bucket = FineLatencyBucketOf(ns);
     EXPECT_LT(ns, FineLatencyBucketEndNs(bucket));
     EXPECT_GE(ns * 9 / 8 + 500, FineLatencyBucketEndNs(bucket));
-    if (bucket > 0) EXPECT_GE(ns, FineLatencyBucketEndNs(bucket - 1));
+    if (bucket > 0) {
+      EXPECT_GE(ns, FineLatencyBucketEndNs(bucket - 1));
+    }
   }
   EXPECT_FALSE(IsFineLatency(3'999));
   EXPECT_FALSE(IsFineLatency(512'000));

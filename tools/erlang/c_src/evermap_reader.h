@@ -34,7 +34,7 @@ extern "C" {
 #define EVERMAP_READER_PATH_SIZE \
   512 /* bytes of a path, with the final NUL; longer ones are not read */
 #define EVERMAP_READER_TEXT_SIZE 768
-#define EVERMAP_READER_CANDIDATES_MAX 6
+#define EVERMAP_READER_CANDIDATES_MAX 8
 
 typedef enum evermap_reader_status {
   EVERMAP_READER_OK = 0,
