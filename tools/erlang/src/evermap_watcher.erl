@@ -27,7 +27,8 @@
 
 -type key() :: {Id :: pos_integer(), Creation :: non_neg_integer()} | mapper.
 -type known() :: {key(), evermap:info()}.
--type pattern() :: all | re:mp().
+%% A compiled regular expression is a tuple.
+-type pattern() :: all | tuple().
 
 -record(state, {
     subscribers = #{} :: #{pid() => {reference(), pattern()}},
@@ -41,7 +42,7 @@
     asking :: {pid(), reference()} | undefined
 }).
 
--spec start_link() -> {ok, pid()} | {error, term()}.
+-spec start_link() -> {ok, pid()} | ignore | {error, term()}.
 start_link() -> gen_server:start_link({local, ?MODULE}, ?MODULE, [], []).
 
 -spec subscribe(evermap:pattern()) -> {ok, [evermap:info()]} | {error, not_started | badarg}.
