@@ -25,6 +25,7 @@ What nearly every test needs is here by its bare name; the rest are modules that
     systemd_sandbox  a systemd of its own on a copy of this machine's files
     beam             nodes with the OTP application evermap
     package          a test case with the Debian packages
+    podman           Debian's podman in a sandbox, and the files that it plays
 
 No test imports another one. Everything a test starts is ended by its pid, and everything it writes is in a temporary
 directory. To run a test by hand: PYTHONPATH=tests EPMD=build/daemon/epmd python3 tests/serve/limits_test.py

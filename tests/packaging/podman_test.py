@@ -10,6 +10,7 @@ import io
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import tarfile
@@ -17,23 +18,12 @@ import unittest
 
 import harness
 from harness.environment import as_root_only
-from harness.podman import Podman
+from harness.podman import Podman, load_yaml
 
 CONTAINER = os.path.join(harness.ROOT, 'packaging', 'container')
 EXPORTER = os.environ.get('EPMD_EXPORTER')
 ERLANG = '/usr/lib/erlang'
 UID = 4369
-
-
-def load_yaml(name):
-    """All documents of a file. Debian's Python has the module; this one need not."""
-    script = 'import json, sys, yaml; print(json.dumps(list(yaml.safe_load_all(sys.stdin))))'
-    with open(os.path.join(CONTAINER, name)) as file:
-        done = subprocess.run(['/usr/bin/python3', '-c', script], stdin=file, capture_output=True, check=False)
-    if b'No module named' in done.stderr:
-        raise unittest.SkipTest('no python3-yaml here')
-    assert done.returncode == 0, done
-    return json.loads(done.stdout)
 
 
 class Image:
@@ -71,11 +61,15 @@ class Image:
 def evermap(archive):
     """The last stage of the Dockerfile."""
     image = Image(archive)
-    for program, path in (('epmd', harness.EPMD), ('epmdctl', harness.EPMDCTL), ('epmd-exporter', EXPORTER)):
-        if path:
-            image.add_program(path, f'/usr/bin/{program}')
+    for program, path in (('epmd', harness.EPMD), ('epmdctl', harness.EPMDCTL)):
+        image.add_program(path, f'/usr/bin/{program}')
     image.add_text('/etc/passwd', f'root:x:0:0::/:/\nevermap:x:{UID}:{UID}::/run/evermap:/\n')
     image.add_directory('/run/evermap', owner=UID)
+
+
+def exporter(archive):
+    """The stage of that name."""
+    Image(archive).add_program(EXPORTER, '/usr/bin/epmd-exporter')
 
 
 def of_dockerfile():
@@ -89,11 +83,11 @@ def node(archive):
     """In the place of erlang:27: this machine's Erlang, and a shell."""
     image = Image(archive)
     image.add_program(shutil.which('busybox'), '/bin/busybox')
-    for command in ('sh', 'sleep', 'hostname', 'cut', 'cat', 'sed', 'dirname', 'basename', 'readlink', 'expr', 'uname'):
+    for command in ('sh', 'sleep', 'hostname', 'cut', 'cat', 'sed', 'dirname', 'basename', 'readlink', 'expr', 'uname', 'wget'):
         link = tarfile.TarInfo(f'bin/{command}')
         link.type, link.linkname = tarfile.SYMTYPE, '/bin/busybox'
         archive.addfile(link)
-    for directory in (*glob.glob(f'{ERLANG}/erts-*/bin'), f'{ERLANG}/bin', f'{ERLANG}/releases', *glob.glob(f'{ERLANG}/lib/kernel-*/ebin'),
+    for directory in (f'{ERLANG}/bin', f'{ERLANG}/releases', *glob.glob(f'{ERLANG}/lib/kernel-*/ebin'),
                       *glob.glob(f'{ERLANG}/lib/stdlib-*/ebin')):
         archive.add(directory, directory.lstrip('/'))
     for program in glob.glob(f'{ERLANG}/erts-*/bin/*'):
@@ -110,19 +104,16 @@ def node(archive):
 @unittest.skipIf(harness.INSTRUMENTED or harness.TESTING_STOCK, 'the image is of ours as they are released')
 class PodmanTest(unittest.TestCase):
 
-    @classmethod
-    def setUpClass(cls):
+    def setUp(self):
         if not shutil.which('busybox') or not os.path.isdir(ERLANG):
-            raise unittest.SkipTest('needs busybox and Erlang')
-        cls.podman = cls.enterClassContext(Podman())
-        cls.podman.make_image('evermap', evermap, of_dockerfile())
-        cls.podman.make_image('erlang:27', node, ['CMD ["erl"]'])
-        cls.podman('tag', 'erlang:27', 'busybox')
-
-    def tearDown(self):
-        self.podman('pod', 'rm', '--all', '--force', '--time', '0')
-        self.podman('rm', '--all', '--force', '--time', '0', '--depend', check=False)
-        self.podman('volume', 'rm', '--all', '--force')
+            self.skipTest('needs busybox and Erlang')
+        # Of each test its own: containers that always start again are not easily removed.
+        self.podman = self.enterContext(Podman())
+        self.podman.make_image('evermap', evermap, of_dockerfile())
+        if EXPORTER:
+            self.podman.make_image('evermap-exporter', exporter, [f'USER {UID}:{UID}'])
+        self.podman.make_image('erlang:27', node, ['CMD ["erl"]', 'ENV PATH=/usr/bin:/bin'])
+        self.podman('tag', 'erlang:27', 'busybox')
 
     # What is asked of the containers.
 
@@ -176,12 +167,10 @@ class PodmanTest(unittest.TestCase):
             self.podman('exec', 'mapper', '/usr/bin/epmdctl', 'upgrade')
             self.assertEqual(self.names('mapper'), {'hare'})
         with self.subTest('the mapper is killed in its container'):
-            shown = json.loads(self.podman('exec', 'mapper', '/usr/bin/epmdctl', '--json', 'status'))
-            self.assertEqual(shown['custody']['store'] if isinstance(shown['custody'], dict) else shown['custody'], 'keeper')
-            self.podman('exec', 'holder', 'sh', '-c', 'true')
+            first = self.podman.inspect('mapper')['State']['Pid']
             self.kill_mapper()
-            harness.wait_until(lambda: self.names('mapper') == {'hare'}, 'the node is there')
-            self.assertTrue(self.running('mapper'))
+            self.wait_names('mapper', 'hare')
+            self.assertEqual(self.podman.inspect('mapper')['State']['Pid'], first)
         for how in (('restart', '--time', '5', 'mapper'), ('kill', '--signal', 'KILL', 'mapper')):
             with self.subTest(how):
                 self.podman(*how)
@@ -193,12 +182,8 @@ class PodmanTest(unittest.TestCase):
                 self.assertTrue(self.running('hare'))
 
     def kill_mapper(self):
-        """Kills the process that serves, which the container's first process looks after."""
-        shown = json.loads(self.podman('exec', 'mapper', '/usr/bin/epmdctl', '--json', 'status'))
-        # The number is that of the container's own process namespace.
-        outside = self.podman('top', 'mapper', 'hpid', 'pid').splitlines()[1:]
-        pid, = [host for host, inside in (line.split() for line in outside) if int(inside) == shown['pid']]
-        subprocess.run(self.podman.command('kill', '-KILL', pid), check=True)
+        """Kills the process that serves; the container's first process looks after it."""
+        subprocess.run(self.podman.command('pkill', '-KILL', '-P', str(self.podman.inspect('mapper')['State']['Pid'])), check=True)
 
     def test_default_profile(self):
         self.play()
@@ -214,6 +199,132 @@ class PodmanTest(unittest.TestCase):
         self.podman('run', '--detach', '--name', 'mapper', '--network', 'none', '--read-only', '--read-only-tmpfs=false', '--cap-drop', 'ALL',
                     '--image-volume', 'ignore', 'evermap')
         self.wait_healthy('mapper')
+
+    # The compose file.
+
+    def start_service(self, name, service):
+        """As `docker compose` starts it; what this does not know is an error."""
+        options = ['--detach', '--name', name]
+        for key, value in service.items():
+            if key == 'image':
+                image = value
+            elif key == 'network_mode':
+                options += ['--network', value.replace('service:', 'container:')]
+            elif key == 'volumes':
+                options += [option for volume in value for option in ('--volume', volume)]
+            elif key == 'security_opt':
+                options += [option for each in value for option in ('--security-opt', each.replace('=./', f'={CONTAINER}/'))]
+            elif key == 'cap_drop':
+                options += [option for each in value for option in ('--cap-drop', each)]
+            elif key == 'healthcheck':
+                if not value.get('disable'):
+                    self.assertEqual(value['test'][0], 'CMD')
+                    options += ['--health-cmd', json.dumps(value['test'][1:]), '--health-timeout', value['timeout']]
+            elif key == 'entrypoint':
+                options += ['--entrypoint', json.dumps(value)]
+            elif key == 'restart':
+                options += ['--restart', value]
+            elif key in ('init', 'read_only'):
+                options += [f'--{key.replace("_", "-")}={json.dumps(value)}']
+            else:
+                self.assertIn(key, ('build', 'command', 'depends_on'))
+        self.podman('run', *options, image, *shlex.split(service.get('command', '')))
+
+    def start_services(self):
+        compose, = load_yaml(f'{CONTAINER}/docker-compose.yml')
+        for name, volume in compose['volumes'].items():
+            self.podman('volume', 'create', *[text for key, value in volume['driver_opts'].items() for text in ('--opt', f'{key}={value}')], name)
+        started = []
+        while len(started) < len(compose['services']):
+            name = next(name for name, service in compose['services'].items()
+                        if name not in started and set(service.get('depends_on', [])) <= set(started))
+            self.start_service(name, compose['services'][name])
+            started.append(name)
+            if 'disable' not in compose['services'][name].get('healthcheck', {'disable': True}):
+                harness.wait_until(lambda n=name: self.podman.succeeds('healthcheck', 'run', n), lambda n=name: f'{n} is healthy: {self.podman("logs", n)}')
+        return started
+
+    def restart(self, name):
+        self.podman('restart', '--time', '3', name)
+
+    def kill(self, name):
+        """Its first process, as whatever ends it without being asked: who says `podman kill` does not want it back."""
+        subprocess.run(self.podman.command('kill', '-KILL', str(self.podman.inspect(name)['State']['Pid'])), check=True)
+
+    def first_processes(self, names):
+        return {name: self.podman.inspect(name)['State']['Pid'] for name in names}
+
+    def check_services(self):
+        self.wait_names('epmd', 'web', 'telnet')
+        harness.wait_until(lambda: 'evermap_names{state="live"} 2' in
+                           self.podman('exec', 'web', 'wget', '-q', '-O', '-', 'http://127.0.0.1:14369/metrics', check=False),
+                           lambda: f'the exporter shows both: {self.podman("logs", "exporter", check=False)}')
+
+    @unittest.skipUnless(EXPORTER, 'no exporter')
+    def test_compose(self):
+        services = self.start_services()
+        self.check_services()
+        creation = self.creation('epmd', 'web')
+        for name in services:
+            if name == 'network':
+                continue
+            for how in (self.restart, self.kill):
+                with self.subTest(name=name, how=how.__name__):
+                    before = self.first_processes(services)
+                    how(name)
+                    harness.wait_until(lambda: self.first_processes([name])[name] not in (0, before[name]),  # pylint: disable=cell-var-from-loop
+                                       lambda: f'it runs again: {self.podman("ps", "--all")}')
+                    self.check_services()
+                    after = self.first_processes(services)
+                    self.assertEqual({other for other in services if before[other] != after[other]}, {name})
+                    if name == 'epmd':
+                        self.assertEqual(self.creation('epmd', 'web'), creation)
+
+    @unittest.skipUnless(EXPORTER, 'no exporter')
+    def test_compose_network_ends(self):
+        """The others go on in the network that they have."""
+        services = self.start_services()
+        self.check_services()
+        for how in (self.kill, self.restart):
+            with self.subTest(how=how.__name__):
+                before = self.first_processes(services)
+                how('network')
+                harness.wait_until(lambda: self.first_processes(['network'])['network'] not in (0, before['network']),  # pylint: disable=cell-var-from-loop
+                                   lambda: f'it runs again: {self.podman("ps", "--all")}')
+                self.check_services()
+                after = self.first_processes(services)
+                self.assertEqual({name for name in services if before[name] != after[name]}, {'network'})
+
+    # The manifest.
+
+    @unittest.skipUnless(EXPORTER, 'no exporter')
+    def test_kubernetes(self):
+        said = self.podman('play', 'kube', '--network', 'none', os.path.join(CONTAINER, 'kubernetes.yaml'))
+        names = [f'web-pod-0-{name}' for name in ('epmd', 'web', 'exporter')]
+        mapper = names[0]
+        harness.wait_until(lambda: self.podman.succeeds('exec', mapper, '/usr/bin/epmd', '-started'),
+                           lambda: f'the mapper answers: {said} {self.podman("logs", mapper, check=False)}')
+        self.wait_names(mapper, 'web')
+        creation = self.creation(mapper, 'web', '/run/evermap/own')
+        deployment, = [document for document in load_yaml(f'{CONTAINER}/kubernetes.yaml') if document['kind'] == 'Deployment']
+        probe = deployment['spec']['template']['spec']['containers'][0]['readinessProbe']['exec']['command']
+        self.podman('exec', mapper, *probe)
+        for name in names:
+            for how in (self.restart, self.kill):
+                with self.subTest(name=name, how=how.__name__):
+                    before = self.first_processes(names)
+                    how(name)
+                    harness.wait_until(lambda: self.first_processes([name])[name] not in (0, before[name]),  # pylint: disable=cell-var-from-loop
+                                       lambda: f'it runs again: {self.podman("ps", "--all")}')
+                    self.wait_names(mapper, 'web')
+                    if name == mapper:
+                        self.assertEqual(self.creation(mapper, 'web', '/run/evermap/own'), creation)
+        with self.subTest('upgrade'):
+            self.podman('exec', mapper, '/usr/bin/epmdctl', 'upgrade')
+            self.assertEqual(self.names(mapper), {'web'})
+        with self.subTest('metrics'):
+            self.assertIn('evermap_names{state="live"} 1',
+                          self.podman('exec', names[1], 'wget', '-q', '-O', '-', 'http://127.0.0.1:14369/metrics'))
 
 
 if __name__ == '__main__':
