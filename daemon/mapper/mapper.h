@@ -47,9 +47,9 @@ struct MapperEnd {
   int signal = 0;
 };
 
-// Serves until SIGTERM, SIGINT, a KILL request or the commit of an upgrade (SIGHUP). `arguments` are those of this process, with which a successor or a keeper is
-// started. Calls `on_ready` once, when connections are accepted. REQUIRES: no other threads. One
-// call per process.
+// Serves until SIGTERM, SIGINT, a KILL request or the commit of an upgrade (SIGHUP). `arguments`
+// are those of this process, with which a successor or a keeper is started. Calls `on_ready`
+// once, when connections are accepted. REQUIRES: no other threads. One call per process.
 MapperEnd RunMapper(const Options& options, const std::vector<std::string>& arguments,
                     Inheritance inherited, absl::FunctionRef<void()> on_ready);
 
