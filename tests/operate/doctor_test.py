@@ -13,6 +13,8 @@ from harness import as_root_only, have_erlang
 from harness.epmdctl import FAILED, epmdctl
 
 HOSTNAME = os.uname().nodename
+# On which no mapper answers.
+NOBODYS_PORT = 9
 
 
 class Erl:
@@ -62,19 +64,37 @@ class DoctorTest(unittest.TestCase):
             return [one for one in self.find(mapper, check, *args) if words in one['text']]
         return harness.wait_until(look, lambda: f'{words}: {self.ask(mapper, *args)}')[0]
 
+    def discovery_module(self):
+        """The directory of a module that nodes can be given in the place of erl_epmd, and that asks nobody."""
+        directory = tempfile.mkdtemp(prefix='evermap-discovery-')
+        self.addCleanup(shutil.rmtree, directory)
+        source = os.path.join(directory, 'my_discovery.erl')
+        with open(source, 'w') as file:
+            file.write('-module(my_discovery).\n'
+                       '-export([start_link/0, register_node/2, register_node/3, port_please/2, names/1]).\n'
+                       'start_link() -> ignore.\n'
+                       'register_node(_, _) -> {ok, 1}.\n'
+                       'register_node(_, _, _) -> {ok, 1}.\n'
+                       'port_please(_, _) -> noport.\n'
+                       'names(_) -> {error, address}.\n')
+        subprocess.run(['erlc', '-o', directory, source], check=True)
+        return directory
+
     @have_erlang
     def test_nodes_that_are_in_no_mapper(self):
         mapper = self.mapper()
         mark = str(mapper.port)
-        for name, flags, words in (
-                ('silent' + mark, ['-dist_listen', 'false'], '-dist_listen false'),
-                ('fixed' + mark, ['-erl_epmd_port', str(harness.free_port())], 'fixed port'),
-                ('parameter' + mark, ['-kernel', 'erl_epmd_node_listen_port', str(harness.free_port())], 'fixed port'),
-                ('module' + mark, ['-epmd_module', 'my_discovery'], 'by the module my_discovery'),
-                ('none' + mark, ['-no_epmd'], '-no_epmd'),
-                ('elsewhere' + mark, [], 'with the mapper on port')):
+        modules = self.discovery_module()
+        for name, flags, port, words in (
+                ('silent' + mark, ['-dist_listen', 'false'], mapper.port, '-dist_listen false'),
+                # A mapper that answers is told of it all the same; here none does.
+                ('fixed' + mark, ['-erl_epmd_port', str(harness.free_port())], NOBODYS_PORT, 'fixed port'),
+                ('module' + mark, ['-pa', modules, '-epmd_module', 'my_discovery'], mapper.port, 'by the module my_discovery'),
+                ('none' + mark, ['-pa', modules, '-epmd_module', 'my_discovery', '-no_epmd', '-proto_dist', 'inet_tcp'], mapper.port,
+                 '-no_epmd'),
+                ('elsewhere' + mark, [], self.mapper().port, 'with the mapper on port')):
             with self.subTest(name):
-                Erl(self, 9 if name.startswith('elsewhere') else mapper.port, '-sname', name, *flags)
+                Erl(self, port, '-sname', name, *flags)
                 found = self.awaited(mapper, words, name)
                 self.assertEqual(found['result'], 'warning')
                 self.assertIn(f'node {name} runs as process', found['text'])

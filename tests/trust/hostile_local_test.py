@@ -60,10 +60,11 @@ for name, attempt in (
         print(name)
     except OSError:
         pass
+# What is beside the registry is the mapper's alone, but for what `epmdctl status` shows to everybody.
 for entry in os.listdir(os.path.dirname(path)):
     if entry != os.path.basename(path) and not entry.startswith('log'):
         try:
-            os.open(os.path.join(os.path.dirname(path), entry), os.O_RDONLY)
+            os.open(os.path.join(os.path.dirname(path), entry), os.O_RDWR if entry.endswith('.activity') else os.O_RDONLY)
             print('opened ' + entry)
         except OSError:
             pass
