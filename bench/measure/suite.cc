@@ -31,6 +31,7 @@ constexpr size_t kQuickDivisor = 10;
 // Time after which no process takes or frees memory any more, so that it can be measured.
 constexpr absl::Duration kSettle = absl::Milliseconds(300);
 constexpr double kRestartRatePerS = 2000;
+constexpr uint32_t kRestartSources = 8;
 constexpr absl::Duration kRestartLoad = absl::Seconds(4);
 constexpr absl::Duration kUpgradePatience = absl::Seconds(20);
 // Numbers of nodes, and how long one request of an upgrade with as many may take. A process that may
@@ -277,6 +278,9 @@ class Suite {
   absl::StatusOr<RestartResult> LookUpWhile(StartedServer& server, std::function<int()> act) {
     LoadOptions load = Load(64);
     load.rate_per_s = kRestartRatePerS;
+    // The nodes may have most of the ports of one address, and looking for a free one then takes the
+    // kernel longer than a lookup.
+    load.sources.count = kRestartSources;
     load.warm_up = absl::ZeroDuration();
     load.duration = kRestartLoad;
     load.wrong_max = UINT64_MAX;

@@ -66,14 +66,16 @@ void Custody::GiveUp(uint32_t slot, int fd) {
   Release();
 }
 
-void Custody::SetAwaited(uint32_t connections) {
+void Custody::SetAwaited(uint32_t connections, uint32_t descriptors) {
   // More are registered than there are connections when many are orphans.
   awaited_.store(std::min(connections, connections_max_), std::memory_order_relaxed);
+  awaited_descriptors_.store(std::min(descriptors, connections_max_), std::memory_order_relaxed);
   is_complete_.store(false, std::memory_order_release);
 }
 
 void Custody::SetComplete() {
   awaited_.store(0, std::memory_order_relaxed);
+  awaited_descriptors_.store(0, std::memory_order_relaxed);
   is_complete_.store(true, std::memory_order_release);
 }
 

@@ -61,12 +61,16 @@ class Custody {
   // Connections of an earlier mapper are still to come, so many as far as is known: there are that
   // many fewer to Reserve(), and which of its registrations have none is not known yet. Belongs to
   // the main thread, as does SetComplete().
-  void SetAwaited(uint32_t connections);
+  // `descriptors`: how many of them have not been received yet, and so will take a descriptor each.
+  void SetAwaited(uint32_t connections, uint32_t descriptors);
   // All that an earlier mapper had was looked at. So it is at first.
   void SetComplete();
   bool is_complete() const { return is_complete_.load(std::memory_order_acquire); }
   // As many as SetAwaited() has said last; 0 when custody is complete.
   uint32_t awaited() const { return awaited_.load(std::memory_order_relaxed); }
+  uint32_t awaited_descriptors() const {
+    return awaited_descriptors_.load(std::memory_order_relaxed);
+  }
 
   // Calls `visit` with each slot for which Announce() was called since the last time, in no order.
   void TakeNew(absl::FunctionRef<void(uint32_t slot)> visit);
@@ -97,6 +101,7 @@ class Custody {
   const int wake_fd_;
   std::atomic<uint32_t> connections_{0};
   std::atomic<uint32_t> awaited_{0};
+  std::atomic<uint32_t> awaited_descriptors_{0};
   std::atomic<bool> is_complete_{true};
   std::atomic<uint32_t> first_new_{0};  // the list of new ones: one more than the slot
   std::unique_ptr<Slot[]> slots_;

@@ -95,15 +95,15 @@ TEST_F(CustodyTest, WhatALaterConnectionHoldsStays) {
 TEST_F(CustodyTest, KeepsRoomForThoseThatAreAwaited) {
   Custody custody(kCapacity, 3, wake_fd_.get());
   EXPECT_TRUE(custody.is_complete());
-  custody.SetAwaited(2);
+  custody.SetAwaited(2, 2);
   EXPECT_FALSE(custody.is_complete());
   EXPECT_TRUE(custody.Reserve());
   EXPECT_FALSE(custody.Reserve());
   EXPECT_TRUE(custody.HoldStored(7, 77));
-  custody.SetAwaited(1);
+  custody.SetAwaited(1, 1);
   EXPECT_FALSE(custody.Reserve());
   // Orphans have none, and may be more than there is room for.
-  custody.SetAwaited(1000);
+  custody.SetAwaited(1000, 1000);
   EXPECT_EQ(custody.awaited(), 3u);
   custody.SetComplete();
   EXPECT_TRUE(custody.is_complete());

@@ -33,7 +33,11 @@ void Adoption::Begin(std::vector<OwnedFd> connections, OwnedFd link) {
   is_under_way_ = true;
   connections_ = std::move(connections);
   link_ = std::move(link);
-  custody_.SetAwaited(registry_.live_count());
+  // What is here already has its descriptors.
+  const uint32_t registered = registry_.live_count();
+  const size_t received = link_.valid() ? connections_.size() : registered;
+  custody_.SetAwaited(registered,
+                      registered - static_cast<uint32_t>(std::min<size_t>(registered, received)));
   const int64_t now_ms = MonotonicCoarseMs();
   turn_.Plan(now_ms);
   if (link_.valid()) silence_.Plan(now_ms + kSilenceMaxMs);
@@ -51,7 +55,7 @@ void Adoption::Turn() {
                                std::make_move_iterator(connections_.end()));
     connections_.erase(first, connections_.end());
     restoration_.Restore(std::move(taken));
-    CountAwaited(count);
+    CountAwaited(count, /*received=*/0);
     FaultPoint("mapper:adopting");
   }
   if (!connections_.empty()) {
@@ -86,14 +90,17 @@ void Adoption::TakeMessage() {
     return;
   }
   restoration_.Restore(std::move(message.fds));
-  CountAwaited(count);
+  CountAwaited(count, count);
   silence_.Plan(MonotonicCoarseMs() + kSilenceMaxMs);
   if (count > 0) FaultPoint("mapper:adopting");
 }
 
-void Adoption::CountAwaited(size_t taken) {
-  const uint32_t awaited = custody_.awaited();
-  custody_.SetAwaited(awaited - static_cast<uint32_t>(std::min<size_t>(awaited, taken)));
+void Adoption::CountAwaited(size_t taken, size_t received) {
+  const auto without = [](uint32_t awaited, size_t come) {
+    return awaited - static_cast<uint32_t>(std::min<size_t>(awaited, come));
+  };
+  custody_.SetAwaited(without(custody_.awaited(), taken),
+                      without(custody_.awaited_descriptors(), received));
 }
 
 void Adoption::AddLate(std::vector<OwnedFd> connections) {

@@ -64,7 +64,7 @@ class Adoption {
   void Turn();
   // Takes one message of the keeper.
   void TakeMessage();
-  void CountAwaited(size_t taken);
+  void CountAwaited(size_t taken, size_t received);
   void End();
 
   const Registry& registry_;

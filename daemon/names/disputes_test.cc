@@ -133,7 +133,7 @@ TEST_F(DisputesTest, EndsNobodyWhileTheSameUserListensOnThePortUnlessItIsTheAske
 
 TEST_F(DisputesTest, EndsNobodyBeforeAllConnectionsHaveCome) {
   const RegistrationRef holder = Register(1, 1'000'000'000);
-  custody_->SetAwaited(1);
+  custody_->SetAwaited(1, 1);
   const Dispute dispute = Ask(holder);
   disputes_.Settle(*registry_, *custody_, query_);
   EXPECT_TRUE(IsRegistered());

@@ -79,7 +79,7 @@ TEST_F(RegistrarTest, PutsOffWhatAnAwaitedConnectionDecides) {
   const TcpPair holder;
   const RegisterResult held = registry_->Register(
       {.name = "a", .port = 7, .connection_cookie = SocketCookie(holder.server.get())});
-  custody_->SetAwaited(1);
+  custody_->SetAwaited(1, 1);
   const TcpPair asking;
   const Decision put_off = Register("a", asking.server.get());
   ASSERT_EQ(put_off.outcome, Outcome::kLater);
@@ -98,7 +98,7 @@ TEST_F(RegistrarTest, PutsOffWhatAnOrphanDecidesUntilAllHasCome) {
   const RegisterResult held = registry_->Register(
       {.name = "a", .port = 7, .connection_cookie = SocketCookie(holder.server.get())});
   ASSERT_TRUE(registry_->Orphan(held.slot, held.id));
-  custody_->SetAwaited(0);
+  custody_->SetAwaited(0, 0);
   const TcpPair asking;
   const Decision put_off = Register("a", asking.server.get());
   ASSERT_EQ(put_off.outcome, Outcome::kLater);

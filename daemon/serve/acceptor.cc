@@ -37,8 +37,8 @@ std::optional<uint32_t> Acceptor::OnAccepted(int fd) {
     close(fd);
     return std::nullopt;
   }
-  // The connections that are awaited have descriptors, too.
-  if (IsDescriptorTableFull(fd, shared_.descriptors_max - shared_.custody.awaited())) {
+  // The connections that are still to be received will have descriptors, too.
+  if (IsDescriptorTableFull(fd, shared_.descriptors_max - shared_.custody.awaited_descriptors())) {
     LogLimited(
         shared_.log_descriptors, Severity::kWarning,
         "all but %d of %d file descriptors are in use: requests that wait longest are ended; "

@@ -13,7 +13,7 @@ void ListService::Add(uint32_t connection, List list, int64_t begin_ns) {
   exchange_.AwaitList(connection);
   waiting_.push_back({connection, list, begin_ns});
   if (IsDescriptorTableFull(exchange_.connections()[connection].fd,
-                            shared_.descriptors_max - shared_.custody.awaited())) {
+                            shared_.descriptors_max - shared_.custody.awaited_descriptors())) {
     is_urgent_ = true;
   }
 }

@@ -53,10 +53,15 @@ class UpgradeTest(CustodyCase):
         self.assertEqual(status(mapper)['last_upgrade']['number'], UPGRADES)
 
     def measure(self, mapper):
-        # The load's own connections come and go.
-        pids = (mapper.pid, mapper.mapper_pid())
-        return (sum(len(os.listdir(f'/proc/{pid}/fd')) for pid in pids) + 2 * load.THREADS,
-                sum(harness.resident_kib(pid) for pid in pids))
+        def sums():
+            # The one that was the mapper may be ending.
+            with contextlib.suppress(FileNotFoundError):
+                pids = (mapper.pid, mapper.mapper_pid())
+                # The load's own connections come and go.
+                return (sum(len(os.listdir(f'/proc/{pid}/fd')) for pid in pids) + 2 * load.THREADS,
+                        sum(harness.resident_kib(pid) for pid in pids))
+            return None
+        return harness.wait_until(sums, 'both processes can be looked at')
 
     def test_more_connections_than_one_message_holds(self):
         mapper = self.kept()

@@ -124,10 +124,6 @@ class DoctorTest(unittest.TestCase):
     def test_a_mapper_in_another_network(self):
         mapper = self.mapper()
         with harness.TwoHosts() as hosts:
-            with harness.Mapper(port=mapper.port, prefix=hosts.server_prefix) as other, hosts.on_server():
-                connection, _ = other.register(b'hare')
-            self.addCleanup(connection.close)
-            harness.wait_until(lambda: self.find(mapper, 'other networks'), 'it is seen')
             with harness.Mapper(port=mapper.port, prefix=hosts.server_prefix) as other:
                 with hosts.on_server():
                     connection, _ = other.register(b'hare')
