@@ -4,14 +4,13 @@ import os
 import re
 import signal
 import subprocess
-import tempfile
 import time
 import unittest
 import unittest.mock
 
 import harness
 from harness import EPMD, EPMDCTL, scaled, wait_until
-from harness.beam import APPLICATION, BeamCase, BeamNode, have_application
+from harness.beam import APPLICATION, BeamNode, NodesCase, have_application
 from harness.epmdctl import status
 
 KILLS = scaled('EVERMAP_KILLS', 100, least=5)
@@ -22,15 +21,10 @@ NEXT_EPMDCTL = os.environ.get('EPMDCTL_NEXT_LAYOUT') or EPMDCTL + '_next_layout'
 @harness.ours_only
 @harness.have_erlang
 @have_application
-class EventsTest(BeamCase):
+class EventsTest(NodesCase):
 
     def setUp(self):
-        directory = tempfile.TemporaryDirectory(prefix='evermap-beam-')
-        self.addCleanup(directory.cleanup)
-        self.directory = directory.name
-        self.mapper = harness.Kept()
-        self.addCleanup(self.mapper.close)
-        self.mapper.start()
+        super().setUp()
         self.node = BeamNode('watching', self.mapper, self.directory, tests=self.tests)
         self.addCleanup(self.node.close)
         self.assertEqual(self.node.evaluate('application:start(evermap)'), 'ok')

@@ -8,12 +8,11 @@ import os
 import shutil
 import statistics
 import subprocess
-import tempfile
 import unittest
 
 import harness
 from harness import ROOT, scaled, wait_until
-from harness.beam import APPLICATION, BeamCase, BeamNode, have_application
+from harness.beam import APPLICATION, BeamNode, NodesCase, have_application
 
 STRATEGY = os.path.join(ROOT, 'tools', 'erlang', 'lib', 'cluster', 'strategy', 'evermap.ex')
 STAND_IN = os.path.join(ROOT, 'tests', 'fixtures', 'libcluster', 'libcluster.ex')
@@ -30,7 +29,7 @@ def elixir_paths():
 @harness.have_erlang
 @unittest.skipUnless(shutil.which('elixirc'), 'no elixirc here')
 @have_application
-class StrategyTest(BeamCase):
+class StrategyTest(NodesCase):
 
     @classmethod
     def setUpClass(cls):
@@ -42,14 +41,6 @@ class StrategyTest(BeamCase):
             subprocess.run(['elixirc', *sum((['-pa', path] for path in [*paths, cls.tests]), []), '-o', cls.tests, source],
                            check=True, capture_output=True, env=harness.clean_environment(LC_ALL='C.UTF-8'))
         cls.paths = ' '.join(f'-pa {path}' for path in [*paths, *elixir_paths()])
-
-    def setUp(self):
-        directory = tempfile.TemporaryDirectory(prefix='evermap-beam-')
-        self.addCleanup(directory.cleanup)
-        self.directory = directory.name
-        self.mapper = harness.Kept()
-        self.addCleanup(self.mapper.close)
-        self.mapper.start()
 
     def start(self, name, config=''):
         node = BeamNode(name, self.mapper, self.directory, flags='-connect_all false ' + self.paths, tests=self.tests)

@@ -11,6 +11,7 @@ import unittest
 
 from harness.environment import EPMD, ROOT, clean_environment
 from harness.erlang import ErlangNode
+from harness.mapper import Kept
 
 APPLICATION = os.path.realpath(os.environ.get('EVERMAP_ERLANG') or os.path.join(os.path.dirname(EPMD), '..', 'tools', 'erlang'))
 TESTS = os.path.join(ROOT, 'tools', 'erlang', 'test')
@@ -55,3 +56,15 @@ class BeamCase(unittest.TestCase):
     @classmethod
     def tearDownClass(cls):
         cls.modules.cleanup()
+
+
+class NodesCase(BeamCase):
+    """One with a mapper that has a keeper, and a home for nodes."""
+
+    def setUp(self):
+        directory = tempfile.TemporaryDirectory(prefix='evermap-beam-')
+        self.addCleanup(directory.cleanup)
+        self.directory = directory.name
+        self.mapper = Kept()
+        self.addCleanup(self.mapper.close)
+        self.mapper.start()

@@ -3,13 +3,25 @@
 import contextlib
 import os
 import shutil
+import signal
 import unittest
 
 from harness.environment import EPMD, scaled
-from harness.epmdctl import creations
+from harness.epmdctl import creations, status
 from harness.mapper import Kept
+from harness.process import wait_until
 
 NODES = scaled('CUSTODY_NODES', 1000)
+
+
+def orphan(mapper, name, listener):
+    """Registers a node that listens there, and that loses its mapper without a keeper, which is started again; returns the
+    connection."""
+    connection, _ = mapper.register(name, port=listener.getsockname()[1])
+    mapper.stop(signal.SIGKILL)
+    mapper.start()
+    wait_until(lambda: status(mapper)['orphaned'] == 1, 'it is an orphan')
+    return connection
 
 
 class CustodyCase(unittest.TestCase):

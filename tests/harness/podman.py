@@ -21,7 +21,7 @@ import tarfile
 import tempfile
 import unittest
 
-from harness.process import wait_until
+from harness.process import ENDS_WITH_ITS_TEST, child_named, wait_until
 
 _CONFIGURATION = '''
 [containers]
@@ -78,7 +78,7 @@ class Podman:
             file.write(_CONFIGURATION.format(directory=self.directory, files=resource.getrlimit(resource.RLIMIT_NOFILE)[1],
                                              processes=max(1, resource.getrlimit(resource.RLIMIT_NPROC)[1])))
         self._process = subprocess.Popen(
-            ['unshare', '--pid', '--fork', '--kill-child', '--mount', '--mount-proc', '--ipc', '--net', 'sh', '-c', _START],
+            [*ENDS_WITH_ITS_TEST, 'unshare', '--pid', '--fork', '--kill-child', '--mount', '--mount-proc', '--ipc', '--net', 'sh', '-c', _START],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True,
             env={**os.environ, 'PODMAN_CONFIGURATION': os.path.join(self.directory, 'containers.conf')})
         self._init = None
@@ -94,10 +94,7 @@ class Podman:
     def _started(self):
         if self._process.poll() is not None:
             raise unittest.SkipTest('no sandbox here: ' + self._process.stderr.read().decode().strip())
-        with contextlib.suppress(OSError, IndexError), open(f'/proc/{self._process.pid}/task/{self._process.pid}/children') as children:
-            pid = int(children.read().split()[0])
-            with open(f'/proc/{pid}/comm') as comm:
-                return pid if comm.read().strip() == 'catatonit' else None
+        return child_named(self._process.pid, 'catatonit')
         return None
 
     def __exit__(self, *_):

@@ -9,6 +9,20 @@ import time
 
 from harness.environment import PATIENCE_S
 
+# Before the command of a process that must not outlive its test, which may be killed: a sandbox, and all in it.
+ENDS_WITH_ITS_TEST = ('setpriv', '--pdeathsig', 'KILL')
+
+
+def child_named(pid, name):
+    """The child of a process that runs the program of that name, or None."""
+    with contextlib.suppress(OSError), open(f'/proc/{pid}/task/{pid}/children') as children:
+        for child in map(int, children.read().split()):
+            with contextlib.suppress(OSError), open(f'/proc/{child}/comm') as comm:
+                if comm.read().strip() == name:
+                    return child
+    return None
+
+
 def wait_until(condition, what, timeout_s=PATIENCE_S):
     """Calls condition() until it returns something true, and returns that; fails with `what` after timeout_s."""
     deadline = time.monotonic() + timeout_s

@@ -20,7 +20,7 @@ import tempfile
 import unittest
 
 from harness.network import in_network_of
-from harness.process import wait_until
+from harness.process import ENDS_WITH_ITS_TEST, child_named, wait_until
 
 _BOOT = '''
 set -e
@@ -70,12 +70,6 @@ exec env -i container=sandbox PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr
 '''
 
 
-def _children(pid):
-    with contextlib.suppress(OSError), open(f'/proc/{pid}/task/{pid}/children') as children:
-        return [int(child) for child in children.read().split()]
-    return []
-
-
 def _make_control_group():
     """A group of its own in the unified hierarchy, for the root of the sandbox's."""
     with open('/proc/mounts') as mounts:
@@ -107,7 +101,7 @@ class SystemdSandbox:
             raise unittest.SkipTest('needs root and systemd')
         self._group = _make_control_group() if tree != '/' else None
         self._process = subprocess.Popen(
-            ['unshare', '--pid', '--fork', '--kill-child', '--mount', '--cgroup', '--ipc', '--uts', '--net', 'sh', '-c', _BOOT],
+            [*ENDS_WITH_ITS_TEST, 'unshare', '--pid', '--fork', '--kill-child', '--mount', '--cgroup', '--ipc', '--uts', '--net', 'sh', '-c', _BOOT],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True,
             env={**os.environ, 'SANDBOX_LOWER': tree, 'SANDBOX_BOUND': ' '.join(bound)},
             preexec_fn=self._group and (lambda: _enter_control_group(self._group)))
@@ -125,11 +119,7 @@ class SystemdSandbox:
     def _started(self):
         if self._process.poll() is not None:
             raise unittest.SkipTest('no sandbox here: ' + self._process.stderr.read().decode().strip())
-        for pid in _children(self._process.pid):
-            with contextlib.suppress(OSError), open(f'/proc/{pid}/comm') as comm:
-                if comm.read().strip() == 'systemd':
-                    return pid
-        return None
+        return child_named(self._process.pid, 'systemd')
 
     def _answers(self):
         return self.run('systemctl is-system-running', check=False).stdout.strip() in ('running', 'degraded')

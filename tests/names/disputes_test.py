@@ -13,7 +13,7 @@ import time
 import unittest
 
 import harness
-from harness import as_root_only, have_erlang
+from harness import as_root_only, custody, have_erlang
 from harness.epmdctl import epmdctl, lookup, status
 from harness.mapper import Kept
 from harness.network import user
@@ -79,7 +79,6 @@ class ToldTest(unittest.TestCase):
     def test_an_orphan_that_lives(self):
         with harness.Mapper() as mapper:
             self.node(mapper, b'rabbit')
-            harness.wait_until(lambda: os.kill(mapper.pid, 0) is None, 'it runs')
             mapper.stop(signal.SIGKILL)
             mapper.start()
             harness.wait_until(lambda: status(mapper)['orphaned'] == 1, 'it is an orphan')
@@ -273,11 +272,7 @@ class ForgetTest(unittest.TestCase):
 
     def test_an_orphan(self):
         with harness.Mapper() as mapper, socket.create_server((harness.HOST, 0)) as listener:
-            connection, _ = mapper.register(b'rabbit', port=listener.getsockname()[1])
-            self.addCleanup(connection.close)
-            mapper.stop(signal.SIGKILL)
-            mapper.start()
-            harness.wait_until(lambda: status(mapper)['orphaned'] == 1, 'it is an orphan')
+            self.addCleanup(custody.orphan(mapper, b'rabbit', listener).close)
             done = epmdctl(mapper, 'forget', 'rabbit')
             self.assertIn('It was orphaned', done.stdout)
             self.assertEqual(mapper.names(), [])

@@ -2,12 +2,12 @@
 
 import json
 import os
-import signal
 import socket
 import threading
 import unittest
 
 import harness
+from harness import custody
 from harness.epmdctl import epmdctl, printed, status
 
 WELL, WARNING, CRITICAL = 0, 1, 2
@@ -55,11 +55,7 @@ class WellTest(unittest.TestCase):
 
     def test_orphans(self):
         with harness.Mapper() as mapper, socket.create_server((harness.HOST, 0)) as listener:
-            connection, _ = mapper.register(b'rabbit', port=listener.getsockname()[1])
-            self.addCleanup(connection.close)
-            mapper.stop(signal.SIGKILL)
-            mapper.start()
-            harness.wait_until(lambda: status(mapper)['orphaned'] == 1, 'it is an orphan')
+            self.addCleanup(custody.orphan(mapper, b'rabbit', listener).close)
             code, line = self.check(mapper)
             self.assertEqual(code, WARNING)
             self.assertIn('1 of 1 nodes have lost their connection', line)
