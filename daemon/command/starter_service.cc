@@ -5,7 +5,6 @@
 #include <cstdlib>
 #include <string_view>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "daemon/command/options.h"
@@ -47,13 +46,10 @@ class MapperUnit {
     const auto variables = manager_.Texts(path_, kServiceInterface, "Environment");
     uint16_t port = protocol::kDefaultPort;
     if (!variables.ok()) return port;
-    for (std::string_view variable : *variables) {
-      if (!variable.starts_with(kPortVariable)) continue;
-      variable.remove_prefix(sizeof(kPortVariable) - 1);
-      if (!variable.starts_with('=')) continue;
-      int number = 0;
-      const bool is_number = absl::SimpleAtoi(std::string(variable.substr(1)), &number);
-      port = is_number ? static_cast<uint16_t>(number) : uint16_t{0};
+    const std::string setting = absl::StrCat(kPortVariable, "=");
+    for (const std::string& variable : *variables) {
+      if (!variable.starts_with(setting)) continue;
+      port = static_cast<uint16_t>(atoi(variable.c_str() + setting.size()));
     }
     return port;
   }
