@@ -254,18 +254,9 @@ void Keeper::Follow(pid_t pid, OwnedFd process) {
 
 void Keeper::Turn() {
   const int64_t now_ms = MonotonicCoarseMs();
-  if (watch_.has_mapper() && !mapper_fd_.valid()) {
-    OnMapperEnd();
-    return;
-  }
-  if (watch_.IsStartDue(now_ms)) {
-    StartMapper();
-    return;
-  }
-  if (watch_.IsGivingUpDue(now_ms)) {
-    GiveUp();
-    return;
-  }
+  if (watch_.has_mapper() && !mapper_fd_.valid()) return OnMapperEnd();
+  if (watch_.IsStartDue(now_ms)) return StartMapper();
+  if (watch_.IsGivingUpDue(now_ms)) return GiveUp();
   if (watch_.IsKillDue(now_ms)) {
     Log(Severity::kError, "the mapper (process %d) does not end: it is killed", mapper_pid_);
     SignalProcess(mapper_fd_.get(), mapper_pid_, SIGKILL);
@@ -276,9 +267,12 @@ void Keeper::Turn() {
   std::array<epoll_event, kEventsMax> events;
   const int timeout_ms = TimeoutMs({watch_.wake_ms(), hand_over_.wake_ms(now_ms)});
   const int count = epoll_wait(epoll_fd_.get(), events.data(), kEventsMax, timeout_ms);
-  for (int i = 0; i < count && watch_.state() != State::kEnded; ++i) {
+  for (int i = 0; i < count; ++i) {
     const int fd = events[static_cast<size_t>(i)].data.fd;
-    // A descriptor that an earlier event of this turn has closed is none of these any more.
+    if (holdings_->Holds(fd)) {
+      holdings_->LetGo(fd);
+      continue;
+    }
     if (fd == signal_fd_.get()) {
       OnSignal();
     } else if (fd == post_.fd()) {
@@ -287,11 +281,12 @@ void Keeper::Turn() {
       ReadLink(Newcomer::kFollowed);
     } else if (fd == leader_fd_.get()) {
       OnLeaderEnd();
-    } else if (fd == mapper_fd_.get()) {
-      if (HasEnded(fd, mapper_pid_)) OnMapperEnd();
-    } else if (holdings_->Holds(fd)) {
-      holdings_->LetGo(fd);
+    } else if (fd == mapper_fd_.get() && HasEnded(fd, mapper_pid_)) {
+      OnMapperEnd();
     }
+    // Descriptors that this has closed may have given their numbers to others: what else was told
+    // is not believed, and is told again where it holds.
+    return;
   }
 }
 

@@ -39,7 +39,7 @@ class UpgradeTest(CustodyCase):
                 if number == 0:
                     descriptors, memory = self.measure(mapper)
         print(f'\n{UPGRADES} upgrades with {NODES} nodes: {running.distribution()}')
-        self.assertEqual(running.failures, [])
+        self.assertEqual(running.failures, [], mapper.log())
         self.assertGreater(running.acknowledged, 0)
         self.check_kept(mapper, before)
         for number in range(load.THREADS):

@@ -28,21 +28,32 @@ class Quota:
 
     def __enter__(self):
         try:
-            os.mkdir(self.path)
-            for name, value in self._settings.items():
-                self._write(os.path.join(self.path, name), value)
+            self._make()
         except OSError as error:
             self.__exit__()
             raise unittest.SkipTest(f'no cgroup with a quota here: {error}') from None
         return self
 
+    def _make(self):
+        os.mkdir(self.path)
+        for name, value in self._settings.items():
+            self._write(os.path.join(self.path, name), value)
+
     def hold(self, thread):
         """Moves one thread; the second version of cgroups lets a thread go alone only in a threaded cgroup."""
-        self._write(self._threads, thread)
+        self._move(self._threads, thread)
 
     def enter(self):
         """Moves the calling process, for what is started from it."""
-        self._write(self._processes, os.getpid())
+        self._move(self._processes, os.getpid())
+
+    def _move(self, members, task):
+        try:
+            self._write(members, task)
+        except FileNotFoundError:
+            # A systemd of the host removes cgroups that are empty and not its own.
+            self._make()
+            self._write(members, task)
 
     def throttled(self):
         """How often the quota was used up."""

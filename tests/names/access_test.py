@@ -229,7 +229,7 @@ class ReserveTest(unittest.TestCase):
         mapper.stop()
         alice.close()
         mapper.start()
-        self.assertEqual(lookup(mapper, 'hare')['state'], 'orphaned')
+        harness.wait_until(lambda: lookup(mapper, 'hare')['state'] == 'orphaned', 'it is known that nobody handed it over')
         with user(BOB):
             self.refused(mapper, b'hare', port=port)
         with user(ALICE):

@@ -248,7 +248,7 @@ class AdoptionTest(unittest.TestCase):
                     connection.close()
                     self.assertEqual(reply, b'')
             with hosts.on_server():
-                self.assertEqual(lookup(mapper, 'node')['state'], 'orphaned')
+                harness.wait_until(lambda: lookup(mapper, 'node')['state'] == 'orphaned', 'it is an orphan')
                 self.assertEqual(self.ask(mapper, node, OWNER, node.port), 'adopted')
 
     def test_kill_asks_about_orphans(self):
