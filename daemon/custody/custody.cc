@@ -79,6 +79,12 @@ void Custody::SetComplete() {
   is_complete_.store(true, std::memory_order_release);
 }
 
+bool Custody::MayCome(const Registration& holder) const {
+  if (DescriptorOf(holder.slot) >= 0) return false;
+  if (!is_complete()) return true;
+  return awaits_late_.load(std::memory_order_acquire) && holder.state == RegistrationState::kLive;
+}
+
 void Custody::TakeNew(absl::FunctionRef<void(uint32_t slot)> visit) {
   uint32_t at = first_new_.exchange(0, std::memory_order_acq_rel);
   while (at != 0) {

@@ -66,6 +66,11 @@ class Custody {
   // All that an earlier mapper had was looked at. So it is at first.
   void SetComplete();
   bool is_complete() const { return is_complete_.load(std::memory_order_acquire); }
+  // A predecessor that leaves may still pass on connections that it registers meanwhile, or passes
+  // none on any more. Belongs to the main thread.
+  void SetAwaitsLate(bool awaits) { awaits_late_.store(awaits, std::memory_order_release); }
+  // Whether the connection of a registration that is held is not here, and may be about to come.
+  bool MayCome(const Registration& holder) const;
   // As many as SetAwaited() has said last; 0 when custody is complete.
   uint32_t awaited() const { return awaited_.load(std::memory_order_relaxed); }
   uint32_t awaited_descriptors() const {
@@ -103,6 +108,7 @@ class Custody {
   std::atomic<uint32_t> awaited_{0};
   std::atomic<uint32_t> awaited_descriptors_{0};
   std::atomic<bool> is_complete_{true};
+  std::atomic<bool> awaits_late_{false};
   std::atomic<uint32_t> first_new_{0};  // the list of new ones: one more than the slot
   std::unique_ptr<Slot[]> slots_;
 };

@@ -110,6 +110,28 @@ TEST_F(CustodyTest, KeepsRoomForThoseThatAreAwaited) {
   EXPECT_TRUE(custody.Reserve());
 }
 
+TEST_F(CustodyTest, KnowsWhichConnectionsMayCome) {
+  Registration live;
+  live.slot = 7;
+  live.state = RegistrationState::kLive;
+  Registration orphan = live;
+  orphan.state = RegistrationState::kOrphaned;
+  EXPECT_FALSE(custody_->MayCome(live));
+  custody_->SetAwaited(1, 1);
+  EXPECT_TRUE(custody_->MayCome(live));
+  EXPECT_TRUE(custody_->MayCome(orphan));
+  // A predecessor that leaves passes on what it registers now, and no orphans.
+  custody_->SetAwaitsLate(true);
+  custody_->SetComplete();
+  EXPECT_TRUE(custody_->MayCome(live));
+  EXPECT_FALSE(custody_->MayCome(orphan));
+  ASSERT_TRUE(custody_->HoldStored(7, 77));
+  EXPECT_FALSE(custody_->MayCome(live));
+  custody_->GiveUp(7, 77);
+  custody_->SetAwaitsLate(false);
+  EXPECT_FALSE(custody_->MayCome(live));
+}
+
 TEST_F(CustodyTest, ShutsAConnectionDown) {
   const RegistrationRef node = Hold("hare");
   custody_->Shutdown(Read(node));

@@ -19,18 +19,20 @@ Adoption::Adoption(const Registry& registry, Custody& custody, Restoration& rest
       restoration_(restoration),
       on_end_(std::move(on_end)),
       turn_(timers, [this] { Turn(); }),
-      silence_(timers, [this] {
-        Log(Severity::kError,
-            "the keeper does not hand over all connections; nodes without one are found as long as "
-            "they live");
-        End();
-      }) {
+      silence_(timers,
+               [this] {
+                 Log(Severity::kError,
+                     "the keeper does not hand over all connections; nodes without one are found "
+                     "as long as they live");
+                 End();
+               }),
+      late_end_(timers, [this] { EndLate(); }) {
   assert(on_end_ != nullptr);
 }
 
 void Adoption::Begin(std::vector<OwnedFd> connections, OwnedFd link) {
-  assert(!is_under_way_);
-  is_under_way_ = true;
+  assert(!is_handed_over_);
+  is_handed_over_ = true;
   connections_ = std::move(connections);
   link_ = std::move(link);
   // What is here already has its descriptors.
@@ -43,8 +45,22 @@ void Adoption::Begin(std::vector<OwnedFd> connections, OwnedFd link) {
   if (link_.valid()) silence_.Plan(now_ms + kSilenceMaxMs);
 }
 
+void Adoption::AwaitLate() {
+  is_late_awaited_ = true;
+  custody_.SetAwaitsLate(true);
+  late_end_.Plan(MonotonicCoarseMs() + kLateMaxMs);
+}
+
+void Adoption::EndLate() {
+  late_end_.Cancel();
+  is_late_awaited_ = false;
+  // What has come late is looked at before anybody is told that nothing comes.
+  if (!is_handed_over_) custody_.SetAwaitsLate(false);
+  on_end_();
+}
+
 void Adoption::Turn() {
-  if (!is_under_way_) return;
+  if (!is_handed_over_) return;
   if (!has_read_registry_) {
     has_read_registry_ = true;
     restoration_.ReadRegistry();
@@ -67,9 +83,9 @@ void Adoption::Turn() {
 
 void Adoption::OnLink() {
   // The registry is read first, in a turn of its own.
-  if (is_under_way_ && turn_.is_planned()) return;
+  if (is_handed_over_ && turn_.is_planned()) return;
   TakeMessage();
-  if (is_under_way_ && !link_.valid()) End();
+  if (is_handed_over_ && !link_.valid()) End();
 }
 
 void Adoption::TakeMessage() {
@@ -85,7 +101,7 @@ void Adoption::TakeMessage() {
   }
   const size_t count = message.fds.size();
   if (message.Says(words::kYours)) link_ = OwnedFd();
-  if (!is_under_way_) {
+  if (!is_handed_over_) {
     restoration_.RestoreLate(std::move(message.fds));
     return;
   }
@@ -104,7 +120,7 @@ void Adoption::CountAwaited(size_t taken, size_t received) {
 }
 
 void Adoption::AddLate(std::vector<OwnedFd> connections) {
-  if (!is_under_way_) {
+  if (!is_handed_over_) {
     restoration_.RestoreLate(std::move(connections));
     return;
   }
@@ -112,12 +128,13 @@ void Adoption::AddLate(std::vector<OwnedFd> connections) {
 }
 
 void Adoption::End() {
-  is_under_way_ = false;
+  is_handed_over_ = false;
   turn_.Cancel();
   silence_.Cancel();
   restoration_.OrphanTheRest();
   restoration_.RestoreLate(std::exchange(late_, {}));
   custody_.SetComplete();
+  custody_.SetAwaitsLate(is_late_awaited_);
   on_end_();
 }
 

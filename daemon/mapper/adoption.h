@@ -6,7 +6,7 @@
 //   Adoption adoption(...);
 //   adoption.Begin(connections, link);     // before the workers serve
 //   ... whenever link() is readable: adoption.OnLink() ...
-//   ... on_end is called, once ...
+//   ... on_end is called ...
 //
 // The connections are here already (of a predecessor, or systemd), or come through a link to the
 // keeper, which sends all that it holds (process/hand_over.h). Until the end:
@@ -18,9 +18,13 @@
 //
 // A mapper that dies before the end has lost nothing: the store has them all, as before.
 //
+// A predecessor goes on answering what it has accepted, and passes on the connections of nodes that it
+// registers meanwhile. So there is a second end: when it says that nothing more comes. Until then a
+// request for the name of such a node waits for its connection, too, and so do upgrades and keepers.
+//
 // Thread safety: belongs to the main thread.
 // Bounds: kPerTurn connections in a turn; a keeper that sends nothing for kSilenceMaxMs is not
-// waited for any longer.
+// waited for any longer, nor is a predecessor that leaves for kLateMaxMs.
 #ifndef EVERMAP_DAEMON_MAPPER_ADOPTION_H_
 #define EVERMAP_DAEMON_MAPPER_ADOPTION_H_
 
@@ -45,15 +49,23 @@ class Adoption {
   // How long a keeper may send nothing, though it holds more. It answers within milliseconds unless
   // it is stopped, or has no CPU.
   static constexpr int64_t kSilenceMaxMs = 5'000;
+  // How long a predecessor that leaves is waited for. It answers what it has accepted within half a
+  // second; one of 0.1.0 passes on its nodes 0.2 s later. One that stands still may come later, too,
+  // unless an upgrade began meanwhile.
+  static constexpr int64_t kLateMaxMs = 5'000;
 
-  // All of it outlives this. `on_end` is called when all that was handed over was looked at.
+  // All of it outlives this. `on_end` is called when all that was handed over was looked at, and when
+  // nothing is passed on late any more.
   Adoption(const Registry& registry, Custody& custody, Restoration& restoration, Timers& timers,
            std::function<void()> on_end);
 
   // Takes over these connections, and those that come through `link`, if that is valid.
   // REQUIRES: nobody registers anything.
   void Begin(std::vector<OwnedFd> connections, OwnedFd link);
-  bool is_under_way() const { return is_under_way_; }
+  // A predecessor leaves: AddLate() may follow until EndLate(). REQUIRES: nobody registers anything.
+  void AwaitLate();
+  void EndLate();
+  bool is_under_way() const { return is_handed_over_ || is_late_awaited_; }
   // To be polled for reading; -1 when nothing comes any more.
   int link() const { return link_.get(); }
   void OnLink();
@@ -71,13 +83,15 @@ class Adoption {
   Custody& custody_;
   Restoration& restoration_;
   const std::function<void()> on_end_;
-  bool is_under_way_ = false;
+  bool is_handed_over_ = false;   // the first end has not come
+  bool is_late_awaited_ = false;  // the second end has not come
   bool has_read_registry_ = false;
   std::vector<OwnedFd> connections_;  // that are here and were not looked at
   std::vector<OwnedFd> late_;
   OwnedFd link_;
-  Timer turn_;     // there is something to take
-  Timer silence_;  // the keeper is not waited for any longer
+  Timer turn_;      // there is something to take
+  Timer silence_;   // the keeper is not waited for any longer
+  Timer late_end_;  // the predecessor is not waited for any longer
 };
 
 }  // namespace evermap

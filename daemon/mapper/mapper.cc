@@ -47,8 +47,6 @@ constexpr size_t kStoreDuplicatesMax = kDescriptorsForRequests / 2;
 static_assert(kStoreDuplicatesMax <= kNotifyFdsMax);
 // The least time between two starts of a keeper.
 constexpr int64_t kKeeperPauseMs = 1000;
-// How long a mapper that leaves waits for the end of its own predecessor, if that is still leaving.
-constexpr int64_t kPredecessorEndMs = 5'000;
 // How long the main thread pauses when the kernel has no memory for poll(2).
 constexpr absl::Duration kMemoryPause = absl::Milliseconds(10);
 
@@ -92,6 +90,7 @@ absl::Status Mapper::Start(absl::FunctionRef<void()> on_ready) {
   }
   MakeUnits();
   adoption_->Begin(*std::move(connections), std::move(parts_.connections_link));
+  if (parts_.successor.has_value()) adoption_->AwaitLate();
   if (absl::Status status = startup_.Commit(); !status.ok()) return status;
   deposits_->Flush();
   if (absl::Status status = startup_.Announce(); !status.ok()) return status;
@@ -262,8 +261,8 @@ void Mapper::BeginUpgrade() {
 
 void Mapper::OnAdopted() {
   for (const std::unique_ptr<Worker>& worker : parts_.workers) worker->Wake();
-  if (parts_.listeners_are_inherited) leftovers_->Watch(parts_.successor.has_value());
-  if (is_upgrade_asked_) BeginUpgrade();
+  if (parts_.listeners_are_inherited) leftovers_->Watch(adoption_->is_under_way());
+  if (is_upgrade_asked_ && !adoption_->is_under_way()) BeginUpgrade();
 }
 
 void Mapper::EndAsTold() {
@@ -280,7 +279,7 @@ void Mapper::OnPredecessor() {
   adoption_->AddLate(std::move(late));
   if (is_there) return;
   parts_.successor.reset();
-  leftovers_->Watch(adoption_->is_under_way());
+  adoption_->EndLate();
 }
 
 void Mapper::ContinueUpgrade() {
@@ -355,7 +354,7 @@ void Mapper::ReplaceKeeper() {
 
 bool Mapper::PauseWorkers() {
   SetPhase(Phase::kPaused);
-  return parts_.shared->phases.AwaitPaused(static_cast<uint32_t>(parts_.workers.size()),
+  return parts_.shared->phases.AwaitAtRest(static_cast<uint32_t>(parts_.workers.size()),
                                            kPauseTimeout);
 }
 
@@ -376,29 +375,19 @@ bool Mapper::Leave() {
   SetPhase(is_superseded ? Phase::kGone : Phase::kLeaving);
   parts_.shared->stopping.Notify();
   const bool is_well = !has_successor || predecessor_->AwaitServing();
-  JoinWorkers(parts_);
+  // Whoever asks for the name of a node that has registered here since waits until its connection is
+  // passed on.
+  parts_.shared->phases.AwaitAtRest(static_cast<uint32_t>(parts_.workers.size()), kPauseTimeout);
   if (has_successor) FaultPoint("predecessor:passing");
   TakeNew();
-  if (has_successor && parts_.successor.has_value()) PassLate();
+  if (has_successor) predecessor_->EndPassing();
+  JoinWorkers(parts_);
   const size_t unstored = deposits_->StoreAll(absl::Now() + Store::kTellTimeout);
   // A store that ends with this mapper would have had no use for them.
   if (unstored > 0 && (has_successor || parts_.store->outlives_mapper())) {
     Log(Severity::kWarning, "%d connections could not be stored for the next mapper", unstored);
   }
   return is_well;
-}
-
-void Mapper::PassLate() {
-  const int64_t deadline_ms = MonotonicCoarseMs() + kPredecessorEndMs;
-  while (true) {
-    // The connections are in the store already: the predecessor has put them there.
-    const bool is_there = parts_.successor->TakeLate(
-        [this](const OwnedFd& connection) { predecessor_->Pass(connection.get()); });
-    const int64_t left_ms = deadline_ms - MonotonicCoarseMs();
-    pollfd link = {parts_.successor->link(), POLLIN, 0};
-    if (!is_there || left_ms <= 0) return;
-    if (poll(&link, 1, static_cast<int>(left_ms)) < 0 && errno != EINTR) return;
-  }
 }
 
 MapperEnd RunMapper(const Options& options, const std::vector<std::string>& arguments,

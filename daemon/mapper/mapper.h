@@ -89,7 +89,7 @@ class Mapper final : private Predecessor::Host {
   void EndAsTold();
   // Takes what the predecessor passes on.
   void OnPredecessor();
-  // All connections of an earlier mapper were looked at.
+  // The connections of an earlier mapper that were handed over, or passed on late, were looked at.
   void OnAdopted();
   // Begins the upgrade that was asked for.
   void BeginUpgrade();
@@ -106,8 +106,6 @@ class Mapper final : private Predecessor::Host {
   // Ends the workers, and leaves nothing behind that is not stored or passed on. False when no
   // mapper serves after this one although one should.
   bool Leave();
-  // The predecessor still leaves: what it passes on goes on to the successor.
-  void PassLate();
 
   bool PauseWorkers() override;
   void ResumeWorkers() override { SetPhase(Phase::kServing); }

@@ -149,7 +149,7 @@ void Disputes::Look(Place& place, Registry& registry, const Custody& custody, So
   bool is_proof = false;
   const auto listener = ListenerOf(holder, place.fd, place.port, query, is_proof);
   // What is an orphan is judged by the registrar.
-  if (is_proof && holder.state == RegistrationState::kLive && custody.is_complete()) {
+  if (is_proof && holder.state == RegistrationState::kLive && !custody.MayCome(holder)) {
     if (!registry.Unregister(holder.slot, holder.id)) return;
     custody.Shutdown(holder);
     Count(registry.statistics(0).holders_found_gone);

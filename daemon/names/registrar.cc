@@ -92,7 +92,7 @@ bool Registrar::AskRegistry(const NodeRecord& node, int fd, RegisterResult& resu
     }
     const RegistrationRef taken_by = {result.slot, result.id};
     if (!IsHeld(taken_by, holder)) continue;
-    if (IsAwaited(taken_by.slot)) return false;
+    if (custody_.MayCome(holder)) return false;
     if (holder.state == RegistrationState::kOrphaned) {
       if (SettleOrphan(holder, node, fd, result)) return true;
     } else if (custody_.HasLeft(holder)) {

@@ -69,8 +69,11 @@ class Registrar {
   Decision Register(NodeRecord node, int fd);
 
   // Whether the connection of a registration of which a Decision was kLater has come, or is known
-  // not to come. A registration that was ended meanwhile counts when all connections have come.
-  bool MayDecide(const RegistrationRef& holder) const { return !IsAwaited(holder.slot); }
+  // not to come, or the registration was ended meanwhile.
+  bool MayDecide(const RegistrationRef& registration) const {
+    Registration holder;
+    return !IsHeld(registration, holder) || !custody_.MayCome(holder);
+  }
 
   // Whether the registration still has its name.
   bool IsRegistered(const RegistrationRef& registration) const {
@@ -103,10 +106,6 @@ class Registrar {
  private:
   // Whether a reservation, which `decision` then names, keeps the name from the user behind `fd`.
   bool IsReservedForAnother(std::string_view name, int fd, Decision& decision);
-  // Whether a connection may still come for this slot.
-  bool IsAwaited(uint32_t slot) const {
-    return !custody_.is_complete() && custody_.DescriptorOf(slot) < 0;
-  }
   // Asks the registry, and clears away holders that have left. False when that has to be put off,
   // because the connection of the holder that `result` then names is awaited.
   bool AskRegistry(const NodeRecord& node, int fd, RegisterResult& result);

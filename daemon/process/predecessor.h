@@ -106,6 +106,8 @@ class Predecessor {
 
   // After the commit: passes on the connection of a node that has registered here since.
   void Pass(int fd) const;
+  // Nothing more is passed on: the successor need not wait for the end of this process to know that.
+  void EndPassing() { link_ = OwnedFd(); }
   // After the commit: waits until the successor serves. False when it does not come to that, so
   // that the store has to start another mapper.
   bool AwaitServing();

@@ -1,6 +1,7 @@
 // What the workers are to do, told by the main thread: serve, pause for a successor, or leave.
 //
-// Thread safety: Set() and AwaitPaused() belong to the main thread, Pause() to the workers;
+// Thread safety: Set() and AwaitAtRest() belong to the main thread, Pause() and SayAtRest() to the
+// workers;
 // current() may be called from any thread.
 #ifndef EVERMAP_DAEMON_SERVE_PHASE_H_
 #define EVERMAP_DAEMON_SERVE_PHASE_H_
@@ -32,8 +33,15 @@ class PhaseControl {
     {
       const MutexLock lock(mutex_);
       phase_.store(phase, std::memory_order_release);
-      if (phase != Phase::kPaused) paused_ = 0;
+      if (phase != Phase::kPaused) at_rest_ = 0;
     }
+    changed_.notify_all();
+  }
+
+  // Tells the main thread that the calling worker, which leaves, registers nothing any more.
+  void SayAtRest() {
+    const MutexLock lock(mutex_);
+    ++at_rest_;
     changed_.notify_all();
   }
 
@@ -43,18 +51,18 @@ class PhaseControl {
     const MutexLock lock(mutex_);
     // A worker that comes too late for this pause is not counted: it would count for the next one.
     if (current() != Phase::kPaused) return;
-    ++paused_;
+    ++at_rest_;
     changed_.notify_all();
     while (current() == Phase::kPaused) changed_.wait(mutex_);
   }
 
-  // Whether `workers` workers have paused within `timeout`.
-  bool AwaitPaused(uint32_t workers, absl::Duration timeout) {
+  // Whether `workers` workers are at rest in this phase within `timeout`.
+  bool AwaitAtRest(uint32_t workers, absl::Duration timeout) {
     const auto deadline = std::chrono::steady_clock::now() + absl::ToChronoMilliseconds(timeout);
     const MutexLock lock(mutex_);
-    while (paused_ < workers) {
+    while (at_rest_ < workers) {
       if (changed_.wait_until(mutex_, deadline) == std::cv_status::timeout) {
-        return paused_ >= workers;
+        return at_rest_ >= workers;
       }
     }
     return true;
@@ -62,9 +70,9 @@ class PhaseControl {
 
  private:
   Mutex mutex_;
-  std::condition_variable_any changed_;       // of phase_ or paused_
+  std::condition_variable_any changed_;       // of phase_ or at_rest_
   std::atomic<Phase> phase_{Phase::kPaused};  // is changed under mutex_, read without
-  uint32_t paused_ ABSL_GUARDED_BY(mutex_) = 0;
+  uint32_t at_rest_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace evermap

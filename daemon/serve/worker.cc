@@ -62,15 +62,17 @@ void Worker::Serve() {
         Turn(-1);
         break;
       case Phase::kPaused:
-        Drain(kPauseDrainMs);
+        Drain(kPauseDrainMs, /*waits_for_postponed=*/false);
         shared_.phases.Pause();
         if (shared_.phases.current() == Phase::kServing) acceptor_.Start();
         break;
       case Phase::kLeaving:
-        Drain(kLeaveDrainMs);
+        Drain(kLeaveDrainMs, /*waits_for_postponed=*/true);
+        shared_.phases.SayAtRest();
         Stop();
         return;
       case Phase::kGone:
+        shared_.phases.SayAtRest();
         Stop();
         return;
     }
@@ -110,11 +112,12 @@ int Worker::RunTimeoutMs(int64_t timeout_ms) const {
   return static_cast<int>(std::clamp<int64_t>(wake_ms - MonotonicCoarseMs(), 0, kTimeoutMaxMs));
 }
 
-void Worker::Drain(int64_t drain_ms) {
+void Worker::Drain(int64_t drain_ms, bool waits_for_postponed) {
   acceptor_.Stop();
   const int64_t deadline_ms = MonotonicCoarseMs() + drain_ms;
   // A connection that was accepted while accepting was being stopped counts as well.
-  while (acceptor_.is_accepting() || exchange_.has_unfinished() || lists_.has_waiting()) {
+  while (acceptor_.is_accepting() || exchange_.has_unfinished() || lists_.has_waiting() ||
+         (waits_for_postponed && !postponed_.empty())) {
     const int64_t left_ms = deadline_ms - MonotonicCoarseMs();
     if (left_ms <= 0 && !acceptor_.is_accepting()) {
       while (lists_.has_waiting()) lists_.AnswerSome();

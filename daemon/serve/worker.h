@@ -76,7 +76,7 @@ class Worker final : private LoopHandler {
   // How long the loop may wait: less than `timeout_ms` where something is due earlier.
   int RunTimeoutMs(int64_t timeout_ms) const;
   // Accepts nothing more, and answers what was accepted, for at most `drain_ms`.
-  void Drain(int64_t drain_ms);
+  void Drain(int64_t drain_ms, bool waits_for_postponed);
   // Takes some of the connections in the inbox.
   void EmptyInbox();
   // Answers requests that were put off and wait no longer; when `is_leaving`, all those that need not

@@ -168,26 +168,50 @@ class FaultTest(CustodyCase):
         self.heals(mapper, before, 'not passed on')
 
     def test_node_that_is_passed_on_late(self):
-        """However slow the predecessor is: also when its successor has one of its own meanwhile."""
+        """However slow the predecessor is, and an upgrade that is asked for meanwhile waits for it."""
         for upgrades in (1, 2):
             with self.subTest(upgrades=upgrades):
                 mapper, before = self.mapper_that_passes_late()
                 connection, creation, old = self.late_node(mapper)
-                stopped = [old]
+                leaving = [old]
                 if upgrades == 2:
-                    stopped.append(mapper.mapper_pid())
-                    self.upgrade_standing_still(mapper, stopped[-1])
-                    os.kill(stopped[-1], signal.SIGCONT)
-                    harness.wait_until(lambda pid=stopped[-1]: state_of(pid) == 'T', 'it is about to pass nodes on')
-                    os.kill(stopped[-1], signal.SIGCONT)
+                    leaving.append(mapper.mapper_pid())
+                    mapper.ask_for(EPMD_FAULTS, leaving[-1])
                 time.sleep(3)  # in which nothing is to happen to it
+                self.assertEqual(mapper.mapper_pid(), status(mapper)['pid'])
+                if upgrades == 2:
+                    self.assertNotEqual(state_of(leaving[1]), 'T', mapper.log())
                 os.kill(old, signal.SIGCONT)
-                harness.wait_until(lambda: not set(stopped) & mapper.family(), 'they end')
+                if upgrades == 2:
+                    for what in ('hand over', 'pass nodes on'):
+                        harness.wait_until(lambda: state_of(leaving[1]) == 'T', lambda w=what: f'about to {w}: {mapper.log()}')
+                        os.kill(leaving[1], signal.SIGCONT)
+                        harness.wait_until(lambda: state_of(leaving[1]) != 'T', 'it goes on')
+                harness.wait_until(lambda: not set(leaving) & mapper.family(), 'they end')
                 self.assertEqual(select.select([connection], [], [], 0)[0], [], mapper.log())
                 before[b'late'] = (self.late_port, creation)
                 self.heals(mapper, before, 'passed on late')
                 connection.close()
                 mapper.wait_gone(b'late')
+                mapper.close()
+
+    def test_name_of_a_node_that_is_passed_on_late(self):
+        """Who asks for it waits until its connection is there: then it is known whether the node has left."""
+        for has_left in (True, False):
+            with self.subTest(has_left=has_left):
+                mapper, before = self.mapper_that_passes_late()
+                connection, creation, old = self.late_node(mapper)
+                if has_left:
+                    connection.close()
+                asking = mapper.connect()
+                self.addCleanup(asking.close)
+                asking.sendall(harness.frame(harness.alive2_body(b'late', port=self.late_port)))
+                self.assertEqual(select.select([asking], [], [], 1)[0], [], mapper.log())
+                os.kill(old, signal.SIGCONT)
+                result, _ = harness.alive2_result(harness.receive_alive2_reply(asking))
+                self.assertEqual(result == 0, has_left, mapper.log())
+                harness.wait_until(lambda: old not in mapper.family(), 'it ends')
+                self.assertNotIn('have lost their connection', mapper.log())
                 mapper.close()
 
     def test_watcher_that_is_slow(self):
