@@ -85,7 +85,10 @@ class Load {
 
   absl::Status RunThreads() {
     statuses_.resize(threads_.size());
-    running_ = threads_.size();
+    {
+      const absl::MutexLock lock(&mutex_);
+      running_ = threads_.size();
+    }
     std::vector<std::thread> running;
     const absl::Cleanup join = [&] {
       for (std::thread& thread : running) thread.join();
