@@ -119,7 +119,7 @@ TEST(BusMessageTest, AMessageIsReadBack) {
 TEST(BusMessageTest, AMessageThatIsTooLongOrOfAnotherKindIsRefused) {
   std::string prefix = SomeMessage().substr(0, kBusPrefixSize);
   EXPECT_TRUE(BusMessageSize(prefix).has_value());
-  for (const size_t damaged : {0, 3, 7, 15}) {
+  for (const size_t damaged : {0u, 3u, 7u, 15u}) {
     std::string bad = prefix;
     bad[damaged] = 'B';
     EXPECT_FALSE(BusMessageSize(bad).has_value()) << damaged;

@@ -111,8 +111,8 @@ class ForeignReaderTest : public RegistryDirectoryTest {
 TEST_F(ForeignReaderTest, FindsWhatIsRegistered) {
   const std::unique_ptr<Registry> registry = OpenOwned();
   std::map<std::string, std::string> nodes;
-  for (const size_t name_size : {1, 7, 8, 9, 159, 160, 161, 1020}) {
-    for (const size_t extra_size : {0, 1, 90, 1020}) {
+  for (const size_t name_size : {1u, 7u, 8u, 9u, 159u, 160u, 161u, 1020u}) {
+    for (const size_t extra_size : {0u, 1u, 90u, 1020u}) {
       std::string name = absl::StrCat(name_size < 9 ? "" : absl::StrCat(extra_size, "x"));
       name.resize(name_size, static_cast<char>('a' + extra_size % 23));
       nodes[name] = std::string(extra_size, 'e');
@@ -249,7 +249,7 @@ TEST_F(ForeignReaderTest, RefusesWhatIsNotMeantForIt) {
 TEST_F(ForeignReaderTest, RefusesWhatCouldBeAnybodys) {
   OpenOwned().reset();
   ASSERT_NE(Read(), nullptr);
-  for (const mode_t mode : {0666, 0664, 0646}) {
+  for (const mode_t mode : {0666u, 0664u, 0646u}) {
     ASSERT_EQ(chmod(path_.c_str(), mode), 0);
     EXPECT_EQ(Refused(), EVERMAP_READER_NOT_TRUSTED);
   }
