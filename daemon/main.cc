@@ -19,6 +19,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
+#include "daemon/command/check.h"
 #include "daemon/command/daemonize.h"
 #include "daemon/command/interactive.h"
 #include "daemon/command/options.h"
@@ -27,6 +28,7 @@
 #include "daemon/custody/notify_socket.h"
 #include "daemon/custody/store.h"
 #include "daemon/custody/words.h"
+#include "daemon/host/address.h"
 #include "daemon/host/log.h"
 #include "daemon/host/own_program.h"
 #include "daemon/mapper/mapper.h"
@@ -64,6 +66,7 @@ void MakePathsAbsolute(Options& options, std::vector<std::string>& arguments) {
   };
   make_absolute("-registry", options.registry_path);
   make_absolute("-pidfile", options.pid_file);
+  if (options.config_path != kNoConfig) make_absolute("-config", options.config_path);
   free(directory);
 }
 
@@ -75,9 +78,16 @@ int Tell(const Options& options) {
     case Command::kVersion:
       Print(stdout, VersionText());
       return 0;
+    case Command::kCheck:
+      return CheckSettings(options);
     default:
-      return RunInteractive(options);
+      break;
   }
+  // The port may stand in a file.
+  std::vector<std::string> lines = options.warnings;
+  lines.insert(lines.end(), options.files.problems.begin(), options.files.problems.end());
+  for (const std::string& line : lines) Print(stderr, absl::StrCat("epmd: ", line, "\n"));
+  return RunInteractive(options);
 }
 
 // Whether a mapper runs that has a keeper, or is about to have one again.
@@ -218,8 +228,20 @@ std::string TakeSocketOfNoStore() {
   return address;
 }
 
+// Who was passed sockets serves their port, whatever the settings say: they may have been made when
+// those were others. The mapper says so (mapper/configuration.h).
+void KeepPortOf(const std::vector<OwnedFd>& listeners, Options& options) {
+  std::vector<uint16_t> ports;
+  for (const OwnedFd& listener : listeners) ports.push_back(PortOf(OwnAddress(listener.get())));
+  if (ports.empty() || std::find(ports.begin(), ports.end(), options.port) != ports.end()) return;
+  if (ports.front() == 0) return;
+  options.port = ports.front();
+  options.is_port_of_sockets = true;
+}
+
 int Serve(Options options, std::vector<std::string> arguments) {
   MakePathsAbsolute(options, arguments);
+  setenv(kStartedWithVariable, StartedWith(options).c_str(), /*overwrite=*/1);
   // Without /proc it is only now that it can be told.
   OwnProgram();
   PutInheritedStateRight(InheritedDescriptors());
@@ -233,6 +255,7 @@ int Serve(Options options, std::vector<std::string> arguments) {
     Log(Severity::kError, "%s", inherited.status().message());
     return 1;
   }
+  KeepPortOf(inherited->listeners, options);
   const bool has_link =
       inherited->keeper.valid() || inherited->predecessor.valid() || inherited->mapper.valid();
   InheritRuntimeDirectory(has_link);
@@ -248,8 +271,8 @@ int Main(int argc, char** argv) {
   // A mapper that a keeper has started is executed as /proc/self/exe, and would be called "exe".
   prctl(PR_SET_NAME, "epmd");
   const absl::StatusOr<Options> options =
-      ParseOptions(absl::MakeConstSpan(argv + 1, static_cast<size_t>(std::max(argc - 1, 0))),
-                   [](const char* name) -> const char* { return getenv(name); });
+      ReadOptions(absl::MakeConstSpan(argv + 1, static_cast<size_t>(std::max(argc - 1, 0))),
+                  [](const char* name) -> const char* { return getenv(name); });
   if (!options.ok()) {
     Print(stderr, std::string("epmd: ") + std::string(options.status().message()) + "\n");
     return 1;

@@ -94,7 +94,7 @@ struct alignas(64) WorkerStatistics {
   Counter connections_accepted;
   Counter alive2_registered;
   Counter alive2_refused;
-  Counter alive2_not_local;
+  Counter alive2_not_local;  // from somebody who may not register, as a rule on another host
   Counter port2_found;
   Counter port2_unknown;
   Counter names;
@@ -103,7 +103,7 @@ struct alignas(64) WorkerStatistics {
   Counter stop;
   Counter unregistered;
   Counter holders_found_gone;   // names freed because the holder's connection was found closed
-  Counter closed_malformed;     // garbage, an unknown request, or one that is not allowed
+  Counter closed_malformed;     // garbage, or an unknown request
   Counter closed_timeout;       // no complete request, or a reply not taken, within -packet_timeout
   Counter closed_evicted;       // closed to make room for newer connections
   Counter closed_source_bound;  // too many open requests from one address
@@ -123,10 +123,17 @@ struct alignas(64) WorkerStatistics {
   Counter latency_buckets[kLatencyBuckets];  // by LatencyBucketOf(), but for those that are fine
   Counter stop_refused;                      // STOP that is not permitted
   Counter fine_latency_buckets[kFineLatencyBuckets];  // by FineLatencyBucketOf()
-  Counter reserved[7];  // zero, and not to be read: a later release may count in it
+  // Requests of somebody who has not the right to it, and connections of somebody who may not
+  // connect.
+  Counter port2_refused;
+  Counter names_refused;
+  Counter dump_refused;
+  Counter kill_refused;
+  Counter closed_not_allowed;
+  Counter reserved[2];  // zero, and not to be read: a later release may count in it
 };
 static_assert(sizeof(WorkerStatistics) == 1024);
-static_assert(offsetof(WorkerStatistics, reserved) == 968);
+static_assert(offsetof(WorkerStatistics, reserved) == 1008);
 static_assert(sizeof(Counter) == 8 && Counter::is_always_lock_free);
 static_assert(offsetof(WorkerStatistics, connections_accepted) == 0);
 static_assert(offsetof(WorkerStatistics, alive2_registered) == 8);
@@ -155,6 +162,11 @@ static_assert(offsetof(WorkerStatistics, stored) == 184);
 static_assert(offsetof(WorkerStatistics, latency_buckets) == 192);
 static_assert(offsetof(WorkerStatistics, stop_refused) == 512);
 static_assert(offsetof(WorkerStatistics, fine_latency_buckets) == 520);
+static_assert(offsetof(WorkerStatistics, port2_refused) == 968);
+static_assert(offsetof(WorkerStatistics, names_refused) == 976);
+static_assert(offsetof(WorkerStatistics, dump_refused) == 984);
+static_assert(offsetof(WorkerStatistics, kill_refused) == 992);
+static_assert(offsetof(WorkerStatistics, closed_not_allowed) == 1000);
 
 // Metrics of the exporter that have the same name and differ by their labels are one family.
 enum class CounterFamily : uint8_t {
@@ -240,12 +252,20 @@ inline constexpr CounterRow kCounters[] = {
      CounterFamily::kRequests, {{{"kind", "port2"}, {"result", "found"}}}},
     {&WorkerStatistics::port2_unknown, "port2_unknown",
      CounterFamily::kRequests, {{{"kind", "port2"}, {"result", "unknown"}}}},
+    {&WorkerStatistics::port2_refused, "port2_refused",
+     CounterFamily::kRequests, {{{"kind", "port2"}, {"result", "refused"}}}},
     {&WorkerStatistics::names, "names",
      CounterFamily::kRequests, {{{"kind", "names"}, {"result", "answered"}}}},
+    {&WorkerStatistics::names_refused, "names_refused",
+     CounterFamily::kRequests, {{{"kind", "names"}, {"result", "refused"}}}},
     {&WorkerStatistics::dump, "dump",
      CounterFamily::kRequests, {{{"kind", "dump"}, {"result", "answered"}}}},
+    {&WorkerStatistics::dump_refused, "dump_refused",
+     CounterFamily::kRequests, {{{"kind", "dump"}, {"result", "refused"}}}},
     {&WorkerStatistics::kill, "kill",
      CounterFamily::kRequests, {{{"kind", "kill"}, {"result", "answered"}}}},
+    {&WorkerStatistics::kill_refused, "kill_refused",
+     CounterFamily::kRequests, {{{"kind", "kill"}, {"result", "refused"}}}},
     {&WorkerStatistics::stop, "stop",
      CounterFamily::kRequests, {{{"kind", "stop"}, {"result", "answered"}}}},
     {&WorkerStatistics::stop_refused, "stop_refused",
@@ -260,6 +280,8 @@ inline constexpr CounterRow kCounters[] = {
      CounterFamily::kConnectionsClosed, {{{"reason", "evicted"}}}},
     {&WorkerStatistics::closed_source_bound, "closed_source_bound",
      CounterFamily::kConnectionsClosed, {{{"reason", "source_bound"}}}},
+    {&WorkerStatistics::closed_not_allowed, "closed_not_allowed",
+     CounterFamily::kConnectionsClosed, {{{"reason", "not_allowed"}}}},
     {&WorkerStatistics::refused_descriptors, "refused_descriptors",
      CounterFamily::kLimitRefusals, {{{"limit", "descriptors"}}}},
     {&WorkerStatistics::refused_registry_full, "refused_registry_full",

@@ -53,8 +53,8 @@ inline std::string LockPath(const std::string& path) { return path + ".lock"; }
 inline std::string PreviousPath(const std::string& path) { return path + ".previous"; }
 // The registry that a migration builds (migration.h).
 inline std::string MigratingPath(const std::string& path) { return path + ".migrating"; }
-// The program that an upgrade of the mapper is to start, written by epmdctl.
-inline std::string UpgradeRequestPath(const std::string& path) { return path + ".upgrade"; }
+// What the mapper's settings are (settings_note.h).
+inline std::string SettingsNotePath(const std::string& path) { return path + ".settings"; }
 
 }  // namespace evermap
 

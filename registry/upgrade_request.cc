@@ -9,6 +9,7 @@ namespace evermap {
 namespace {
 
 constexpr char kUpgradeWord[] = "upgrade";
+constexpr char kReloadWord[] = "reload";
 
 }  // namespace
 
@@ -18,8 +19,16 @@ std::string WriteUpgradeRequest(const std::string& registry_path, const std::str
   return WriteRequest(registry_path, kUpgradeWord, program);
 }
 
+std::string WriteReloadRequest(const std::string& registry_path) {
+  return WriteRequest(registry_path, kReloadWord, "settings");
+}
+
 void RemoveUpgradeRequest(const std::string& registry_path) {
   RemoveRequest(registry_path, kUpgradeWord);
+}
+
+void RemoveReloadRequest(const std::string& registry_path) {
+  RemoveRequest(registry_path, kReloadWord);
 }
 
 UpgradeRequest TakeUpgradeRequest(const std::string& registry_path) {
@@ -27,6 +36,10 @@ UpgradeRequest TakeUpgradeRequest(const std::string& registry_path) {
   UpgradeRequest request = {.complaint = std::move(taken.complaint)};
   if (taken.text.starts_with('/')) request.program = std::move(taken.text);
   return request;
+}
+
+bool TakeReloadRequest(const std::string& registry_path) {
+  return !TakeRequest(registry_path, kReloadWord).text.empty();
 }
 
 }  // namespace evermap

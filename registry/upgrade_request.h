@@ -6,6 +6,9 @@
 // written, so a mapper never sees half a request. Only the mapper's user and root may write to the
 // registry's directory; a file that others could have written is not believed all the same.
 //
+// PATH.reload asks in the same way for less: the mapper is to take its settings anew, and is not
+// replaced. A mapper of a release that does not know of it upgrades itself, and leaves the file.
+//
 // Depends on nothing but the standard library and the kernel.
 #ifndef EVERMAP_REGISTRY_UPGRADE_REQUEST_H_
 #define EVERMAP_REGISTRY_UPGRADE_REQUEST_H_
@@ -30,6 +33,12 @@ void RemoveUpgradeRequest(const std::string& registry_path);
 
 // Takes the request, and removes it also when it does not count.
 UpgradeRequest TakeUpgradeRequest(const std::string& registry_path);
+
+// The same for a reload of the settings.
+std::string WriteReloadRequest(const std::string& registry_path);
+void RemoveReloadRequest(const std::string& registry_path);
+// Whether a reload is asked for. Takes the request.
+bool TakeReloadRequest(const std::string& registry_path);
 
 }  // namespace evermap
 

@@ -123,6 +123,7 @@ int RunInteractive(const Options& options) {
     case Command::kStop:
       return Stop(options);
     case Command::kServe:
+    case Command::kCheck:
     case Command::kHelp:
     case Command::kVersion:
       break;

@@ -1,9 +1,9 @@
 #include "daemon/command/options.h"
 
-#include <map>
 #include <string>
 #include <vector>
 
+#include "daemon/command/parse_for_test.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -13,33 +13,6 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
-using ::testing::Not;
-
-using Environment = std::map<std::string, std::string>;
-
-absl::StatusOr<Options> Parse(const std::vector<const char*>& args,
-                              const Environment& environment = {}) {
-  return ParseOptions(args, [&environment](const char* name) -> const char* {
-    const auto found = environment.find(name);
-    return found == environment.end() ? nullptr : found->second.c_str();
-  });
-}
-
-Options ParseOrFail(const std::vector<const char*>& args, const Environment& environment = {}) {
-  absl::StatusOr<Options> options = Parse(args, environment);
-  EXPECT_TRUE(options.ok()) << options.status();
-  return options.ok() ? *options : Options();
-}
-
-// The message, which must be one line; empty when there is no error.
-std::string ErrorOf(const std::vector<const char*>& args, const Environment& environment = {}) {
-  const absl::StatusOr<Options> options = Parse(args, environment);
-  if (options.ok()) return "";
-  EXPECT_EQ(options.status().code(), absl::StatusCode::kInvalidArgument);
-  std::string message(options.status().message());
-  EXPECT_THAT(message, Not(HasSubstr("\n")));
-  return message;
-}
 
 TEST(OptionsTest, Defaults) {
   const Options options = ParseOrFail({});
@@ -203,7 +176,7 @@ TEST(OptionsTest, Commands) {
 }
 
 TEST(OptionsTest, CommandComesLast) {
-  for (const char* command : {"-names", "-started", "-dump", "-kill"}) {
+  for (const char* command : {"-names", "-started", "-dump", "-kill", "-check"}) {
     for (const char* after : {"-port", "-names", "-d", "x", ""}) {
       EXPECT_THAT(ErrorOf({command, after}), HasSubstr(command));
     }
@@ -241,6 +214,12 @@ TEST(OptionsTest, HelpAndVersion) {
                              "-capacity",
                              "-version",
                              "-allow",
+                             "-access",
+                             "-idle_exit",
+                             "-pidfile",
+                             "-orphan_grace",
+                             "-config",
+                             "-check",
                              "-reserve",
                              "-help",
                              "ERL_EPMD_PORT",
@@ -271,8 +250,8 @@ TEST(OptionsTest, BadAllow) {
     EXPECT_THAT(ErrorOf({"-allow", value}), HasSubstr("-allow")) << value;
   }
   std::string many;
-  for (size_t i = 0; i <= kAllowedMax; ++i) many += "192.0.2.1,";
-  EXPECT_THAT(ErrorOf({"-allow", many.c_str()}), HasSubstr("at most 256"));
+  for (size_t i = 0; i <= kOriginsMax; ++i) many += "192.0.2.1,";
+  EXPECT_THAT(ErrorOf({"-allow", many.c_str()}), HasSubstr("256"));
 }
 
 TEST(OptionsTest, PortFromEnvironment) {
@@ -281,9 +260,20 @@ TEST(OptionsTest, PortFromEnvironment) {
   EXPECT_EQ(ParseOrFail({}, {{"ERL_EPMD_PORT", ""}}).port, 4369);
   EXPECT_EQ(ParseOrFail({"-port", "5"}, {{"ERL_EPMD_PORT", "4711"}}).port, 5);
   EXPECT_EQ(ParseOrFail({"-port", "5"}, {{"ERL_EPMD_PORT", "nonsense"}}).port, 5);
-  for (const char* value : {"abc", "0", "70000", "12x", "-1", " "}) {
-    EXPECT_THAT(ErrorOf({}, {{"ERL_EPMD_PORT", value}}), HasSubstr("ERL_EPMD_PORT"));
+  for (const char* value : {"abc", "0", "70000", "-1", " ", "0x37", "tcp://10.0.0.1:4369"}) {
+    EXPECT_THAT(ErrorOf({}, {{"ERL_EPMD_PORT", value}}), HasSubstr("ERL_EPMD_PORT")) << value;
   }
+}
+
+// As the stock epmd, which calls atoi(3), but not without saying so.
+TEST(OptionsTest, PortFromEnvironmentAsAtoi) {
+  for (const char* value : {" 4711", "4711 ", "4711x", "\t4711\n", "+4711", "4711.5"}) {
+    const Options options = ParseOrFail({}, {{"ERL_EPMD_PORT", value}});
+    EXPECT_EQ(options.port, 4711) << value;
+    EXPECT_THAT(options.warnings, ElementsAre(HasSubstr("ERL_EPMD_PORT"))) << value;
+  }
+  EXPECT_THAT(ParseOrFail({}, {{"ERL_EPMD_PORT", "04711"}}).warnings, IsEmpty());
+  EXPECT_THAT(ParseOrFail({"-port", "5"}, {{"ERL_EPMD_PORT", "4711x"}}).warnings, IsEmpty());
 }
 
 TEST(OptionsTest, AddressFromEnvironment) {

@@ -50,13 +50,29 @@ sockaddr_storage PeerAddress(int fd) {
   return peer;
 }
 
+sockaddr_storage OwnAddress(int fd) {
+  sockaddr_storage own = {};
+  socklen_t size = sizeof(own);
+  getsockname(fd, reinterpret_cast<sockaddr*>(&own), &size);
+  return own;
+}
+
 bool IsLocalPeer(int fd) {
   const AddressBytes from = BytesOf(PeerAddress(fd));
   if (from.size == 0) return false;
   if (IsLoopback(from)) return true;
-  sockaddr_storage own = {};
-  socklen_t size = sizeof(own);
-  return getsockname(fd, reinterpret_cast<sockaddr*>(&own), &size) == 0 && BytesOf(own) == from;
+  return BytesOf(OwnAddress(fd)) == from;
+}
+
+uint16_t PortOf(const sockaddr_storage& address) {
+  switch (address.ss_family) {
+    case AF_INET:
+      return ntohs(reinterpret_cast<const sockaddr_in&>(address).sin_port);
+    case AF_INET6:
+      return ntohs(reinterpret_cast<const sockaddr_in6&>(address).sin6_port);
+    default:
+      return 0;
+  }
 }
 
 std::array<char, 16> MappedAddress(const sockaddr_storage& address) {

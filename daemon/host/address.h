@@ -9,6 +9,7 @@
 
 #include <array>
 #include <cstddef>
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -29,6 +30,10 @@ bool IsLoopback(const sockaddr_storage& address);
 // The address of a connected socket's other end; its family is AF_UNSPEC when the peer has reset
 // the connection.
 sockaddr_storage PeerAddress(int fd);
+// The address that a socket is bound to; its family is AF_UNSPEC when the kernel does not tell.
+sockaddr_storage OwnAddress(int fd);
+// 0 for another family than IPv4 and IPv6.
+uint16_t PortOf(const sockaddr_storage& address);
 // Whether the peer of a connected socket is on this host: it comes from loopback, or from the
 // address that it connected to. False when the kernel does not tell. Costs one or two system calls.
 bool IsLocalPeer(int fd);

@@ -41,7 +41,7 @@ struct Writer {
 };
 
 std::atomic<LogTarget> g_target{LogTarget::kStandardError};
-int g_debug_level = 0;
+std::atomic<int> g_debug_level{0};
 Writer* g_writer = nullptr;
 // Of syslog; -1 where it is not logged to.
 int g_syslog_fd = -1;
@@ -170,7 +170,7 @@ void WriteForEver(Writer& writer) {
 }  // namespace
 
 void SetUpLog(LogTarget target, int debug_level) {
-  g_debug_level = debug_level;
+  SetLogLevel(debug_level);
   if (target != LogTarget::kStandardError && g_syslog_fd < 0) {
     // Where there is no syslog, nobody can be told.
     g_syslog_fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
@@ -178,6 +178,8 @@ void SetUpLog(LogTarget target, int debug_level) {
   }
   g_target.store(target, std::memory_order_relaxed);
 }
+
+void SetLogLevel(int debug_level) { g_debug_level.store(debug_level, std::memory_order_relaxed); }
 
 void StartLogThread() {
   assert(g_writer == nullptr);
@@ -203,7 +205,8 @@ void FlushLog() {
 }
 
 bool IsLogged(Severity severity) {
-  return static_cast<int>(severity) <= static_cast<int>(Severity::kNotice) + g_debug_level;
+  return static_cast<int>(severity) <=
+         static_cast<int>(Severity::kNotice) + g_debug_level.load(std::memory_order_relaxed);
 }
 
 void LogLine(Severity severity, std::string_view line) {

@@ -53,6 +53,8 @@ inline constexpr int64_t kLogFlushMs = 500;
 
 // `debug_level` is the number of -d options: without them, severities below kNotice are dropped.
 void SetUpLog(LogTarget target, int debug_level);
+// From any thread.
+void SetLogLevel(int debug_level);
 // Lets a thread of its own write the log from now on. A process that is forked later has no such
 // thread, and must not log before it executes a program.
 void StartLogThread();

@@ -2,28 +2,21 @@
 
 #include <dirent.h>
 #include <fcntl.h>
-#include <pwd.h>
 #include <unistd.h>
 
 #include <array>
 #include <charconv>
-#include <cstdio>
 #include <ctime>
 #include <memory>
 #include <string_view>
 
 #include "absl/strings/str_cat.h"
-#include "daemon/host/sock_diag.h"
 #include "registry/base/clock.h"
-#include "registry/base/text.h"
 
 namespace evermap {
 namespace {
 
 using Directory = std::unique_ptr<DIR, int (*)(DIR*)>;
-
-// Longest line of /etc/passwd that is read, bytes.
-constexpr size_t kUserEntrySizeMax = 4096;
 
 // Whether a descriptor of the process leads to `link`, as readlink(2) tells it.
 bool HasDescriptor(const char* pid, std::string_view link) {
@@ -46,19 +39,6 @@ int64_t ThreadCpuNs() {
 }
 
 }  // namespace
-
-std::string UserText(uint32_t uid) {
-  if (uid == kUnknownUid) return "a user who cannot be told";
-  const std::unique_ptr<FILE, int (*)(FILE*)> file(std::fopen("/etc/passwd", "re"), std::fclose);
-  std::array<char, kUserEntrySizeMax> buffer;
-  passwd entry = {};
-  passwd* found = nullptr;
-  while (file != nullptr &&
-         fgetpwent_r(file.get(), &entry, buffer.data(), buffer.size(), &found) == 0) {
-    if (found->pw_uid == uid) return absl::StrCat("user ", uid, " (", Escaped(found->pw_name), ")");
-  }
-  return absl::StrCat("user ", uid);
-}
 
 std::optional<pid_t> ProcessOfSocket(uint32_t inode, absl::Duration budget) {
   if (inode == 0) return std::nullopt;

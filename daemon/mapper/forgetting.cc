@@ -1,7 +1,7 @@
 #include "daemon/mapper/forgetting.h"
 
 #include "daemon/host/log.h"
-#include "daemon/host/socket_owner.h"
+#include "daemon/host/user.h"
 #include "registry/counters.h"
 #include "registry/forget_request.h"
 

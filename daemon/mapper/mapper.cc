@@ -33,6 +33,7 @@
 #include "registry/base/text.h"
 #include "registry/forget_request.h"
 #include "registry/reader.h"
+#include "registry/upgrade_request.h"
 
 namespace evermap {
 namespace {
@@ -62,11 +63,11 @@ void RequestStop(std::string_view reason) {
 
 }  // namespace
 
-Mapper::Mapper(const Options& options, const std::vector<std::string>& arguments,
-               Inheritance inherited)
-    : options_(options),
+Mapper::Mapper(Options options, const std::vector<std::string>& arguments, Inheritance inherited)
+    : configuration_(std::move(options), arguments),
+      options_(configuration_.options()),
       arguments_(arguments),
-      startup_(options, std::move(inherited), parts_),
+      startup_(configuration_, std::move(inherited), parts_),
       gather_(timers_, [this] { TakeNew(); }),
       keeper_start_(timers_, [this] { ReplaceKeeper(); }),
       upgrade_deadline_(timers_, [this] { ContinueUpgrade(); }),
@@ -98,6 +99,9 @@ absl::Status Mapper::Start(absl::FunctionRef<void()> on_ready) {
   parts_.registry->FinishMigration();
   ClearGauges(*parts_.registry, static_cast<uint32_t>(parts_.workers.size()),
               parts_.registry->view().mapper_status().workers);
+  // A new file wakes readers of the directory: those that find this mapper in the registry expect that
+  // it tells them of changes.
+  configuration_.WriteNote(parts_.registry->path());
   startup_.Record();
   SetPhase(Phase::kServing);
   on_ready();
@@ -109,6 +113,7 @@ absl::Status Mapper::Start(absl::FunctionRef<void()> on_ready) {
   if (parts_.successor.has_value()) parts_.successor->SayServing();
   if (parts_.listeners_are_inherited) leftovers_->Watch(/*more_comes=*/true);
   publication_->Watch();
+  idle_exit_->Set(options_.idle_exit);
   return absl::OkStatus();
 }
 
@@ -132,16 +137,23 @@ void Mapper::MakeUnits() {
   adoption_.emplace(registry, custody, *restoration_, timers_, [this] { OnAdopted(); });
   Predecessor::Host& host = *this;
   predecessor_.emplace(host, *parts_.claim, custody, *parts_.store, parts_.listeners, arguments_);
-  publication_.emplace(options_, *parts_.claim, *parts_.store, timers_,
-                       Publication::Host{.is_alone =
-                                             [this] {
-                                               return !predecessor_->is_under_way() &&
-                                                      !parts_.successor.has_value() &&
-                                                      !adoption_->is_under_way() &&
-                                                      !keeper_start_.is_planned();
-                                             },
-                                         .pause = [this] { return PauseWorkers(); },
-                                         .resume = [this] { ResumeWorkers(); }});
+  const Pausing pausing = {.is_alone =
+                               [this] {
+                                 return !predecessor_->is_under_way() &&
+                                        !parts_.successor.has_value() &&
+                                        !adoption_->is_under_way() && !keeper_start_.is_planned();
+                               },
+                           .pause = [this] { return PauseWorkers(); },
+                           .resume = [this] { ResumeWorkers(); }};
+  publication_.emplace(options_, *parts_.claim, *parts_.store, timers_, pausing,
+                       [this] { configuration_.WriteNote(parts_.registry->path()); });
+  idle_exit_.emplace(registry, parts_.listeners, timers_, pausing, [this] { EndAsTold(); });
+  reload_.emplace(configuration_, registry, pausing, [this] {
+    parts_.shared->options = configuration_.serve_options();
+    if (parts_.listeners_are_inherited) configuration_.CheckInherited(parts_.listeners);
+    SetLogLevel(options_.debug_level);
+    idle_exit_->Set(options_.idle_exit);
+  });
 }
 
 void Mapper::AcceptAnew() {
@@ -229,12 +241,17 @@ void Mapper::Turn() {
   if (polled[kAdoption].revents != 0) adoption_->OnLink();
   if (polled[kUpgrade].revents != 0) ContinueUpgrade();
   if (stage_ == Stage::kServing) timers_.RunDue(MonotonicCoarseMs());
+  if (stage_ == Stage::kServing) reload_->GoOn();
 }
 
 bool Mapper::OnSignals() {
   signalfd_siginfo signal = {};
   while (read(parts_.signal_fd.get(), &signal, sizeof(signal)) == sizeof(signal)) {
     if (signal.ssi_signo == SIGHUP) {
+      if (TakeReloadRequest(parts_.registry->path())) {
+        reload_->Ask();
+        continue;
+      }
       is_upgrade_asked_ = true;
       if (!adoption_->is_under_way()) BeginUpgrade();
       continue;
@@ -306,6 +323,7 @@ void Mapper::TakeNew() {
   ClearWakes(parts_.custody_fd.get());
   parts_.custody->TakeNew([this](uint32_t slot) {
     if (!parts_.registry->ReadSlot(slot, found_)) return;
+    idle_exit_->OnRegistered();
     if (found_.state == RegistrationState::kRemembered) return;
     if (stage_ == Stage::kHandingOver) {
       const OwnedFd connection = deposits_->Duplicate(found_);

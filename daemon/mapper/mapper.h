@@ -23,8 +23,11 @@
 #include "daemon/host/sock_diag.h"
 #include "daemon/host/timers.h"
 #include "daemon/mapper/adoption.h"
+#include "daemon/mapper/configuration.h"
+#include "daemon/mapper/idle_exit.h"
 #include "daemon/mapper/leftovers.h"
 #include "daemon/mapper/publication.h"
+#include "daemon/mapper/reload.h"
 #include "daemon/mapper/restoration.h"
 #include "daemon/mapper/startup.h"
 #include "daemon/names/inquiry.h"
@@ -55,8 +58,8 @@ MapperEnd RunMapper(const Options& options, const std::vector<std::string>& argu
 
 class Mapper final : private Predecessor::Host {
  public:
-  // `options` and `arguments` outlive this.
-  Mapper(const Options& options, const std::vector<std::string>& arguments, Inheritance inherited);
+  // `arguments` outlive this.
+  Mapper(Options options, const std::vector<std::string>& arguments, Inheritance inherited);
   ~Mapper() = default;
   Mapper(const Mapper&) = delete;
   Mapper& operator=(const Mapper&) = delete;
@@ -83,7 +86,7 @@ class Mapper final : private Predecessor::Host {
   void Serve();
   // Polls once, and deals with what has happened.
   void Turn();
-  // Answers SIGHUP with an upgrade; false when another signal has told the mapper to end.
+  // Answers SIGHUP with an upgrade or a reload; false when another signal has told the mapper to end.
   bool OnSignals();
   // Goes to kLeaving, because the mapper was told to end.
   void EndAsTold();
@@ -111,7 +114,8 @@ class Mapper final : private Predecessor::Host {
   void ResumeWorkers() override { SetPhase(Phase::kServing); }
   void SetPhase(Phase phase);
 
-  const Options& options_;
+  Configuration configuration_;
+  const Options& options_;  // those of the configuration
   const std::vector<std::string>& arguments_;
   Stage stage_ = Stage::kStarting;
   Parts parts_;
@@ -135,6 +139,8 @@ class Mapper final : private Predecessor::Host {
   std::optional<Lookout> lookout_;
   // /proc would cost more with each socket of the host.
   SocketQuery disputes_query_{SocketQuery::Fallback::kNone};
+  std::optional<IdleExit> idle_exit_;
+  std::optional<Reload> reload_;
   Registration found_ = {};
 };
 

@@ -12,11 +12,12 @@
 namespace evermap {
 
 Publication::Publication(const Options& options, Claim& claim, Store& store, Timers& timers,
-                         Host host)
+                         Pausing host, std::function<void()> on_mended)
     : options_(options),
       claim_(claim),
       store_(store),
       host_(std::move(host)),
+      on_mended_(std::move(on_mended)),
       look_(timers, [this] { Look(); }) {}
 
 void Publication::Watch() {
@@ -45,6 +46,7 @@ void Publication::Look() {
   if (now_ms < next_mend_ms_ || !host_.is_alone()) return;
   const absl::Status mended = Mend();
   if (mended.ok()) {
+    on_mended_();
     Look();
     return;
   }

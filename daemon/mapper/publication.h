@@ -16,6 +16,7 @@
 #include "daemon/command/options.h"
 #include "daemon/custody/store.h"
 #include "daemon/host/timers.h"
+#include "daemon/mapper/pausing.h"
 #include "registry/claim.h"
 
 namespace evermap {
@@ -27,17 +28,9 @@ class Publication {
   // The longest time between two attempts. Each attempt that fails doubles it.
   static constexpr int64_t kPauseMaxMs = 64'000;
 
-  // What the mapper does for it.
-  struct Host {
-    // Whether no other process shares the registry, as in an upgrade.
-    std::function<bool()> is_alone;
-    // Stops the workers; false when they do not stop.
-    std::function<bool()> pause;
-    std::function<void()> resume;
-  };
-
-  // All of it outlives this.
-  Publication(const Options& options, Claim& claim, Store& store, Timers& timers, Host host);
+  // All of it outlives this. `on_mended` is called when the registry was put back.
+  Publication(const Options& options, Claim& claim, Store& store, Timers& timers, Pausing host,
+              std::function<void()> on_mended);
 
   // From here on looks at the path.
   void Watch();
@@ -51,7 +44,8 @@ class Publication {
   const Options& options_;
   Claim& claim_;
   Store& store_;
-  const Host host_;
+  const Pausing host_;
+  const std::function<void()> on_mended_;
   Timer look_;
   bool is_lost_ = false;      // and that has been said
   bool has_failed_ = false;   // and that has been said

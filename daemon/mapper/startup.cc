@@ -66,8 +66,9 @@ void JoinWorkers(Parts& parts) {
   parts.threads.clear();
 }
 
-Startup::Startup(const Options& options, Inheritance inherited, Parts& parts)
-    : options_(options),
+Startup::Startup(Configuration& configuration, Inheritance inherited, Parts& parts)
+    : configuration_(configuration),
+      options_(configuration.options()),
       inherited_(std::move(inherited)),
       parts_(parts),
       was_started_by_keeper_(inherited_.keeper.valid()) {}
@@ -77,7 +78,7 @@ absl::Status Startup::Prepare() {
     parts_.successor.emplace(std::move(inherited_.predecessor));
   }
   parts_.descriptors_max = RaiseDescriptorLimit();
-  if (absl::Status status = ReadReservations(); !status.ok()) return status;
+  if (absl::Status status = SettleConfiguration(); !status.ok()) return status;
   if (absl::Status status = TakeListeners(); !status.ok()) return status;
   ChosenStore chosen = ChooseStore(std::move(inherited_.keeper), options_.daemon);
   parts_.store = std::move(chosen.store);
@@ -98,14 +99,9 @@ absl::Status Startup::Prepare() {
   return MakeLoops();
 }
 
-absl::Status Startup::ReadReservations() {
-  absl::Status status = parts_.reservations.Read(options_.reservations);
-  // A wrong reservation must not cost the connections of an earlier mapper's nodes.
-  const bool has_earlier = !inherited_.files.empty() || !inherited_.connections.empty();
-  if (status.ok() || !has_earlier) return status;
-  Log(Severity::kError, "%s; the name is refused to all until the mapper is restarted",
-      status.message());
-  return absl::OkStatus();
+absl::Status Startup::SettleConfiguration() {
+  // A keeper has a link for connections with its first mapper, too, but no files from an earlier one.
+  return configuration_.Settle(!inherited_.files.empty() || !inherited_.connections.empty());
 }
 
 absl::Status Startup::TakeListeners() {
@@ -127,6 +123,7 @@ absl::Status Startup::TakeListeners() {
     parts_.sockets = *std::move(bound);
   }
   for (const OwnedFd& socket : parts_.sockets) parts_.listeners.push_back(socket.get());
+  if (parts_.listeners_are_inherited) configuration_.CheckInherited(parts_.listeners);
   return absl::OkStatus();
 }
 
@@ -249,15 +246,9 @@ absl::Status Startup::MakeWorkers(size_t handed_over, void (*request_stop)(std::
   }
   parts_.custody.emplace(parts_.registry->view().capacity(),
                          limit - in_use - kDescriptorsForRequests, parts_.custody_fd.get());
-  parts_.shared.emplace(ServeOptions{.port = options_.port,
-                                     .packet_timeout = options_.packet_timeout,
-                                     .delay_accept = options_.delay_accept,
-                                     .delay_write = options_.delay_write,
-                                     .name_wait = options_.name_wait,
-                                     .relaxed_command_check = options_.relaxed_command_check,
-                                     .allowed = options_.allowed},
-                        *parts_.registry, *parts_.custody, parts_.sources, parts_.reservations,
-                        parts_.listeners, limit, request_stop);
+  parts_.shared.emplace(configuration_.serve_options(), *parts_.registry, *parts_.custody,
+                        parts_.sources, configuration_.reservations(), parts_.listeners, limit,
+                        request_stop);
   parts_.shared->disputes.SetWakeFd(parts_.disputes_fd.get());
   for (std::unique_ptr<Loop>& loop : std::exchange(parts_.loops, {})) {
     parts_.workers.push_back(std::make_unique<Worker>(static_cast<uint32_t>(parts_.workers.size()),

@@ -33,7 +33,7 @@
 #include "daemon/host/address.h"
 #include "daemon/host/thread.h"
 #include "daemon/loop/loop.h"
-#include "daemon/names/reservations.h"
+#include "daemon/mapper/configuration.h"
 #include "daemon/process/inheritance.h"
 #include "daemon/process/successor.h"
 #include "daemon/serve/worker.h"
@@ -51,7 +51,6 @@ struct Parts {
   // Through which the connections of an earlier mapper come, if they are not here already.
   OwnedFd connections_link;
   uint32_t descriptors_max = 0;  // RLIMIT_NOFILE
-  Reservations reservations;
   SourceLimit sources;
   std::vector<OwnedFd> sockets;          // that listen
   std::vector<int> listeners;            // their numbers
@@ -78,8 +77,8 @@ void JoinWorkers(Parts& parts);
 
 class Startup {
  public:
-  // `options` and `parts` outlive this.
-  Startup(const Options& options, Inheritance inherited, Parts& parts);
+  // `configuration` and `parts` outlive this.
+  Startup(Configuration& configuration, Inheritance inherited, Parts& parts);
 
   // Fills everything down to `loops`, but for the registry when a successor would migrate it: then
   // it is only checked. kAlreadyExists: another process listens on the port. Each message is one
@@ -108,7 +107,7 @@ class Startup {
 
  private:
   void SlowDownSystemd() const;
-  absl::Status ReadReservations();
+  absl::Status SettleConfiguration();
   absl::Status TakeListeners();
   std::string RegistryPath() const;
   // What the claim to the registry at `path` asks for.
@@ -122,7 +121,8 @@ class Startup {
   absl::Status MakeLoops();
   absl::Status StartThreads();
 
-  const Options& options_;
+  Configuration& configuration_;
+  const Options& options_;  // those of the configuration
   Inheritance inherited_;
   Parts& parts_;
   const bool was_started_by_keeper_;

@@ -11,6 +11,7 @@
 #include "daemon/host/address.h"
 #include "daemon/host/log.h"
 #include "daemon/host/socket_owner.h"
+#include "daemon/host/user.h"
 #include "daemon/host/wake_fd.h"
 #include "registry/base/clock.h"
 #include "registry/counters.h"

@@ -70,7 +70,7 @@ bool Registrar::IsReservedForAnother(std::string_view name, int fd, Decision& de
   const Reservations::Holder* const holder = reservations_.HolderOf(name);
   if (holder == nullptr) return false;
   const uint32_t uid = socket_query_.PeerUid(fd);
-  if (uid != kUnknownUid && uid == holder->uid) return false;
+  if (holder->Has(uid)) return false;
   decision.reserved_for = holder;
   decision.asking_uid = uid;
   return true;

@@ -209,7 +209,7 @@ TEST_F(RegistrarTest, KeepsAReservedNameForItsUser) {
   const Decision theirs = Register("theirs", node.server.get());
   EXPECT_EQ(theirs.outcome, Outcome::kReserved);
   ASSERT_NE(theirs.reserved_for, nullptr);
-  EXPECT_EQ(theirs.reserved_for->user, other_user);
+  EXPECT_EQ(theirs.reserved_for->Text(), "user " + other_user);
   if (theirs.asking_uid == kUnknownUid) GTEST_SKIP() << "the kernel does not tell the peer's user";
   EXPECT_EQ(theirs.asking_uid, getuid());
   EXPECT_EQ(Register("ours", node.server.get()).outcome, Outcome::kRegistered);

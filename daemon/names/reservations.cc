@@ -1,43 +1,25 @@
 #include "daemon/names/reservations.h"
 
 #include <fcntl.h>
-#include <pwd.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <charconv>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "daemon/host/log.h"
 #include "daemon/host/sock_diag.h"
+#include "daemon/host/user.h"
 #include "registry/base/owned_fd.h"
 #include "registry/base/text.h"
 #include "registry/registration.h"
 
 namespace evermap {
 namespace {
-
-// Longest entry of a user in the user database, bytes; longer than any that was seen.
-constexpr size_t kUserEntrySizeMax = 65536;
-
-// The number of a user who is given by name or number; kUnknownUid when there is none of that name.
-uint32_t UidOf(const std::string& user) {
-  uint32_t uid = 0;
-  const char* const end = user.data() + user.size();
-  const std::from_chars_result number = std::from_chars(user.data(), end, uid);
-  if (number.ec == std::errc() && number.ptr == end) return uid;
-  std::vector<char> buffer(kUserEntrySizeMax);
-  passwd entry = {};
-  passwd* found = nullptr;
-  // A user who cannot be found out cannot be let through, so an error counts as no such user.
-  getpwnam_r(user.c_str(), &entry, buffer.data(), buffer.size(), &found);
-  return found == nullptr ? kUnknownUid : found->pw_uid;
-}
 
 // Debian's Abseil is built with a string_view of its own, which std::string_view does not convert
 // to.
@@ -56,34 +38,45 @@ absl::Status Invalid(std::string_view source, std::string_view text, std::string
 
 absl::Status Reservations::Read(const std::vector<std::string>& values) {
   absl::Status first;
-  for (const std::string& value : values) {
-    first.Update(value.starts_with('@') ? AddFile(value.substr(1)) : Add("-reserve", value));
-  }
+  for (const std::string& value : values) first.Update(Read("-reserve", value));
   return first;
 }
 
-absl::Status Reservations::Add(std::string_view source, std::string_view text) {
+absl::Status Reservations::Read(std::string_view source, const std::string& value) {
+  return value.starts_with('@') ? AddFile(source, value.substr(1)) : Add(source, value);
+}
+
+absl::StatusOr<Reservation> ParseReservation(std::string_view source, std::string_view text) {
   // The last '=' separates, since a node's name may have one and a user's name has none.
   const size_t equals = text.rfind('=');
-  const std::string name = Trimmed(text.substr(0, std::min(equals, text.size())));
-  const std::string user = equals == std::string_view::npos ? "" : Trimmed(text.substr(equals + 1));
-  if (name.empty() || user.empty() || name.size() > kRegistryNameSizeMax) {
+  Reservation reservation;
+  reservation.name = Trimmed(text.substr(0, std::min(equals, text.size())));
+  if (equals != std::string_view::npos) reservation.user = Trimmed(text.substr(equals + 1));
+  const std::string& name = reservation.name;
+  if (name.empty() || reservation.user.empty() || name.size() > kRegistryNameSizeMax) {
     return Invalid(source, text, "is not NAME=USER");
   }
   if (name.find('@') != std::string::npos) {
     return Invalid(source, text, "has a host: give the node's name without @HOST");
   }
+  return reservation;
+}
+
+absl::Status Reservations::Add(std::string_view source, std::string_view text) {
+  const absl::StatusOr<Reservation> reservation = ParseReservation(source, text);
+  if (!reservation.ok()) return reservation.status();
   if (holders_.size() >= kReservationsMax) {
     return Invalid(source, text, absl::StrCat("is one more than ", kReservationsMax, " names"));
   }
+  const std::string& user = reservation->user;
   const uint32_t uid = UidOf(user);
-  holders_.insert_or_assign(name, Holder{user, uid});
+  holders_.insert_or_assign(reservation->name, Holder{.users = {{.name = user, .uid = uid}}});
   if (uid != kUnknownUid) return absl::OkStatus();
   return Invalid(source, text, "reserves a name for a user that this host does not know");
 }
 
-absl::Status Reservations::AddFile(const std::string& path) {
-  const std::string source = "-reserve @" + path;
+absl::Status Reservations::AddFile(std::string_view from, const std::string& path) {
+  const std::string source = absl::StrCat(std::string(from), " @", path);
   const auto failed = [&source](std::string_view why) {
     return absl::InvalidArgumentError(absl::StrFormat("%s: %s", source, std::string(why)));
   };
@@ -93,6 +86,9 @@ absl::Status Reservations::AddFile(const std::string& path) {
   struct stat file = {};
   if (!fd.valid() || fstat(fd.get(), &file) != 0) return failed(ErrorText(errno));
   if (!S_ISREG(file.st_mode)) return failed("is no file");
+  if (file.st_uid != 0 && file.st_uid != geteuid()) {
+    return failed("belongs to another user; chown it to root or to the mapper's user");
+  }
   if ((file.st_mode & (S_IWGRP | S_IWOTH)) != 0) {
     return failed("may be written by others than its owner; chmod go-w");
   }
@@ -113,6 +109,29 @@ absl::Status Reservations::AddFile(const std::string& path) {
     first.Update(Add(absl::StrCat(source, ":", number), line));
   }
   return first;
+}
+
+absl::Status Reservations::Let(const std::string& name, const std::vector<Origins::User>& users) {
+  if (holders_.size() >= kReservationsMax) {
+    return Invalid("-access", name, absl::StrCat("is one more than ", kReservationsMax, " names"));
+  }
+  Holder& holder = holders_[name];
+  holder.users.insert(holder.users.end(), users.begin(), users.end());
+  return absl::OkStatus();
+}
+
+bool Reservations::Holder::Has(uint32_t uid) const {
+  return uid != kUnknownUid &&
+         std::any_of(users.begin(), users.end(),
+                     [uid](const Origins::User& user) { return user.uid == uid; });
+}
+
+std::string Reservations::Holder::Text() const {
+  std::string text;
+  for (const Origins::User& user : users) {
+    absl::StrAppend(&text, text.empty() ? "user " : ", ", user.name);
+  }
+  return text.empty() ? "nobody" : text;
 }
 
 const Reservations::Holder* Reservations::HolderOf(std::string_view name) const {

@@ -18,7 +18,7 @@ using ::testing::HasSubstr;
 
 uint32_t UidFor(const Reservations& reservations, std::string_view name) {
   const Reservations::Holder* holder = reservations.HolderOf(name);
-  return holder == nullptr ? 4711 : holder->uid;
+  return holder == nullptr ? 4711 : holder->users.at(0).uid;
 }
 
 // The message, which is one line.

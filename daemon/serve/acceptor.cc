@@ -6,7 +6,6 @@
 #include <cstddef>
 #include <utility>
 
-#include "daemon/host/address.h"
 #include "daemon/host/log.h"
 #include "daemon/serve/counting.h"
 #include "daemon/serve/descriptor_budget.h"
@@ -29,11 +28,9 @@ void Acceptor::Stop() {
 
 std::optional<uint32_t> Acceptor::OnAccepted(int fd) {
   Count(statistics_.connections_accepted);
-  if (!access_.MayConnect(fd)) {
-    Count(statistics_.closed_malformed);
-    LogLimited(shared_.log_not_allowed, Severity::kWarning,
-               "a connection from %s is closed: it is in none of the networks that -allow names",
-               AddressText(PeerAddress(fd)));
+  if (!access_.Has(Right::kConnect, fd)) {
+    Count(statistics_.closed_not_allowed);
+    access_.LogRefusal(Right::kConnect, fd);
     close(fd);
     return std::nullopt;
   }

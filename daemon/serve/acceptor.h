@@ -24,7 +24,7 @@ inline constexpr int64_t kAcceptPauseMs = 4;
 class Acceptor {
  public:
   // All of these outlive the acceptor.
-  Acceptor(Loop& loop, Shared& shared, const Access& access, Exchange& exchange, Eviction& eviction,
+  Acceptor(Loop& loop, Shared& shared, Access& access, Exchange& exchange, Eviction& eviction,
            WorkerStatistics& statistics)
       : loop_(loop),
         shared_(shared),
@@ -56,7 +56,7 @@ class Acceptor {
  private:
   Loop& loop_;
   Shared& shared_;
-  const Access& access_;
+  Access& access_;
   Exchange& exchange_;
   Eviction& eviction_;
   WorkerStatistics& statistics_;

@@ -1,9 +1,11 @@
 #include "daemon/serve/access.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <array>
 #include <functional>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -38,59 +40,76 @@ TEST(VerbsTableTest, RowsAreThoseOfTheProtocol) {
   }
 }
 
-TEST(AccessTest, PeersOnThisHostMayAskForAllButStop) {
-  const TcpPair peer;
-  const ServeOptions options;
-  const Access access(options);
-  for (const VerbRow& row : kVerbs) {
-    EXPECT_EQ(access.MayAsk(row.verb, peer.server.get()), row.verb != Verb::kStop) << row.name;
+class AccessTest : public ServeTest {
+ protected:
+  // Whether the peer of `fd` has a right by these rules.
+  bool Has(Right right, int fd, const std::string& rules = "", bool relaxed = false,
+           const std::vector<Network>& allowed = {}) {
+    std::vector<AccessRule> parsed;
+    if (!rules.empty()) {
+      auto result = ParseAccess("-access", rules);
+      EXPECT_TRUE(result.ok()) << result.status();
+      parsed = *std::move(result);
+    }
+    for (AccessRule& rule : parsed) EXPECT_TRUE(FindUsers("-access", rule.origins).ok());
+    Serve({.relaxed_command_check = relaxed, .rights = Rights(parsed, allowed, relaxed)});
+    return Access(*shared_).Has(right, fd);
+  }
+  int local() const { return peer_.server.get(); }
+
+  const TcpPair peer_;
+};
+
+TEST_F(AccessTest, DefaultsAreThoseOfTheStockEpmd) {
+  for (const RightRow& row : kRights) {
+    EXPECT_EQ(Has(row.right, local()), row.right != Right::kStop) << row.verb;
+    EXPECT_TRUE(Has(row.right, local(), "", /*relaxed=*/true)) << row.verb;
+    const bool is_for_others =
+        row.right == Right::kConnect || row.right == Right::kLookup || row.right == Right::kList;
+    EXPECT_EQ(Has(row.right, kNoPeer), is_for_others) << row.verb;
+    EXPECT_EQ(Has(row.right, kNoPeer, "", /*relaxed=*/true), is_for_others) << row.verb;
   }
 }
 
-TEST(AccessTest, PeersOnThisHostMayAskForStopWhenChecksAreRelaxed) {
-  const TcpPair peer;
-  const ServeOptions options = {.relaxed_command_check = true};
-  const Access access(options);
-  for (const VerbRow& row : kVerbs) {
-    EXPECT_TRUE(access.MayAsk(row.verb, peer.server.get())) << row.name;
-  }
+TEST_F(AccessTest, ARuleReplacesTheDefaultOfItsVerbAlone) {
+  EXPECT_FALSE(Has(Right::kList, kNoPeer, "list from host"));
+  EXPECT_TRUE(Has(Right::kList, local(), "list from host"));
+  EXPECT_TRUE(Has(Right::kLookup, kNoPeer, "list from host"));
+  EXPECT_FALSE(Has(Right::kList, local(), "list from none"));
+  EXPECT_TRUE(Has(Right::kStop, local(), "stop from loopback"));
+  EXPECT_TRUE(Has(Right::kDump, kNoPeer, "dump from all"));
+  EXPECT_FALSE(Has(Right::kStop, local(), "stop from none", /*relaxed=*/true));
 }
 
-TEST(AccessTest, OthersMayOnlyLookUp) {
-  const ServeOptions options = {.relaxed_command_check = true};
-  const Access access(options);
-  for (const VerbRow& row : kVerbs) {
-    EXPECT_EQ(access.MayAsk(row.verb, kNoPeer),
-              row.verb == Verb::kPort2 || row.verb == Verb::kNames)
-        << row.name;
-  }
+TEST_F(AccessTest, Users) {
+  const std::string own = "register from user:" + std::to_string(geteuid());
+  EXPECT_TRUE(Has(Right::kRegister, local(), own));
+  EXPECT_FALSE(Has(Right::kRegister, kNoPeer, own));
+  EXPECT_FALSE(Has(Right::kRegister, local(), "register from user:64109"));
+  EXPECT_TRUE(Has(Right::kRegister, local(), "register from user:64109; " + own));
+  // Nobody is an unknown user.
+  Origins origins = {.networks = {}, .users = {{.name = "no-such-user-here"}}};
+  EXPECT_FALSE(FindUsers("-access", origins).ok());
+  EXPECT_EQ(origins.users[0].uid, kUnknownUid);
 }
 
-TEST(AccessTest, EverybodyMayConnectWithoutAllow) {
-  const ServeOptions options;
-  EXPECT_TRUE(Access(options).MayConnect(kNoPeer));
+TEST_F(AccessTest, AllowIsARuleOfConnect) {
+  const std::vector<Network> elsewhere = {*Network::Parse("192.0.2.0/24")};
+  EXPECT_TRUE(Has(Right::kConnect, local(), "", false, elsewhere));
+  EXPECT_FALSE(Has(Right::kConnect, kNoPeer, "", false, elsewhere));
+  EXPECT_TRUE(Has(Right::kConnect, kNoPeer));
+  EXPECT_FALSE(Has(Right::kConnect, local(), "connect from 192.0.2.0/24"));
+  EXPECT_TRUE(Has(Right::kConnect, local(), "connect from 192.0.2.0/24", false,
+                  {*Network::Parse("127.0.0.0/8")}));
 }
 
-TEST(AccessTest, ThisHostAndTheNetworksOfAllowMayConnect) {
-  const TcpPair peer;
-  ServeOptions options = {.allowed = {*Network::Parse("192.0.2.0/24")}};
-  const Access access(options);
-  EXPECT_TRUE(access.MayConnect(peer.server.get()));
-  EXPECT_FALSE(access.MayConnect(kNoPeer));
-  options.allowed.push_back(*Network::Parse("127.0.0.0/8"));
-  EXPECT_TRUE(access.MayConnect(peer.server.get()));
-}
-
-class AccessKillTest : public ServeTest {};
-
-TEST_F(AccessKillTest, EndsTheMapperOnlyWithoutNodesOrWhenRelaxed) {
-  const ServeOptions strict;
-  const ServeOptions relaxed = {.relaxed_command_check = true};
-  EXPECT_TRUE(Access(strict).MayEndMapper(*registry_));
+TEST_F(AccessTest, KillEndsTheMapperOnlyWithoutNodesOrWhenRelaxed) {
+  EXPECT_TRUE(Access(*shared_).MayEndMapper(*registry_));
   ASSERT_EQ(registry_->Register({.name = "a", .port = 7}).outcome,
             RegisterResult::Outcome::kRegistered);
-  EXPECT_FALSE(Access(strict).MayEndMapper(*registry_));
-  EXPECT_TRUE(Access(relaxed).MayEndMapper(*registry_));
+  EXPECT_FALSE(Access(*shared_).MayEndMapper(*registry_));
+  Serve({.relaxed_command_check = true});
+  EXPECT_TRUE(Access(*shared_).MayEndMapper(*registry_));
 }
 
 }  // namespace

@@ -46,7 +46,7 @@ struct Connection {
   int fd = -1;
   uint32_t earlier = kNoConnection;  // neighbours in the list of deadlines
   uint32_t later = kNoConnection;    // of a free one: the next free one
-  int64_t deadline_ms = 0;           // MonotonicCoarseMs()
+  int64_t progress_ms = 0;           // MonotonicCoarseMs() of its last progress
   RegistrationRef registration;      // kNode
   // kReading, kDraining: what has come of an incomplete request. kPostponed: the request, without
   // its length.
@@ -90,14 +90,15 @@ class Connections {
     free_ = number;
   }
 
-  // Gives the connection a deadline, in place of the one that it may have had.
-  // REQUIRES: no connection has a later one. All deadlines are set equally far ahead, so the list
-  // stays in order without being sorted.
-  void SetDeadline(uint32_t number, int64_t deadline_ms) {
+  // The connection has made progress at `progress_ms`: its deadline is one -packet_timeout later, in
+  // place of the one that it may have had.
+  // REQUIRES: no connection has made progress later, so that the list stays in order without being
+  // sorted.
+  void NoteProgress(uint32_t number, int64_t progress_ms) {
     ClearDeadline(number);
-    assert(last_ == kNoConnection || (*this)[last_].deadline_ms <= deadline_ms);
+    assert(last_ == kNoConnection || (*this)[last_].progress_ms <= progress_ms);
     Connection& connection = (*this)[number];
-    connection.deadline_ms = deadline_ms;
+    connection.progress_ms = progress_ms;
     connection.has_deadline = true;
     connection.earlier = last_;
     (last_ == kNoConnection ? first_ : (*this)[last_].later) = number;

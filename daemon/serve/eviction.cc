@@ -12,10 +12,10 @@ namespace {
 
 // The connection that is ended next: of the requests and replies that are unfinished, which are
 // those that have a deadline, the one that has made no progress for longest; kNoConnection when
-// even that has a later deadline than `newest_deadline_ms`, or there is none.
-uint32_t Victim(const Connections& connections, int64_t newest_deadline_ms) {
+// even that has made progress after `newest_progress_ms`, or there is none.
+uint32_t Victim(const Connections& connections, int64_t newest_progress_ms) {
   const uint32_t oldest = connections.first();
-  if (oldest == kNoConnection || connections[oldest].deadline_ms > newest_deadline_ms) {
+  if (oldest == kNoConnection || connections[oldest].progress_ms > newest_progress_ms) {
     return kNoConnection;
   }
   return oldest;
@@ -34,19 +34,14 @@ uint32_t NextSlowReader(const Connections& connections, uint32_t from) {
 
 Eviction::Eviction(const Loop& own_loop, Shared& shared, Exchange& exchange,
                    WorkerStatistics& statistics)
-    : own_loop_(own_loop),
-      shared_(shared),
-      exchange_(exchange),
-      statistics_(statistics),
-      packet_timeout_ms_(absl::ToInt64Milliseconds(shared.options.packet_timeout)) {}
+    : own_loop_(own_loop), shared_(shared), exchange_(exchange), statistics_(statistics) {}
 
 uint32_t Eviction::Evict(uint32_t count) {
-  // A connection made its last progress one timeout before its deadline.
-  const int64_t newest_deadline_ms = MonotonicCoarseMs() - kEvictionAgeMinMs + packet_timeout_ms_;
+  const int64_t newest_progress_ms = MonotonicCoarseMs() - kEvictionAgeMinMs;
   const Connections& connections = exchange_.connections();
   uint32_t evicted = 0;
   for (; evicted < count; ++evicted) {
-    const uint32_t victim = Victim(connections, newest_deadline_ms);
+    const uint32_t victim = Victim(connections, newest_progress_ms);
     if (victim == kNoConnection) break;
     Count(statistics_.closed_evicted);
     exchange_.EndUnfinished(victim);
@@ -55,9 +50,10 @@ uint32_t Eviction::Evict(uint32_t count) {
 }
 
 void Eviction::EndOverdue(int64_t now_ms) {
+  const int64_t timeout_ms = shared_.packet_timeout_ms();
   const Connections& connections = exchange_.connections();
   while (connections.first() != kNoConnection &&
-         connections[connections.first()].deadline_ms <= now_ms) {
+         connections[connections.first()].progress_ms + timeout_ms <= now_ms) {
     const uint32_t number = connections.first();
     Count(statistics_.closed_timeout);
     Log(Severity::kRequests, "fd %d: closed, no complete request or reply not taken in time",

@@ -63,7 +63,6 @@ class Eviction {
   Shared& shared_;
   Exchange& exchange_;
   WorkerStatistics& statistics_;
-  const int64_t packet_timeout_ms_;
   uint32_t room_requests_seen_ = 0;
 };
 

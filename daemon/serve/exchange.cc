@@ -63,11 +63,7 @@ void Reset(int fd) {
 }  // namespace
 
 Exchange::Exchange(Loop& loop, Shared& shared, WorkerStatistics& statistics)
-    : loop_(loop),
-      shared_(shared),
-      statistics_(statistics),
-      packet_timeout_ms_(absl::ToInt64Milliseconds(shared.options.packet_timeout)),
-      connections_(shared.descriptors_max) {}
+    : loop_(loop), shared_(shared), statistics_(statistics), connections_(shared.descriptors_max) {}
 
 void Exchange::Become(Connection& connection, State next) {
   assert((kNextStates[static_cast<size_t>(connection.state)] >> static_cast<unsigned>(next) & 1) !=
@@ -122,7 +118,7 @@ void Exchange::AwaitRequest(uint32_t number) {
       Close(number);
       return;
     }
-    connections_.SetDeadline(number, MonotonicCoarseMs() + packet_timeout_ms_);
+    connections_.NoteProgress(number, MonotonicCoarseMs());
   }
   Receive(number);
 }
@@ -293,7 +289,7 @@ void Exchange::SendRest(uint32_t number) {
   if (!was_writing) Become(connection, State::kWriting);
   connection.partial = {};
   // A reader that takes something has its time again.
-  connections_.SetDeadline(number, MonotonicCoarseMs() + packet_timeout_ms_);
+  connections_.NoteProgress(number, MonotonicCoarseMs());
   connection.pending = true;
   loop_.AwaitWritable(number, connection.fd);
 }

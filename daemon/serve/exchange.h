@@ -166,7 +166,6 @@ class Exchange {
   Loop& loop_;
   Shared& shared_;
   WorkerStatistics& statistics_;
-  const int64_t packet_timeout_ms_;
   Connections connections_;
   uint64_t connections_now_ = 0;  // as many of connections_ are not free
   // When the first bytes of this turn were looked at; 0: there were none yet.

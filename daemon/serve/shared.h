@@ -1,7 +1,7 @@
 // What all workers of a mapper share, and the options by which they serve.
 //
-// Thread safety: the const members never change while workers serve; each of the others says, or
-// its type does, how several threads use it.
+// Thread safety: the const members, and the options, never change while workers serve; each of the
+// others says, or its type does, how several threads use it.
 #ifndef EVERMAP_DAEMON_SERVE_SHARED_H_
 #define EVERMAP_DAEMON_SERVE_SHARED_H_
 
@@ -21,6 +21,7 @@
 #include "daemon/loop/loop.h"
 #include "daemon/names/disputes.h"
 #include "daemon/names/reservations.h"
+#include "daemon/names/rights.h"
 #include "daemon/serve/notifier.h"
 #include "daemon/serve/phase.h"
 #include "daemon/serve/source_limit.h"
@@ -29,7 +30,7 @@
 
 namespace evermap {
 
-// The part of the mapper's command line (command/options.h) that workers need.
+// The part of what the mapper is told (command/options.h) that workers need.
 struct ServeOptions {
   uint16_t port = 0;  // that NAMES and DUMP tell
   // How long a peer may take for its request, and for its reply.
@@ -38,9 +39,9 @@ struct ServeOptions {
   absl::Duration delay_write = absl::ZeroDuration();
   // How long a registration waits for the end of who holds its name.
   absl::Duration name_wait = absl::ZeroDuration();
+  // KILL ends the mapper while nodes are registered, too.
   bool relaxed_command_check = false;
-  // Networks whose hosts may connect, besides this host; empty: all.
-  std::vector<Network> allowed = {};
+  Rights rights = {};
 };
 
 // All that is referred to outlives the workers.
@@ -64,10 +65,14 @@ struct Shared {
     if (duration > absl::ZeroDuration()) stopping.WaitForNotificationWithTimeout(duration);
   }
 
-  const ServeOptions options;
+  int64_t packet_timeout_ms() const { return absl::ToInt64Milliseconds(options.packet_timeout); }
+
+  // Is changed only while all workers pause.
+  ServeOptions options;
   Registry& registry;
   Custody& custody;
   SourceLimit& sources;
+  // Likewise.
   const Reservations& reservations;
   const absl::Span<const int> listeners;  // descriptors of the sockets to accept from
   const uint32_t descriptors_max;         // RLIMIT_NOFILE
@@ -99,7 +104,6 @@ struct Shared {
   LogLimiter log_descriptors;
   LogLimiter log_registry_full;
   LogLimiter log_source;
-  LogLimiter log_not_allowed;
   LogLimiter log_accept;
   LogLimiter log_slow_reader;
 };

@@ -16,6 +16,7 @@
 #include <utility>
 #include <variant>
 
+#include "daemon/names/rights.h"
 #include "daemon/wire/protocol.h"
 #include "registry/counters.h"
 
@@ -24,32 +25,27 @@ namespace evermap {
 // In the order of the alternatives of protocol::Request.
 enum class Verb : uint8_t { kAlive2, kPort2, kNames, kDump, kKill, kStop };
 
-enum class Audience : uint8_t {
-  kEverybody,            // everybody who may connect
-  kThisHost,             // peers on this host
-  kThisHostWhenRelaxed,  // peers on this host, and only with -relaxed_command_check
-};
-
 struct VerbRow {
   Verb verb;
   uint8_t code;  // the first byte of the body
   std::string_view name;
-  Audience audience;
-  // What counts a request that is closed without a reply because its peer may not ask; null where
-  // everybody may.
+  Right right;  // that who asks must have
+  // What counts a request of somebody who has not.
   Counter WorkerStatistics::*refused;
 };
 
 inline constexpr std::array<VerbRow, std::variant_size_v<protocol::Request>> kVerbs = {{
-    {Verb::kAlive2, protocol::Alive2Request::kCode, "ALIVE2", Audience::kThisHost,
+    {Verb::kAlive2, protocol::Alive2Request::kCode, "ALIVE2", Right::kRegister,
      &WorkerStatistics::alive2_not_local},
-    {Verb::kPort2, protocol::Port2Request::kCode, "PORT2", Audience::kEverybody, nullptr},
-    {Verb::kNames, protocol::NamesRequest::kCode, "NAMES", Audience::kEverybody, nullptr},
-    {Verb::kDump, protocol::DumpRequest::kCode, "DUMP", Audience::kThisHost,
-     &WorkerStatistics::closed_malformed},
-    {Verb::kKill, protocol::KillRequest::kCode, "KILL", Audience::kThisHost,
-     &WorkerStatistics::closed_malformed},
-    {Verb::kStop, protocol::StopRequest::kCode, "STOP", Audience::kThisHostWhenRelaxed,
+    {Verb::kPort2, protocol::Port2Request::kCode, "PORT2", Right::kLookup,
+     &WorkerStatistics::port2_refused},
+    {Verb::kNames, protocol::NamesRequest::kCode, "NAMES", Right::kList,
+     &WorkerStatistics::names_refused},
+    {Verb::kDump, protocol::DumpRequest::kCode, "DUMP", Right::kDump,
+     &WorkerStatistics::dump_refused},
+    {Verb::kKill, protocol::KillRequest::kCode, "KILL", Right::kKill,
+     &WorkerStatistics::kill_refused},
+    {Verb::kStop, protocol::StopRequest::kCode, "STOP", Right::kStop,
      &WorkerStatistics::stop_refused},
 }};
 
@@ -57,15 +53,13 @@ constexpr const VerbRow& RowOf(Verb verb) { return kVerbs[static_cast<size_t>(ve
 inline Verb VerbOf(const protocol::Request& request) { return static_cast<Verb>(request.index()); }
 
 // Whether row i is that of verb i and of alternative i. A row that was left out is all zeros, which
-// would let everybody ask; its code says so, since no request has the code 0.
+// its code says, since no request has the code 0.
 template <size_t... kIndices>
 constexpr bool AreRowsInPlace(std::index_sequence<kIndices...>) {
   return (
       (kVerbs[kIndices].verb == static_cast<Verb>(kIndices) && kVerbs[kIndices].code != 0 &&
        kVerbs[kIndices].code == std::variant_alternative_t<kIndices, protocol::Request>::kCode &&
-       !kVerbs[kIndices].name.empty() &&
-       (kVerbs[kIndices].audience == Audience::kEverybody) ==
-           (kVerbs[kIndices].refused == nullptr)) &&
+       !kVerbs[kIndices].name.empty() && kVerbs[kIndices].refused != nullptr) &&
       ...);
 }
 static_assert(AreRowsInPlace(std::make_index_sequence<kVerbs.size()>()),

@@ -22,8 +22,7 @@ absl::Span<const std::byte> Bytes(std::string_view text) {
 }  // namespace
 
 Reply Verbs::Answer(const Requester& requester, const protocol::Request& request) {
-  const Verb verb = VerbOf(request);
-  if (!access_.MayAsk(verb, requester.fd)) return AnswerNotAllowed(requester, verb);
+  if (!MayAsk(requester, request)) return AnswerNotAllowed(requester, request);
   return std::visit([&](const auto& decoded) { return Decide(requester, decoded); }, request);
 }
 
@@ -35,15 +34,20 @@ Reply Verbs::AnswerMalformed(const Requester& requester) {
   return {};
 }
 
-Reply Verbs::AnswerNotAllowed(const Requester& requester, Verb verb) {
-  const VerbRow& row = RowOf(verb);
+bool Verbs::MayAsk(const Requester& requester, const protocol::Request& request) {
+  if (const auto* const node = std::get_if<protocol::Alive2Request>(&request); node != nullptr) {
+    return access_.MayRegister(node->node.name, requester.fd);
+  }
+  return access_.Has(RowOf(VerbOf(request)).right, requester.fd);
+}
+
+Reply Verbs::AnswerNotAllowed(const Requester& requester, const protocol::Request& request) {
+  const VerbRow& row = RowOf(VerbOf(request));
   Count(statistics_.*row.refused);
-  const std::string who = AddressText(PeerAddress(requester.fd));
-  LogLimited(shared_.log_refused, absl::StrCat(static_cast<int>(verb), who), Severity::kWarning,
-             "%s from %s is not answered: only this host may ask that%s", row.name, who,
-             row.audience == Audience::kThisHostWhenRelaxed
-                 ? ", and only with -relaxed_command_check"
-                 : "");
+  access_.LogRefusal(row.right, requester.fd);
+  const auto* const node = std::get_if<protocol::Alive2Request>(&request);
+  if (node != nullptr && IsLocalPeer(requester.fd)) return Refuse(node->node);
+  Log(Severity::kRequests, "fd %d: closed without a reply", requester.fd);
   return {};
 }
 
@@ -142,8 +146,8 @@ void Verbs::RecordRefusal(const Requester& requester, const Decision& decision,
   switch (decision.outcome) {
     case Decision::Outcome::kReserved:
       LogLimited(shared_.disputes.limiter(), name, Severity::kWarning,
-                 "node %s is refused: its name is reserved for user %s, and %s asked for it",
-                 Escaped(name), Escaped(decision.reserved_for->user),
+                 "node %s is refused: its name is reserved for %s, and %s asked for it",
+                 Escaped(name), Escaped(decision.reserved_for->Text()),
                  decision.asking_uid == kUnknownUid
                      ? "somebody who cannot be told (another network or user namespace, or gone "
                        "already)"

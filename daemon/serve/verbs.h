@@ -69,7 +69,7 @@ class Verbs {
  public:
   // All but the reply's bytes are others', and outlive this.
   // `wake_worker` is called, from any thread, when the worker is to look at what was put off.
-  Verbs(Shared& shared, Registrar& registrar, const Access& access, WorkerStatistics& statistics,
+  Verbs(Shared& shared, Registrar& registrar, Access& access, WorkerStatistics& statistics,
         std::function<void()> wake_worker)
       : shared_(shared),
         registrar_(registrar),
@@ -89,8 +89,10 @@ class Verbs {
   Reply Decide(const Requester& requester, const protocol::KillRequest& request);
   Reply Decide(const Requester& requester, const protocol::StopRequest& request);
 
-  // For a peer that may not ask: nothing is sent.
-  Reply AnswerNotAllowed(const Requester& requester, Verb verb);
+  bool MayAsk(const Requester& requester, const protocol::Request& request);
+  // For a peer that may not ask: nothing is sent, but to a node of this host, which is told that it
+  // is not registered. It would take a connection that is closed for a mapper that has ended.
+  Reply AnswerNotAllowed(const Requester& requester, const protocol::Request& request);
   Reply Refuse(const protocol::NodeDescription& node);
   // Puts a request off whose name another node holds, if there is something to wait for.
   std::optional<Reply> PutOff(const Requester& requester, const Decision& decision,
@@ -102,7 +104,7 @@ class Verbs {
 
   Shared& shared_;
   Registrar& registrar_;
-  const Access& access_;
+  Access& access_;
   WorkerStatistics& statistics_;
   const std::function<void()> wake_worker_;
   std::array<std::byte, protocol::kPort2ReplySizeMax> reply_;

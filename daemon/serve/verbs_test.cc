@@ -1,12 +1,15 @@
 #include "daemon/serve/verbs.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <array>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "daemon/host/tcp_pair_for_test.h"
 #include "daemon/serve/serve_fixture_for_test.h"
 
@@ -33,7 +36,7 @@ class VerbsTest : public ServeTest {
   void Make(ServeOptions options) {
     Serve(std::move(options));
     registrar_.emplace(*registry_, *custody_, reservations_, statistics());
-    access_.emplace(shared_->options);
+    access_.emplace(*shared_);
     verbs_.emplace(*shared_, *registrar_, *access_, statistics(), [] {});
   }
 
@@ -194,13 +197,24 @@ TEST_F(VerbsTest, KillIsRefusedWhileNodesAreRegistered) {
 TEST_F(VerbsTest, StopEndsARegistrationWhenChecksAreRelaxed) {
   ASSERT_EQ(Alive2("a").then, Then::kKeepNode);
   ExpectNothing(Answer(protocol::StopRequest{"a"}, local()));
-  EXPECT_EQ(statistics().closed_malformed, 0u);
   EXPECT_EQ(statistics().stop_refused, 1u);
+  EXPECT_EQ(statistics().closed_malformed, 0u);
   EXPECT_EQ(statistics().stop, 0u);
-  Make({.relaxed_command_check = true});
+  Make({.relaxed_command_check = true, .rights = Rights({}, {}, true)});
   EXPECT_EQ(Text(Answer(protocol::StopRequest{"a"}, local())), protocol::kStopReplyStopped);
   EXPECT_EQ(Text(Answer(protocol::StopRequest{"a"}, local())), protocol::kStopReplyUnknown);
   EXPECT_EQ(registry_->live_count(), 0u);
+}
+
+TEST_F(VerbsTest, WhoMayNotRegisterHereIsToldSo) {
+  std::vector<AccessRule> rules = *ParseAccess("-access", "register from none");
+  Make({.rights = Rights(rules, {}, false)});
+  ExpectRefused(Alive2("a"));
+  EXPECT_EQ(statistics().alive2_not_local, 1u);
+  EXPECT_EQ(registry_->live_count(), 0u);
+  // A name that has rules of its own is for whom these say.
+  ASSERT_TRUE(reservations_.Read({absl::StrCat("b=", geteuid())}).ok());
+  EXPECT_EQ(Alive2("b").then, Then::kKeepNode);
 }
 
 TEST_F(VerbsTest, OthersGetNoReplyToWhatOnlyThisHostMayAsk) {
@@ -211,8 +225,10 @@ TEST_F(VerbsTest, OthersGetNoReplyToWhatOnlyThisHostMayAsk) {
   ExpectNothing(Answer(protocol::DumpRequest{}, kRemote));
   ExpectNothing(Answer(protocol::KillRequest{}, kRemote));
   ExpectNothing(Answer(protocol::StopRequest{"a"}, kRemote));
-  EXPECT_EQ(statistics().closed_malformed, 2u);
+  EXPECT_EQ(statistics().dump_refused, 1u);
+  EXPECT_EQ(statistics().kill_refused, 1u);
   EXPECT_EQ(statistics().stop_refused, 1u);
+  EXPECT_EQ(statistics().closed_malformed, 0u);
   EXPECT_EQ(registry_->live_count(), 0u);
 }
 

@@ -42,7 +42,7 @@ Worker::Worker(uint32_t number, std::unique_ptr<Loop> loop, Shared& shared)
       shared_(shared),
       statistics_(shared.registry.statistics(number)),
       registrar_(shared.registry, shared.custody, shared.reservations, statistics_),
-      access_(shared.options),
+      access_(shared),
       verbs_(shared, registrar_, access_, statistics_, [this] { Wake(); }),
       exchange_(*loop_, shared, statistics_),
       eviction_(*loop_, shared, exchange_, statistics_),
@@ -104,7 +104,9 @@ int Worker::RunTimeoutMs(int64_t timeout_ms) const {
     if (wake_ms < 0 || due_ms < wake_ms) wake_ms = due_ms;
   };
   const Connections& connections = exchange_.connections();
-  if (exchange_.has_unfinished()) wake_by(connections[connections.first()].deadline_ms);
+  if (exchange_.has_unfinished()) {
+    wake_by(connections[connections.first()].progress_ms + shared_.packet_timeout_ms());
+  }
   if (const auto resume_ms = acceptor_.resume_ms(); resume_ms.has_value()) wake_by(*resume_ms);
   if (!postponed_.empty()) wake_by(MonotonicCoarseMs() + postponed_.NextLookMs());
   if (wake_ms < 0) return -1;

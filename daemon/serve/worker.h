@@ -100,7 +100,7 @@ class Worker final : private LoopHandler {
   Shared& shared_;
   WorkerStatistics& statistics_;
   Registrar registrar_;
-  const Access access_;
+  Access access_;
   Verbs verbs_;
   Exchange exchange_;
   Eviction eviction_;

@@ -20,9 +20,9 @@ _evermap_complete() {
 _evermap_epmd() {
   case ${COMP_WORDS[COMP_CWORD - 1]} in
     -loop) _evermap_complete -W $'auto\nio_uring\nepoll' ;;
-    -registry | -pidfile) _evermap_complete -f ;;
+    -registry | -pidfile | -config) _evermap_complete -f ;;
     -stop) _evermap_complete -W "$(_evermap_nodes)" ;;
-    -port | -address | -allow | -reserve | -packet_timeout | -orphan_grace | -name_wait | -expect | -delay_accept | -delay_write | -workers | -capacity) ;;
+    -port | -address | -allow | -access | -reserve | -packet_timeout | -orphan_grace | -name_wait | -expect | -idle_exit | -delay_accept | -delay_write | -workers | -capacity) ;;
     *) _evermap_complete -W "$(epmd -help 2>/dev/null | grep -o '^  -[a-z_]*\(, -[a-z_]*\)*' | tr -d ' ' | tr ',' '\n')" ;;
   esac
 }

@@ -50,8 +50,9 @@ complete -c epmd -f
 complete -c epmd -a '(__evermap_epmd_options)'
 complete -c epmd -o loop -x -a 'auto io_uring epoll'
 complete -c epmd -o registry -r -F
+complete -c epmd -o config -r -F
 complete -c epmd -o pidfile -r -F
-for option in port address allow reserve packet_timeout orphan_grace name_wait expect delay_accept delay_write workers capacity
+for option in port address allow access reserve packet_timeout orphan_grace name_wait expect idle_exit delay_accept delay_write workers capacity
     complete -c epmd -o $option -x
 end
 complete -c epmd -o stop -x -a '(__evermap_nodes)'

@@ -101,6 +101,8 @@ def clean_environment(**changes):
     env = {key: value for key, value in os.environ.items()
            if not key.startswith(('ERL_', 'ERTS_', 'RELEASE_', 'ELIXIR_ERL', 'LISTEN_')) and
            key not in ('NOTIFY_SOCKET', 'RUNTIME_DIRECTORY', 'JOURNAL_STREAM')}
+    # The settings of this machine are none of a test's.
+    env['ERL_EPMD_CONFIG'] = 'none'
     env.update({key: str(value) for key, value in changes.items()})
     # What is preloaded into all (allow_list.py) is, and starts after what a test wants of its own.
     if 'LD_PRELOAD' in changes and 'LD_PRELOAD' in os.environ:

@@ -84,15 +84,7 @@ class TwoHosts:
         self._holders = []
         try:
             for _ in range(2):
-                holder = subprocess.Popen(['unshare', '-n', 'sleep', '3600'], stdin=subprocess.DEVNULL,
-                                          stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-                self._holders.append(holder)
-            own = os.readlink('/proc/self/ns/net')
-            for holder in self._holders:
-                wait_until(lambda h=holder: h.poll() is not None or os.readlink(f'/proc/{h.pid}/ns/net') != own,
-                           'a network namespace', 10)
-                if holder.poll() is not None:
-                    raise unittest.SkipTest('no network namespaces here: ' + holder.stderr.read().decode().strip())
+                self._add_namespace()
             server, client = (str(holder.pid) for holder in self._holders)
             self._ip(server, 'link', 'add', 'cable0', 'type', 'veth', 'peer', 'name', 'cable1', 'netns', client)
             self._ip(server, 'address', 'add', self.server_address + '/24', 'dev', 'cable0')
@@ -103,6 +95,28 @@ class TwoHosts:
         except BaseException:
             self.close()
             raise
+
+    def _add_namespace(self):
+        holder = subprocess.Popen(['unshare', '-n', 'sleep', '3600'], stdin=subprocess.DEVNULL,
+                                  stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        self._holders.append(holder)
+        own = os.readlink('/proc/self/ns/net')
+        wait_until(lambda: holder.poll() is not None or os.readlink(f'/proc/{holder.pid}/ns/net') != own,
+                   'a network namespace', 10)
+        if holder.poll() is not None:
+            raise unittest.SkipTest('no network namespaces here: ' + holder.stderr.read().decode().strip())
+
+    def add_host(self, server_address, address):
+        """One more host, on a cable of its own; returns what to use as on_client()."""
+        self._add_namespace()
+        number = len(self._holders) - 1
+        server, host = str(self._holders[0].pid), str(self._holders[number].pid)
+        near, far = f'cable{2 * number}', f'cable{2 * number + 1}'
+        self._ip(server, 'link', 'add', near, 'type', 'veth', 'peer', 'name', far, 'netns', host)
+        for pid, cable, own in ((server, near, server_address), (host, far, address)):
+            self._ip(pid, 'address', 'add', own + '/24', 'dev', cable)
+            self._ip(pid, 'link', 'set', cable, 'up')
+        return lambda: in_network_of(int(host))
 
     def _ip(self, pid, *args):
         done = subprocess.run(['nsenter', '-t', pid, '-n', 'ip', *args], capture_output=True, check=False)

@@ -108,7 +108,7 @@ class ToldTest(unittest.TestCase):
             for _ in range(10):
                 self.assertEqual(mapper.stop_node(b'rabbit'), b'')
                 self.assertEqual(mapper.kill(), b'NO')
-            self.assertEqual(len(lines_of(mapper, 'STOP from 127.0.0.1 is not answered.*-relaxed_command_check')), 1)
+            self.assertEqual(len(lines_of(mapper, 'stop is refused to 127.0.0.1.*-relaxed_command_check')), 1)
             self.assertEqual(len(lines_of(mapper, 'KILL from 127.0.0.1 is refused: nodes are registered')), 1)
             counters = status(mapper)['counters']
             self.assertEqual(counters['stop_refused'], 10)

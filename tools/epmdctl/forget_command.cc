@@ -18,9 +18,8 @@
 namespace evermap {
 namespace {
 
-// How often it is looked whether the registration has ended, and for how long. A mapper needs some
-// milliseconds, unless it is in the middle of an upgrade.
-constexpr int kLookMs = 10;
+// How long it is looked whether the registration has ended. A mapper needs some milliseconds, unless
+// it is in the middle of an upgrade.
 constexpr std::chrono::seconds kForgetPatience{10};
 
 struct Holder {
@@ -53,7 +52,7 @@ std::string AskUntilEnded(CurrentRegistry& registry, const std::string& name,
       if (error.empty()) error = TellMapper(now.mapper, kForgetSignal);
       if (!error.empty()) return error;
     }
-    poll(nullptr, 0, kLookMs);
+    poll(nullptr, 0, kTellPollMs);
     std::string error;
     if (!FindHolder(registry, name, now, error)) continue;
     if (!now.is_registered || now.node.id != before.node.id) return "";
@@ -73,8 +72,7 @@ int Forget(CurrentRegistry& registry, const std::string& name, bool json) {
     return kExitNoRegistry;
   }
   if (!found.is_registered) {
-    PrintError(Printable(name) + " is not registered, says " + registry.path());
-    return kExitFailed;
+    return Fail(Printable(name) + " is not registered, says " + registry.path());
   }
   if (!IsRunning(found.mapper)) {
     PrintError(registry.path() + ": its mapper does not run; start it, and ask again");
@@ -85,8 +83,7 @@ int Forget(CurrentRegistry& registry, const std::string& name, bool json) {
   error = AskUntilEnded(registry, name, found);
   if (!error.empty()) {
     RemoveForgetRequest(registry.path());
-    PrintError(error);
-    return kExitFailed;
+    return Fail(error);
   }
   if (json) {
     PrintJson(node);

@@ -87,8 +87,7 @@ int LookupNode(CurrentRegistry& registry, uint16_t port, const std::string& node
     return LookupOverTcp(kThisHost, port, address.name, json, error);
   }
   if (!is_found) {
-    PrintError(Printable(address.name) + " is not registered, says " + registry.path());
-    return kExitFailed;
+    return Fail(Printable(address.name) + " is not registered, says " + registry.path());
   }
   return LookupInRegistry(registry.path(), found, json);
 }

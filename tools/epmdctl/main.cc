@@ -15,6 +15,7 @@
 #include "tools/epmdctl/list_command.h"
 #include "tools/epmdctl/lookup_command.h"
 #include "tools/epmdctl/names_command.h"
+#include "tools/epmdctl/settings_command.h"
 #include "tools/epmdctl/status_command.h"
 #include "tools/epmdctl/top_command.h"
 #include "tools/epmdctl/upgrade_command.h"
@@ -38,6 +39,7 @@ struct Arguments {
   bool check = false;
   std::string binary;
   int timeout_s = kUpgradeTimeoutDefaultS;
+  int reload_timeout_s = kReloadTimeoutDefaultS;
 };
 
 // What a command does; it returns the exit code.
@@ -86,6 +88,10 @@ void AddQueries(Commands& commands, Arguments& arguments) {
                                    return ListNames(said.host, said.port, said.json);
                                  });
   names->add_option("HOST", arguments.host, "name or IP address")->required();
+  commands.Add("config", "print the mapper's settings, and where each comes from",
+               [](CurrentRegistry& registry, const Arguments& said) {
+                 return ShowSettings(registry, said.json);
+               });
   commands
       .Add("status", "print what the mapper is and does; exit code 3 when it does not run",
            [](CurrentRegistry& registry, const Arguments& said) {
@@ -137,6 +143,17 @@ void AddOperations(Commands& commands, Arguments& arguments) {
         return Forget(registry, said.node, said.json);
       });
   forget->add_option("NAME", arguments.node, "the part before the @")->required();
+  CLI::App* reload =
+      commands.Add("reload",
+                   "have the running mapper take its settings anew; exit code 1 when they are "
+                   "wrong, and it goes "
+                   "on as before",
+                   [](CurrentRegistry& registry, const Arguments& said) {
+                     return ReloadSettings(registry, said.reload_timeout_s, said.json);
+                   });
+  reload->add_option("--timeout", arguments.reload_timeout_s, "seconds to wait for the outcome")
+      ->check(CLI::Range(1, 86400))
+      ->capture_default_str();
   CLI::App* upgrade = commands.Add(
       "upgrade",
       "replace the running mapper; exit code 1 when that fails, and it goes on as before",

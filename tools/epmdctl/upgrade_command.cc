@@ -1,7 +1,6 @@
 #include "tools/epmdctl/upgrade_command.h"
 
 #include <poll.h>
-#include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -25,14 +24,6 @@ namespace evermap {
 namespace {
 
 using Outcome = UpgradeStatus::Outcome;
-
-// How often the status is read. An upgrade takes from ten to some hundred milliseconds.
-constexpr int kPollMs = 10;
-
-int Fail(const std::string& message) {
-  PrintError(message);
-  return kExitFailed;
-}
 
 // `path` made absolute, but with its symbolic links, which may lead elsewhere after the next
 // package. Empty when there is no current directory.
@@ -95,7 +86,7 @@ std::string AwaitOutcome(CurrentRegistry& registry, const Told& before, int time
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(timeout_s);
   last = before;
   while (std::chrono::steady_clock::now() < deadline) {
-    poll(nullptr, 0, kPollMs);
+    poll(nullptr, 0, kTellPollMs);
     // Asked before the status is read: the mapper may write to it until it has ended.
     const bool has_ended = !IsRunning(before.mapper);
     std::string error;

@@ -8,6 +8,10 @@
 
 namespace evermap {
 
+// How often it is looked whether a mapper has done what it was told, which takes it from some to some
+// hundred milliseconds.
+inline constexpr int kTellPollMs = 10;
+
 // Sends it to the mapper, and to no other process that has its pid by now; empty, or what went wrong
 // and what to do.
 std::string TellMapper(const MapperStatus& mapper, int signal);

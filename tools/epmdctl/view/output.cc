@@ -145,4 +145,9 @@ void PrintError(const std::string& message) {
   std::fprintf(stderr, "epmdctl: %s\n", message.c_str());
 }
 
+int Fail(const std::string& message) {
+  PrintError(message);
+  return kExitFailed;
+}
+
 }  // namespace evermap

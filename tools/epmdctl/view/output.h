@@ -69,6 +69,8 @@ bool PrintLine(const std::string& line);
 
 // Prints one line on standard error.
 void PrintError(const std::string& message);
+// The same for what ends a command; returns kExitFailed.
+int Fail(const std::string& message);
 
 }  // namespace evermap
 

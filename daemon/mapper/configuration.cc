@@ -1,0 +1,270 @@
+#include "daemon/mapper/configuration.h"
+
+#include <algorithm>
+#include <cassert>
+#include <cstdlib>
+#include <utility>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "daemon/host/address.h"
+#include "daemon/host/log.h"
+#include "registry/base/text.h"
+#include "registry/location.h"
+#include "registry/settings_note.h"
+
+namespace evermap {
+namespace {
+
+constexpr std::string_view kPortName = "port";
+constexpr std::string_view kAddressName = "address";
+constexpr std::string_view kAccessName = "access";
+constexpr char kFileWord[] = "file";
+constexpr char kSocketWord[] = "socket";
+
+const char* Variable(const char* name) { return getenv(name); }
+
+// The arguments without the program's name, as main() has them.
+std::vector<const char*> Pointers(const std::vector<std::string>& arguments) {
+  std::vector<const char*> pointers;
+  for (size_t i = 1; i < arguments.size(); ++i) pointers.push_back(arguments[i].c_str());
+  return pointers;
+}
+
+absl::Status Refusal(const std::vector<std::string>& problems) {
+  assert(!problems.empty());
+  const size_t more = problems.size() - 1;
+  return absl::FailedPreconditionError(
+      more == 0 ? problems[0] : absl::StrCat(problems[0], " (and ", more, " more: epmd -check)"));
+}
+
+std::vector<GivenSetting> GivenOf(const Options& options, const Setting& setting) {
+  std::vector<GivenSetting> given;
+  for (const GivenSetting& one : options.given) {
+    if (one.setting == &setting) given.push_back(one);
+  }
+  return given;
+}
+
+bool AreSame(const std::vector<GivenSetting>& a, const std::vector<GivenSetting>& b) {
+  return std::equal(
+      a.begin(), a.end(), b.begin(), b.end(),
+      [](const GivenSetting& one, const GivenSetting& other) { return one.text == other.text; });
+}
+
+std::string PlaceOf(const GivenSetting& given) {
+  return given.place.empty() ? "default" : given.place;
+}
+
+std::string_view CountsWhen(Effect effect) {
+  return effect == Effect::kStart
+             ? "counts when the mapper is started anew (systemctl stop, then start), not before"
+             : "counts with the next upgrade (systemctl reload, epmdctl upgrade), not before";
+}
+
+// The addresses of listening sockets, as inet_ntop(3) writes them.
+std::vector<std::string> AddressesOf(absl::Span<const int> listeners) {
+  std::vector<std::string> addresses;
+  for (const int fd : listeners) addresses.push_back(AddressText(OwnAddress(fd)));
+  return addresses;
+}
+
+}  // namespace
+
+Configuration::Configuration(Options options, const std::vector<std::string>& arguments)
+    : options_(std::move(options)), arguments_(arguments) {}
+
+ServeOptions Configuration::serve_options() const {
+  return {.port = options_.port,
+          .packet_timeout = options_.packet_timeout,
+          .delay_accept = options_.delay_accept,
+          .delay_write = options_.delay_write,
+          .name_wait = options_.name_wait,
+          .relaxed_command_check = options_.relaxed_command_check,
+          .rights = granted_.rights};
+}
+
+void Configuration::Warn(std::string line) {
+  Log(Severity::kWarning, "%s", line);
+  warnings_.push_back(std::move(line));
+}
+
+absl::Status Configuration::Settle(bool has_earlier) {
+  for (const std::string& warning : options_.warnings) Warn(warning);
+  const std::vector<std::string> problems = options_.files.problems;
+  if (!problems.empty() && !has_earlier) return Refusal(problems);
+  for (const std::string& problem : problems) Warn(problem);
+  if (!problems.empty()) GoOnWithoutFiles();
+  granted_ = FindGranted(options_);
+  if (granted_.problems.empty()) return absl::OkStatus();
+  if (!has_earlier) return Refusal(granted_.problems);
+  for (const std::string& problem : granted_.problems) {
+    Warn(problem + "; what it gives is refused to all until the mapper is told anew");
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Options> Configuration::Parse(absl::Span<const GivenSetting> from_files) const {
+  const std::vector<const char*> arguments = Pointers(arguments_);
+  absl::StatusOr<Options> options = ParseOptions(arguments, Variable, from_files);
+  // The sockets' port does not change.
+  if (options.ok()) {
+    options->port = options_.port;
+    options->is_port_of_sockets = options_.is_port_of_sockets;
+  }
+  return options;
+}
+
+void Configuration::GoOnWithoutFiles() {
+  const std::optional<std::vector<GivenSetting>> noted = NotedSettings();
+  if (noted.has_value()) {
+    absl::StatusOr<Options> options = Parse(*noted);
+    if (options.ok()) {
+      options->files = std::move(options_.files);
+      options_ = *std::move(options);
+      Warn(
+          "the files of settings are wrong, and what counted before goes on until they are right: "
+          "epmdctl reload");
+      return;
+    }
+  }
+  const Setting& access = *SettingOf(kAccessName);
+  std::erase_if(options_.given, [&](const GivenSetting& given) {
+    return given.setting == &access && given.origin == Origin::kDefault;
+  });
+  options_.given.push_back(
+      {&access, "connect from host", Origin::kFile, options_.config_path + ":?"});
+  Warn(
+      "the files of settings are wrong, and what counted before is not known: only this host is "
+      "served until they are right: epmdctl reload");
+}
+
+std::optional<std::vector<GivenSetting>> Configuration::NotedSettings() const {
+  const std::vector<std::string> paths =
+      options_.registry_path.empty()
+          ? std::vector<std::string>{DefaultRegistryPath(options_.port),
+                                     NamespaceRegistryPath(options_.port)}
+          : std::vector<std::string>{options_.registry_path};
+  SettingsNote note;
+  std::string error;
+  for (const std::string& path : paths) {
+    if (!ReadSettingsNote(path, note, error)) continue;
+    std::vector<GivenSetting> settings;
+    for (const SettingsNote::Setting& noted : note.settings) {
+      const Setting* const setting = SettingOf(noted.name);
+      if (setting == nullptr || noted.origin != kFileWord) continue;
+      settings.push_back({setting, noted.value, Origin::kFile, noted.place});
+    }
+    return settings;
+  }
+  return std::nullopt;
+}
+
+void Configuration::CheckInherited(absl::Span<const int> listeners) {
+  const std::vector<std::string> there = AddressesOf(listeners);
+  for (const GivenSetting& given : options_.given) {
+    if (given.origin == Origin::kDefault) continue;
+    if (given.setting->name == kPortName && options_.is_port_of_sockets) {
+      Warn(absl::StrCat("port ", given.text, " (", given.place,
+                        ") has no effect: the sockets that were passed listen on port ",
+                        options_.port, "; change ListenStream= in epmd.socket, too"));
+    }
+    if (given.setting->name != kAddressName) continue;
+    for (const std::string& address : options_.addresses) {
+      const bool is_loopback = address == "127.0.0.1" || address == "::1";
+      if (is_loopback || std::find(there.begin(), there.end(), address) != there.end()) continue;
+      Warn(absl::StrCat("address ", address, " (", given.place,
+                        ") has no effect: the sockets that were passed listen on ",
+                        absl::StrJoin(there, ", "), "; change ListenStream= in epmd.socket"));
+    }
+  }
+}
+
+absl::Status Configuration::Read() {
+  const std::vector<const char*> arguments = Pointers(arguments_);
+  // What has changed is told, also of settings that do not change any more.
+  const auto variable = [](const char* name) {
+    return std::string_view(name) == kStartedWithVariable ? nullptr : getenv(name);
+  };
+  absl::StatusOr<Options> read = ReadOptions(arguments, variable);
+  if (!read.ok()) return read.status();
+  if (!read->files.problems.empty()) return Refusal(read->files.problems);
+  // Of what counts later the old values stay.
+  std::vector<GivenSetting> given;
+  std::vector<std::string> warnings = read->warnings;
+  Options merged = options_;
+  for (const Setting& setting : Settings()) {
+    const std::vector<GivenSetting> now = GivenOf(options_, setting);
+    std::vector<GivenSetting> wanted = GivenOf(*read, setting);
+    if (setting.effect != Effect::kReload && !AreSame(now, wanted)) {
+      warnings.push_back(absl::StrCat(std::string(setting.name), " = ", wanted[0].text, " (",
+                                      PlaceOf(wanted[0]), ") ",
+                                      std::string(CountsWhen(setting.effect))));
+      wanted = now;
+    }
+    std::move(wanted.begin(), wanted.end(), std::back_inserter(given));
+  }
+  merged.allowed = read->allowed;
+  merged.access = read->access;
+  merged.reservations = read->reservations;
+  merged.relaxed_command_check = read->relaxed_command_check;
+  merged.packet_timeout = read->packet_timeout;
+  merged.name_wait = read->name_wait;
+  merged.idle_exit = read->idle_exit;
+  merged.delay_accept = read->delay_accept;
+  merged.delay_write = read->delay_write;
+  merged.debug_level = read->debug_level;
+  merged.given = std::move(given);
+  merged.files = std::move(read->files);
+  merged.warnings = std::move(warnings);
+  read_granted_ = FindGranted(merged);
+  if (!read_granted_.problems.empty()) return Refusal(read_granted_.problems);
+  read_options_ = std::move(merged);
+  return absl::OkStatus();
+}
+
+std::vector<std::string> Configuration::Take() {
+  assert(read_options_.has_value());
+  std::vector<std::string> changed;
+  for (const Setting& setting : Settings()) {
+    if (!AreSame(GivenOf(options_, setting), GivenOf(*read_options_, setting))) {
+      changed.emplace_back(setting.name);
+    }
+  }
+  options_ = *std::move(read_options_);
+  read_options_.reset();
+  granted_ = std::move(read_granted_);
+  warnings_.clear();
+  for (const std::string& warning : options_.warnings) Warn(warning);
+  return changed;
+}
+
+void Configuration::WriteNote(const std::string& registry_path, const std::string& refusal) {
+  SettingsNote earlier;
+  std::string error;
+  ReadSettingsNote(registry_path, earlier, error);
+  SettingsNote note = {.number = earlier.number + 1,
+                       .refusal = refusal,
+                       .warnings = warnings_,
+                       .settings = {},
+                       .path = options_.config_path == kNoConfig ? "" : options_.config_path,
+                       .files = {}};
+  for (const GivenSetting& given : options_.given) {
+    SettingsNote::Setting setting = {std::string(given.setting->name), given.text,
+                                     std::string(OriginText(given.origin)), given.place};
+    if (setting.name == kPortName && options_.is_port_of_sockets) {
+      setting = {setting.name, absl::StrCat(options_.port), kSocketWord, ""};
+    }
+    note.settings.push_back(std::move(setting));
+  }
+  for (const SettingsFiles::File& file : options_.files.files) {
+    note.files.push_back({file.path, file.changed_unix_ns});
+  }
+  const std::string complaint = WriteSettingsNote(registry_path, note);
+  if (!complaint.empty()) {
+    Log(Severity::kRegistrations, "epmdctl config has nothing to show: %s", complaint);
+  }
+}
+
+}  // namespace evermap
