@@ -506,6 +506,55 @@ class ReloadTest(SettingsTest):
         self.assertFalse(os.path.exists(mapper.registry + '.reload'))
 
 
+class DoctorTest(SettingsTest):
+    """What counts is not what the files say."""
+
+    def settings(self, mapper):
+        """[(result, text)] of the checks of the settings."""
+        done = epmdctl(mapper, '--json', 'doctor')
+        return [(check['result'], check['text']) for check in json.loads(done.stdout)['checks'] if check['check'] == 'settings']
+
+    def assert_warned(self, mapper, text):
+        (result, said), = self.settings(mapper)
+        self.assertEqual(result, 'warning')
+        self.assertIn(text, said)
+
+    def test_files_that_come_change_and_go(self):
+        self.write('')
+        mapper = self.mapper()
+        (result, said), = self.settings(mapper)
+        self.assertEqual((result, self.path in said), ('ok', True), said)
+        self.drop_in('a.conf', 'packet_timeout = 7\n')
+        self.drop_in('a.conf.bak', '')
+        self.assert_warned(mapper, self.path + '.d/a.conf')
+        printed(mapper, 'reload')
+        self.assertEqual([result for result, _ in self.settings(mapper)], ['ok'])
+        self.write('packet_timeout = 8\n')
+        self.assert_warned(mapper, self.path)
+        printed(mapper, 'reload')
+        os.unlink(self.path + '.d/a.conf')
+        self.assert_warned(mapper, self.path + '.d/a.conf')
+
+    def test_a_reload_that_was_refused(self):
+        self.write('')
+        mapper = self.mapper()
+        self.write('nonsense\n')
+        self.assertEqual(epmdctl(mapper, 'reload').returncode, 1)
+        self.assertEqual([result for result, _ in self.settings(mapper)], ['warning'] * 2)
+        self.assertIn(self.path + ':1', self.settings(mapper)[0][1])
+
+    def test_what_has_no_effect_yet(self):
+        self.write('')
+        mapper = self.mapper()
+        self.write('capacity = 1000\n')
+        printed(mapper, 'reload')
+        self.assert_warned(mapper, 'capacity = 1000')
+
+    def test_no_file(self):
+        mapper = self.mapper(env={'ERL_EPMD_CONFIG': 'none'})
+        self.assertEqual(self.settings(mapper), [('ok', 'no file of settings is read')])
+
+
 class InheritedTest(SettingsTest):
 
     def served_through(self, listeners, *args):

@@ -10,6 +10,7 @@
 #include "tools/epmdctl/doctor/reach_checks.h"
 #include "tools/epmdctl/doctor/registry_checks.h"
 #include "tools/epmdctl/doctor/report.h"
+#include "tools/epmdctl/doctor/settings_checks.h"
 #include "tools/epmdctl/lookup_command.h"
 #include "tools/epmdctl/remote.h"
 #include "tools/epmdctl/view/output.h"
@@ -25,6 +26,7 @@ struct Sources {
 
 Sources ExamineThisHost(CurrentRegistry& registry, uint16_t port, Report& report) {
   const RegistryFindings findings = ExamineRegistry(registry, report);
+  if (findings.mapper_runs) ExamineSettings(registry.path(), report);
   const bool answers = ExamineAnswer("mapper over TCP", kThisHost, port, report);
   const MapperProcesses processes(port, findings);
   processes.ExamineHolders(report);
