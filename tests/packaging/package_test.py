@@ -227,6 +227,26 @@ class UseEvermapTest(unittest.TestCase):
         self.use('--undo', 'web')
         self.assertEqual([(name, text) for name, text, _ in self.state()], [('epmd', 'its newer own')])
 
+    def test_one_file_anywhere(self):
+        """As it comes in an archive; and that file alone somewhere else."""
+        for directory in ('sbin', 'bin', 'deploy'):
+            os.makedirs(os.path.join(self.directory, 'local', directory))
+        tool = shutil.copy(self.TOOL, os.path.join(self.directory, 'local', 'sbin'))
+        by_itself = {name: value for name, value in os.environ.items() if name != 'EVERMAP_EPMD'}
+        done = subprocess.run([tool, 'web'], cwd=self.directory, env=by_itself, capture_output=True, text=True, check=False)
+        self.assertEqual((done.returncode, done.stderr.count('\n')), (1, 1), done)
+        installed = shutil.copy(harness.EPMD, os.path.join(self.directory, 'local', 'bin', 'epmd'))
+        subprocess.run([tool, 'web'], cwd=self.directory, env=by_itself, stdout=subprocess.DEVNULL, check=True)
+        self.assertTrue(self.starts_ours())
+        self.use('--undo', 'web')
+        deployed = os.path.join(self.directory, 'local', 'deploy', 'epmd')
+        os.rename(installed, deployed)
+        original = self.state()
+        self.use('web', epmd=os.path.relpath(deployed, self.directory), code=1)
+        self.assertEqual(self.state(), original)
+        self.use('web', epmd=deployed)
+        self.assertTrue(self.starts_ours())
+
     def test_several(self):
         other = self.make_release('telnet')
         self.use('web', 'telnet')
