@@ -2,6 +2,7 @@
 
     EVERMAP_DEBS   directory with the packages that packaging/build-deb made (default: build-deb, and build-deb-SUITE for
                    those of another release)
+    EVERMAP_ARCHIVES  directory with the archives that packaging/build-archive made (default: build-archive)
 """
 
 import glob
@@ -16,6 +17,7 @@ from harness.environment import ROOT, tree
 from harness.process import wait_until
 from harness.systemd_sandbox import SystemdSandbox
 
+ARCHIVES = os.environ.get('EVERMAP_ARCHIVES') or os.path.join(ROOT, 'build-archive')
 DEBS = os.environ.get('EVERMAP_DEBS') or os.path.join(ROOT, 'build-deb')
 
 # What the package has in common with erlang-base.
@@ -31,6 +33,14 @@ After=epmd.service
 Environment=HOME=/root
 ExecStart=/usr/bin/erl -noshell -sname {name} -setcookie test
 '''
+
+
+def archives(machine='*'):
+    """The archives for a machine as uname names it, or for all; by name."""
+    found = sorted(glob.glob(os.path.join(ARCHIVES, f'evermap-*-linux-{machine}.tar.gz')))
+    if not found:
+        raise unittest.SkipTest(f'no archive in {ARCHIVES}: run packaging/build-archive')
+    return found
 
 
 def deb(package, suite=None):

@@ -1,16 +1,18 @@
 """The Ansible role, by the real ansible-playbook on a sandbox with a systemd of its own.
 
-    EVERMAP_DEBS   directory with the packages that packaging/build-deb made (default: build-deb)
+    EVERMAP_DEBS      directory with the packages that packaging/build-deb made (default: build-deb)
+    EVERMAP_ARCHIVES  directory with the archives that packaging/build-archive made (default: build-archive)
 """
 
 import json
+import os
 import re
 import shutil
 import unittest
 
 import harness
 from harness import ROOT
-from harness.package import deb
+from harness.package import archives, deb
 from harness.systemd_sandbox import SystemdSandbox
 
 PLAYBOOK = '''
@@ -28,10 +30,10 @@ ExecStart=/usr/bin/erl -noshell -sname {name} -setcookie test -start_epmd false
 
 
 @unittest.skipUnless(shutil.which('ansible-playbook'), 'no ansible-playbook here')
-class AnsibleTest(unittest.TestCase):
+class RoleTestCase(unittest.TestCase):
 
     def setUp(self):
-        self.variables = {'evermap_deb': deb('evermap'), 'evermap_exporter_deb': deb('evermap-exporter')}
+        self.variables = self.what_to_install()
         sandbox = SystemdSandbox()
         self.addCleanup(sandbox.close)
         self.sandbox = sandbox.__enter__()
@@ -64,6 +66,12 @@ class AnsibleTest(unittest.TestCase):
     def start_application(self, name):
         self.write(f'/etc/systemd/system/{name}.service', APPLICATION.format(name=name))
         self.run_inside(f'systemctl daemon-reload; systemctl start {name}')
+
+
+class AnsibleTest(RoleTestCase):
+
+    def what_to_install(self):
+        return {'evermap_deb': deb('evermap'), 'evermap_exporter_deb': deb('evermap-exporter')}
 
     def test_defaults(self):
         changed, output = self.play()
@@ -125,6 +133,39 @@ class AnsibleTest(unittest.TestCase):
         self.run_inside('systemctl reload epmd')
         self.assertEqual(self.names(4370), {'web'})
         self.settled(**settings)
+
+
+class ArchiveTest(RoleTestCase):
+    """That one file, where the stock epmd serves a node already."""
+
+    def what_to_install(self):
+        return {'evermap_archive': archives(os.uname().machine)[-1], 'evermap_epmd': '/home/deploy/epmd'}
+
+    def pid(self):
+        return self.sandbox.property('epmd.service', 'MainPID')
+
+    def test_one_file(self):
+        self.run_inside('systemctl start epmd.socket epmd.service')
+        self.start_application('web')
+        harness.wait_until(lambda: self.names() == {'web'}, 'web is registered with the stock one')
+        self.play()
+        self.assertEqual(self.run_inside(f'readlink /proc/{self.pid()}/exe'), '/home/deploy/epmd')
+        self.assertIn('Evermap', self.run_inside('/home/deploy/epmd -version'))
+        self.assertEqual(self.run_inside(f'stat -c %U /proc/{self.pid()}'), 'evermap')
+        harness.wait_until(lambda: self.names() == {'web'}, 'web is registered with ours')
+        self.settled()
+        self.settled('--check')
+
+        # Another one: the mapper that runs is upgraded to it.
+        former = self.pid()
+        self.run_inside(f'mkdir /root/newer && tar -C /root/newer -xzf {self.variables["evermap_archive"]} && cd /root/newer && '
+                        'echo >>"$(echo */bin/epmd)" && tar -czf newer.tar.gz evermap-*')
+        changed, output = self.play(evermap_archive='/root/newer/newer.tar.gz')
+        self.assertGreater(changed, 0, output)
+        self.assertNotEqual(self.pid(), former)
+        self.assertEqual(self.run_inside(f'readlink /proc/{self.pid()}/exe'), '/home/deploy/epmd')
+        self.assertEqual(self.names(), {'web'})
+        self.settled(evermap_archive='/root/newer/newer.tar.gz')
 
 
 if __name__ == '__main__':
