@@ -62,7 +62,7 @@ std::string NamespaceRegistryPath(uint16_t port) {
 }
 
 std::string DefaultRegistryPath(uint16_t port) {
-  const std::string of_namespace = NamespaceRegistryPath(port);
+  std::string of_namespace = NamespaceRegistryPath(port);
   if (IsThere(of_namespace)) return of_namespace;
   const std::string directory = DefaultDirectory();
   // What 0.1.0 has left is taken over, unless its directory is another user's.

@@ -105,7 +105,7 @@ absl::Status Bus::Send(const std::string& bytes, absl::Time deadline) {
     if (now >= 0) {
       sent += static_cast<size_t>(now);
     } else if (errno == EAGAIN) {
-      const absl::Status status = Await(POLLOUT, deadline);
+      absl::Status status = Await(POLLOUT, deadline);
       if (!status.ok()) return status;
     } else if (errno != EINTR) {
       return Error(errno);
@@ -123,7 +123,7 @@ absl::Status Bus::Receive(size_t size, absl::Time deadline) {
     } else if (got == 0) {
       return Error(ECONNRESET);
     } else if (errno == EAGAIN) {
-      const absl::Status status = Await(POLLIN, deadline);
+      absl::Status status = Await(POLLIN, deadline);
       if (!status.ok()) return status;
     } else if (errno != EINTR) {
       return Error(errno);
