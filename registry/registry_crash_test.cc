@@ -78,8 +78,8 @@ TEST_F(RegistryCrashTest, Inv3RegisterFresh) {
     CrashEverywhere(Registering(absl::StrCat("into a chain, name and extra of ", size, " and ",
                                              ExtraOf(number).size(), " bytes"),
                                 number,
-                                [this, size = size](Registry& registry, Scenario& scenario) {
-                                  scenario.own = Colliding(0, size);
+                                [this, own_size = size](Registry& registry, Scenario& scenario) {
+                                  scenario.own = Colliding(0, own_size);
                                   Put(registry, Colliding(1), 1);
                                   PutRemembered(registry, Colliding(2), 2);
                                   PutOrphaned(registry, Colliding(3), 3);
