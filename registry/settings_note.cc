@@ -20,6 +20,8 @@ namespace {
 // Files of settings are at most 1 MiB each, and a note is as long as what they say.
 constexpr size_t kNoteSizeMax = size_t{64} << 20;
 constexpr mode_t kNoteMode = 0644;
+// Bytes that are read at once: the mapper's stack may be small.
+constexpr size_t kReadSize = 4096;
 
 // The first field of each line.
 constexpr std::string_view kNumber = "number";
@@ -104,7 +106,7 @@ bool Read(const std::string& registry_path, std::string& text, std::string& erro
     error = path + ": is not believed: others may write to it";
     return false;
   }
-  std::array<char, 65536> chunk;
+  std::array<char, kReadSize> chunk;
   ssize_t got;
   while ((got = read(fd.get(), chunk.data(), chunk.size())) > 0 && text.size() <= kNoteSizeMax) {
     text.append(chunk.data(), static_cast<size_t>(got));

@@ -23,6 +23,8 @@ namespace {
 
 constexpr std::string_view kPathValue = "PATH";  // what settings.h calls the value that is one
 constexpr std::string_view kBlanks = " \t\r";
+// Bytes that are read at once: the stack may be small (docs/requirements.md).
+constexpr size_t kReadSize = 4096;
 
 std::string_view Trimmed(std::string_view text) {
   const size_t begin = std::min(text.find_first_not_of(kBlanks), text.size());
@@ -56,7 +58,7 @@ std::string Content(const std::string& path, int fd, SettingsFiles& files) {
   struct stat file = {};
   std::string complaint = fstat(fd, &file) == 0 ? Complaint(file, false) : ErrorText(errno);
   std::string content;
-  std::array<char, 65536> chunk;
+  std::array<char, kReadSize> chunk;
   ssize_t got = 0;
   while (complaint.empty() && (got = read(fd, chunk.data(), chunk.size())) != 0) {
     if (got < 0) complaint = ErrorText(errno);
