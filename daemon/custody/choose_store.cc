@@ -1,5 +1,6 @@
 #include "daemon/custody/choose_store.h"
 
+#include <cassert>
 #include <cstdlib>
 #include <utility>
 
@@ -34,6 +35,8 @@ ChosenStore ChooseStore(OwnedFd keeper_link, bool is_daemon) {
       return {.store = std::move(store), .keeper = keeper};
     }
     case Holder::kSystemd: {
+      // Systemd holds only where its socket is named.
+      assert(address != nullptr);
       absl::StatusOr<OwnedFd> link = ConnectToNotifySocket(address);
       if (link.ok()) return {.store = std::make_unique<SystemdStore>(*std::move(link))};
       Log(Severity::kWarning, "connections are not kept over a crash: %s", link.status().message());
