@@ -410,7 +410,8 @@ bool Mapper::Leave() {
 
 MapperEnd RunMapper(const Options& options, const std::vector<std::string>& arguments,
                     Inheritance inherited, absl::FunctionRef<void()> on_ready) {
-  return Mapper(options, arguments, std::move(inherited)).Run(on_ready);
+  // It is larger than what a stack of 128 KiB has room for beside all that it calls.
+  return std::make_unique<Mapper>(options, arguments, std::move(inherited))->Run(on_ready);
 }
 
 }  // namespace evermap
