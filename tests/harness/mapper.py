@@ -43,6 +43,7 @@ class Mapper(Client):
         self._loop = loop or LOOP
         self._before_exec = before_exec
         self._process = None
+        self._log_begin = 0  # what it has said before is of an earlier process
 
     def command(self):
         command = [*self._prefix, *(self._start or [self.binary]), '-port', str(self.port)]
@@ -75,6 +76,7 @@ class Mapper(Client):
                 self._before_exec()
 
         with open(self.log_path, 'ab') as log:
+            self._log_begin = log.tell()
             self._process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                              env=clean_environment(**self._env), preexec_fn=limit)
         if answering:
@@ -92,9 +94,8 @@ class Mapper(Client):
         if self._process.poll() is not None:
             raise AssertionError(f'the mapper ended with {self._process.returncode}: {self.log()!r}')
         try:
-            # A test may have refused it to everybody: then nothing is sent.
-            self.request(b'n')
-            return True
+            # Nothing is sent by one that is told to refuse it, as a test may want, and by one that is being killed.
+            return self.request(b'n') or 'serves port' in self.log()[self._log_begin:]
         except OSError:
             return False
 

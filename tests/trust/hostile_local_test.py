@@ -60,11 +60,12 @@ for name, attempt in (
         print(name)
     except OSError:
         pass
-# What is beside the registry is the mapper's alone, but for what `epmdctl status` shows to everybody.
+# What is beside the registry is the mapper's alone, but for what `epmdctl status` and `epmdctl config` show to everybody.
 for entry in os.listdir(os.path.dirname(path)):
     if entry != os.path.basename(path) and not entry.startswith('log'):
         try:
-            os.open(os.path.join(os.path.dirname(path), entry), os.O_RDWR if entry.endswith('.activity') else os.O_RDONLY)
+            is_shown = entry.endswith(('.activity', '.settings'))
+            os.open(os.path.join(os.path.dirname(path), entry), os.O_RDWR if is_shown else os.O_RDONLY)
             print('opened ' + entry)
         except OSError:
             pass

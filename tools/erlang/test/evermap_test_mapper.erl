@@ -22,7 +22,7 @@ start(Options) ->
             ["-no_keeper" || not maps:get(keeper, Options, false)],
     Program = open_port({spawn_executable, os:getenv("EPMD")}, [{args, Arguments}, stderr_to_stdout, exit_status]),
     {os_pid, Pid} = erlang:port_info(Program, os_pid),
-    wait_for(fun() -> is_listening(Port) end),
+    wait_for(fun() -> is_serving(Port) end),
     #{directory => Directory, port => Port, registry => Registry, pid => Pid, program => Program}.
 
 stop(#{directory := Directory, program := Program, pid := Pid}) ->
@@ -70,11 +70,14 @@ wait_for(Condition, Deadline) ->
             wait_for(Condition, Deadline)
     end.
 
-is_listening(Port) ->
-    case gen_tcp:connect({127, 0, 0, 1}, Port, []) of
+%% It listens before it serves, and what the registry says of it stands there when it serves.
+is_serving(Port) ->
+    case gen_tcp:connect({127, 0, 0, 1}, Port, [binary, {active, false}]) of
         {ok, Socket} ->
+            ok = gen_tcp:send(Socket, <<1:16, $n>>),
+            Answer = gen_tcp:recv(Socket, 4, ?PATIENCE_MS),
             ok = gen_tcp:close(Socket),
-            true;
+            Answer =:= {ok, <<Port:32>>};
         _ ->
             false
     end.
