@@ -2,6 +2,7 @@
 
 import os
 import re
+import select
 import signal
 import subprocess
 import time
@@ -45,6 +46,14 @@ class EventsTest(NodesCase):
         except (OSError, AssertionError):
             return None
 
+    def register_again(self):
+        """The connection of a node that registered in the moment before a mapper was killed is not stored yet, and lost: the node
+        comes back, as one of OTP 24 or later does."""
+        for name, connection in list(self.connections.items()):
+            if select.select([connection], [], [], 0)[0]:
+                connection.close()
+                self.register(name, 9999)
+
     def unregister(self, name):
         self.connections.pop(name).close()
 
@@ -81,6 +90,7 @@ class EventsTest(NodesCase):
             self.assertIn('source => registry', self.node.evaluate('evermap:lookup(watching)'))
             self.change(2 * number + 1)
             wait_until(lambda: status(self.mapper)['pid'] not in (0, pid), 'another mapper serves')
+        self.register_again()
         self.check_nothing_is_missed()
         # Nobody who stayed was told to have left.
         self.assertNotIn('down,<<"watching">>', self.node.evaluate('sys:get_state(evermap_watcher)'))
