@@ -282,6 +282,15 @@ absl::StatusOr<Options> ReadOptions(absl::Span<const char* const> args,
     TakeStartedWith(started_with, files.settings);
   }
   options = ParseOptions(args, environment, files.settings);
+  if (!options.ok()) {
+    // Right by themselves, and not together with what was said elsewhere: a mistake in the files like
+    // any other, with which a mapper that has nodes of an earlier one goes on.
+    files.problems.emplace_back(options.status().message());
+    std::erase_if(files.settings, [](const GivenSetting& given) {
+      return given.setting->effect != Effect::kStart;
+    });
+    options = ParseOptions(args, environment, files.settings);
+  }
   if (options.ok()) options->files = std::move(files);
   return options;
 }

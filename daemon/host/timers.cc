@@ -7,6 +7,16 @@
 
 namespace evermap {
 
+int TimeoutUntil(int64_t now_ms, std::initializer_list<int64_t> wake_times_ms) {
+  int64_t timeout_ms = -1;
+  for (const int64_t wake_ms : wake_times_ms) {
+    if (wake_ms < 0) continue;
+    const int64_t left_ms = std::max<int64_t>(wake_ms - now_ms, 0);
+    timeout_ms = timeout_ms < 0 ? left_ms : std::min(timeout_ms, left_ms);
+  }
+  return static_cast<int>(timeout_ms);
+}
+
 Timers::~Timers() { assert(timers_.empty()); }
 
 int Timers::TimeoutMs(int64_t now_ms) const {

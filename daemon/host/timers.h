@@ -21,12 +21,16 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <initializer_list>
 #include <optional>
 #include <vector>
 
 namespace evermap {
 
 class Timer;
+
+// The time from `now_ms` to the first of these, as epoll_wait(2) takes it. -1 is never, here and there.
+int TimeoutUntil(int64_t now_ms, std::initializer_list<int64_t> wake_times_ms);
 
 class Timers {
  public:

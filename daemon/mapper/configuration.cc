@@ -20,6 +20,7 @@ namespace {
 constexpr std::string_view kPortName = "port";
 constexpr std::string_view kAddressName = "address";
 constexpr std::string_view kAccessName = "access";
+constexpr std::string_view kAllowName = "allow";
 constexpr char kFileWord[] = "file";
 constexpr char kSocketWord[] = "socket";
 
@@ -130,9 +131,11 @@ void Configuration::GoOnWithoutFiles() {
     }
   }
   const Setting& access = *SettingOf(kAccessName);
+  // What is right of the rules must not let in whom a wrong one was to keep out.
   std::erase_if(options_.given, [&](const GivenSetting& given) {
-    return given.setting == &access && given.origin == Origin::kDefault;
+    return given.setting == &access || given.setting->name == kAllowName;
   });
+  options_.allowed.clear();
   options_.given.push_back(
       {&access, "connect from host", Origin::kFile, options_.config_path + ":?"});
   Warn(

@@ -400,6 +400,8 @@ bool Mapper::Leave() {
   TakeNew();
   if (has_successor) predecessor_->EndPassing();
   JoinWorkers(parts_);
+  // Of a worker that came to rest too late; the store has it for the next mapper.
+  TakeNew();
   const size_t unstored = deposits_->StoreAll(absl::Now() + Store::kTellTimeout);
   // A store that ends with this mapper would have had no use for them.
   if (unstored > 0 && (has_successor || parts_.store->outlives_mapper())) {

@@ -78,7 +78,9 @@ absl::Status Startup::Prepare() {
     parts_.successor.emplace(std::move(inherited_.predecessor));
   }
   parts_.descriptors_max = RaiseDescriptorLimit();
-  if (absl::Status status = SettleConfiguration(); !status.ok()) return status;
+  if (absl::Status status = SettleConfiguration(); !status.ok()) {
+    return IsServedAlready() ? absl::AlreadyExistsError(status.message()) : status;
+  }
   if (absl::Status status = TakeListeners(); !status.ok()) return status;
   ChosenStore chosen = ChooseStore(std::move(inherited_.keeper), options_.daemon);
   parts_.store = std::move(chosen.store);
@@ -102,6 +104,11 @@ absl::Status Startup::Prepare() {
 absl::Status Startup::SettleConfiguration() {
   // A keeper has a link for connections with its first mapper, too, but no files from an earlier one.
   return configuration_.Settle(!inherited_.files.empty() || !inherited_.connections.empty());
+}
+
+bool Startup::IsServedAlready() const {
+  return inherited_.listeners.empty() && !options_.systemd &&
+         absl::IsAlreadyExists(BindListeners(options_).status());
 }
 
 absl::Status Startup::TakeListeners() {

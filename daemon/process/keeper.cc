@@ -8,12 +8,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <array>
 #include <cassert>
 #include <cerrno>
 #include <cstdint>
-#include <initializer_list>
 #include <optional>
 #include <string>
 #include <utility>
@@ -26,6 +24,7 @@
 #include "daemon/host/descriptor_limit.h"
 #include "daemon/host/log.h"
 #include "daemon/host/own_program.h"
+#include "daemon/host/timers.h"
 #include "daemon/process/fault_point.h"
 #include "daemon/process/hand_over.h"
 #include "daemon/process/keeper_holdings.h"
@@ -44,17 +43,6 @@ using State = MapperWatch::State;
 using Event = MapperWatch::Event;
 
 constexpr int kEventsMax = 64;
-// What epoll_wait() takes: until the first of these times, of MonotonicCoarseMs(); -1: never.
-int TimeoutMs(std::initializer_list<int64_t> wake_times_ms) {
-  int64_t timeout_ms = -1;
-  for (const int64_t wake_ms : wake_times_ms) {
-    if (wake_ms < 0) continue;
-    const int64_t left_ms = std::max<int64_t>(wake_ms - MonotonicCoarseMs(), 0);
-    timeout_ms = timeout_ms < 0 ? left_ms : std::min(timeout_ms, left_ms);
-  }
-  return static_cast<int>(timeout_ms);
-}
-
 class Keeper {
  public:
   Keeper(const std::vector<std::string>& arguments, const KeeperOptions& options, bool is_stray,
@@ -92,6 +80,7 @@ class Keeper {
   void SayReady();
   // Waits for the next events, or until something is due, and does it.
   void Turn();
+  bool OnEvent(int fd);
   void GiveUp();
   void OnSignal();
   void PassUpgrade();
@@ -264,30 +253,42 @@ void Keeper::Turn() {
   if (hand_over_.is_under_way()) {
     hand_over_.Continue([this](int fd) { return holdings_->Holds(fd); });
   }
+  post_.TryAgain(now_ms);
   std::array<epoll_event, kEventsMax> events;
-  const int timeout_ms = TimeoutMs({watch_.wake_ms(), hand_over_.wake_ms(now_ms)});
+  const int timeout_ms =
+      TimeoutUntil(now_ms, {watch_.wake_ms(), hand_over_.wake_ms(now_ms), post_.wake_ms()});
   const int count = epoll_wait(epoll_fd_.get(), events.data(), kEventsMax, timeout_ms);
+  bool has_newcomer = false;
   for (int i = 0; i < count; ++i) {
     const int fd = events[static_cast<size_t>(i)].data.fd;
     if (holdings_->Holds(fd)) {
       holdings_->LetGo(fd);
-      continue;
-    }
-    if (fd == signal_fd_.get()) {
-      OnSignal();
     } else if (fd == post_.fd()) {
-      OnNewcomer();
-    } else if (fd == link_.get()) {
-      ReadLink(Newcomer::kFollowed);
-    } else if (fd == leader_fd_.get()) {
-      OnLeaderEnd();
-    } else if (fd == mapper_fd_.get() && HasEnded(fd, mapper_pid_)) {
-      OnMapperEnd();
+      has_newcomer = true;
+    } else if (OnEvent(fd)) {
+      // Descriptors that this has closed may have given their numbers to others: what else was told
+      // is not believed, and is told again where it holds.
+      break;
     }
-    // Descriptors that this has closed may have given their numbers to others: what else was told
-    // is not believed, and is told again where it holds.
-    return;
   }
+  // Anybody may knock, as often as he likes, and keeps nothing else from being heard.
+  if (has_newcomer && watch_.state() != State::kEnded) OnNewcomer();
+}
+
+// False when it says nothing.
+bool Keeper::OnEvent(int fd) {
+  if (fd == signal_fd_.get()) {
+    OnSignal();
+  } else if (fd == link_.get()) {
+    ReadLink(Newcomer::kFollowed);
+  } else if (fd == leader_fd_.get()) {
+    OnLeaderEnd();
+  } else if (fd == mapper_fd_.get() && HasEnded(fd, mapper_pid_)) {
+    OnMapperEnd();
+  } else {
+    return false;
+  }
+  return true;
 }
 
 // What is held is closed when this process ends.

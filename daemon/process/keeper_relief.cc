@@ -22,6 +22,7 @@
 #include "daemon/host/descriptor_limit.h"
 #include "daemon/host/log.h"
 #include "daemon/process/fault_point.h"
+#include "registry/base/clock.h"
 
 namespace evermap {
 namespace {
@@ -128,6 +129,7 @@ Attempt TryToRelieve(uint16_t port, Inheritance& inherited) {
 void ReliefPost::Open(int epoll_fd) {
   if (listening_.valid()) return;
   epoll_fd_ = epoll_fd;
+  retry_ms_ = MonotonicCoarseMs() + kListenRetryMs;
   const AbstractAddress address = AddressOf(port_);
   OwnedFd fd = Socket();
   epoll_event event = {};
@@ -138,7 +140,12 @@ void ReliefPost::Open(int epoll_fd) {
       listen(fd.get(), kNewcomersMax) == 0 &&
       epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd.get(), &event) == 0) {
     listening_ = std::move(fd);
+    retry_ms_ = -1;
   }
+}
+
+void ReliefPost::TryAgain(int64_t now_ms) {
+  if (retry_ms_ >= 0 && now_ms >= retry_ms_) Open(epoll_fd_);
 }
 
 bool ReliefPost::TakeNewcomer(bool serves, const Kept& kept) {

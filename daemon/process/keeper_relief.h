@@ -41,6 +41,8 @@ namespace evermap {
 // How long a newcomer waits for a keeper that is still to come: a mapper that has lost its keeper
 // takes up to a second to start another.
 inline constexpr absl::Duration kReliefPatience = absl::Seconds(5);
+// Between two attempts to listen for newcomers: well within their patience.
+inline constexpr int64_t kListenRetryMs = 500;
 
 // What a keeper has. The descriptors are not owned.
 struct Kept {
@@ -59,8 +61,12 @@ class ReliefPost {
       : port_(port), is_stray_(is_stray), is_daemon_(is_daemon) {}
 
   // Begins to listen for newcomers of this user and the port, if it does not yet, and has epoll
-  // report them. When somebody else listens there, nobody can relieve this keeper.
+  // report them. When somebody else listens there, which may be a keeper that is ending, it is tried
+  // again.
   void Open(int epoll_fd);
+  // When TryAgain() is to be called, MonotonicCoarseMs(); -1: never.
+  int64_t wake_ms() const { return retry_ms_; }
+  void TryAgain(int64_t now_ms);
   // What epoll reports; -1: not open.
   int fd() const { return listening_.get(); }
   // Whether somebody looks after this keeper. A supervisor that has died has left it to another
@@ -80,6 +86,7 @@ class ReliefPost {
   const pid_t parent_pid_ = getppid();  // as this process began
   int epoll_fd_ = -1;                   // not owned
   OwnedFd listening_;
+  int64_t retry_ms_ = -1;
 };
 
 // Relieves the keeper of a mapper of this user on `port`. Nothing when there is none, or it is

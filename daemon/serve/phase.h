@@ -10,6 +10,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
+#include <utility>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/time/time.h"
@@ -33,7 +34,8 @@ class PhaseControl {
     {
       const MutexLock lock(mutex_);
       phase_.store(phase, std::memory_order_release);
-      if (phase != Phase::kPaused) at_rest_ = 0;
+      at_rest_ = 0;
+      if (phase == Phase::kPaused) ++pause_;
     }
     changed_.notify_all();
   }
@@ -50,10 +52,15 @@ class PhaseControl {
   void Pause() {
     const MutexLock lock(mutex_);
     // A worker that comes too late for this pause is not counted: it would count for the next one.
-    if (current() != Phase::kPaused) return;
-    ++at_rest_;
-    changed_.notify_all();
-    while (current() == Phase::kPaused) changed_.wait(mutex_);
+    // One that sleeps from one pause into the next counts in both.
+    uint32_t counted_in = 0;
+    while (current() == Phase::kPaused) {
+      if (std::exchange(counted_in, pause_) != pause_) {
+        ++at_rest_;
+        changed_.notify_all();
+      }
+      changed_.wait(mutex_);
+    }
   }
 
   // Whether `workers` workers are at rest in this phase within `timeout`.
@@ -70,8 +77,9 @@ class PhaseControl {
 
  private:
   Mutex mutex_;
-  std::condition_variable_any changed_;       // of phase_ or at_rest_
-  std::atomic<Phase> phase_{Phase::kPaused};  // is changed under mutex_, read without
+  std::condition_variable_any changed_;         // of phase_ or at_rest_
+  std::atomic<Phase> phase_{Phase::kPaused};    // is changed under mutex_, read without
+  uint32_t pause_ ABSL_GUARDED_BY(mutex_) = 1;  // the number of this pause, or the last one
   uint32_t at_rest_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 

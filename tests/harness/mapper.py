@@ -76,7 +76,7 @@ class Mapper(Client):
                 self._before_exec()
 
         with open(self.log_path, 'ab') as log:
-            self._log_begin = log.tell()
+            self._log_begin = os.fstat(log.fileno()).st_size
             self._process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                              env=clean_environment(**self._env), preexec_fn=limit)
         if answering:
