@@ -284,6 +284,14 @@ class FilesTest(SettingsTest):
         self.assertEqual(done.returncode, 1, done)
         self.assertIn(f'{self.path}:1: unknown setting'.encode(), done.stderr)
 
+    def test_one_that_is_not_needed_is_quiet(self):
+        """`erl` starts one whenever a node starts, and relies on that where one answers already."""
+        self.write('')
+        mapper = self.mapper()
+        self.write('prot = 1\n')
+        done = harness.run_epmd('-daemon', '-address', harness.HOST, port=mapper.port, env={'ERL_EPMD_CONFIG': self.path})
+        self.assertEqual((done.returncode, done.stdout + done.stderr), (0, b''))
+
     @harness.have_erlang
     def test_the_mapper_that_erl_starts_reads_the_file(self):
         port = harness.free_port()
@@ -472,6 +480,20 @@ class ReloadTest(SettingsTest):
             printed(mapper, 'reload')
             self.assertTrue(self.lists(mapper))
             self.assertNotIn('connect from host', printed(mapper, 'config'))
+
+    def test_what_is_wrong_together_only(self):
+        """More origins than there may be, some in the options and some in the file."""
+        def networks(first):
+            return [f'10.{first}.{number}.0/24' for number in range(200)]
+        self.write('')
+        mapper = self.mapper(*[word for network in networks(1) for word in ('-allow', network)], kept=True)
+        with mapper.register(b'hare', port=1)[0]:
+            harness.wait_until(lambda: status(mapper)['counters']['stored'], 'the connection is stored')
+            self.write(''.join(f'access = list from {network}\n' for network in networks(2)))
+            self.assertNotEqual(epmdctl(mapper, 'reload').returncode, 0)
+            self.kill(mapper)
+            self.assertIsNotNone(mapper.lookup(b'hare'))
+            self.assertIn('what counted before goes on', mapper.log())
 
     def kill(self, mapper):
         old = status(mapper)['pid']
