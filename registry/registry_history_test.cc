@@ -329,7 +329,7 @@ TEST_F(RegistryHistoryTest, Inv1ToInv3AndInv5ProcessesThatAreKilled) {
     ForgetAll();
   }
   // Else it has shown nothing of INV-3.
-  EXPECT_GT(cut, static_cast<uint64_t>(kills) / 50);
+  EXPECT_GT(cut, static_cast<uint64_t>(kills) / 250);
 }
 
 }  // namespace
