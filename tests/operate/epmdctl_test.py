@@ -248,6 +248,7 @@ class WatchTest(Case):
         for name in (b'hare', b'fox'):
             self.register(mapper, name)
             watch.event('registered', name=name.decode())
+        time.sleep(1.5)  # a mapper that has just begun to serve might tell in a second
         code, said = watch.end(signal.SIGTERM)
         self.assertEqual((code, said), (0, b'epmdctl: the mapper does not tell of changes; looks every 20ms instead\n'))
 

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
@@ -18,6 +19,8 @@ namespace {
 // Between two looks for what is not told: that a mapper has ended, where the kernel does not say so, and
 // that a file which cannot be read has become readable.
 constexpr absl::Duration kUntoldInterval = absl::Seconds(1);
+// How long a mapper that has just begun to serve may take to say that it tells of changes.
+constexpr absl::Duration kBeginning = absl::Seconds(1);
 
 }  // namespace
 
@@ -52,7 +55,11 @@ absl::Duration News::PauseMax(const Seen& seen) {
   if (watch_ == nullptr) return interval_;
   if (!seen.is_readable) return std::max(interval_, kUntoldInterval);
   if (!seen.tells_changes) {
-    if (seen.pid != 0) SayPolls("the mapper does not tell of changes");
+    if (seen.pid == 0) return interval_;
+    if (std::exchange(silent_pid_, seen.pid) != seen.pid) silent_since_ = absl::Now();
+    const absl::Duration left = kBeginning - (absl::Now() - silent_since_);
+    if (left > absl::ZeroDuration()) return std::min(interval_, left);
+    SayPolls("the mapper does not tell of changes");
     return interval_;
   }
   if (seen.pid != 0 && !mapper_.valid()) return std::max(interval_, kUntoldInterval);

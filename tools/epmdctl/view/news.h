@@ -49,7 +49,10 @@ class News {
   std::unique_ptr<RegistryWatch> watch_;
   bool has_said_ = false;
   uint32_t pid_ = 0;  // whose end mapper_ tells
-  OwnedFd mapper_;    // readable when that mapper has ended
+  // A mapper that has not said that it tells of changes, and when that was seen first.
+  uint32_t silent_pid_ = 0;
+  absl::Time silent_since_;
+  OwnedFd mapper_;  // readable when that mapper has ended
 };
 
 }  // namespace evermap
