@@ -89,8 +89,9 @@ void ParseLine(std::string_view line, SettingsNote& note) {
   // What a later release adds is none of this one's business.
 }
 
-// The whole of a file that only its reader, root and the registry's owner can have written.
-bool Read(const std::string& registry_path, std::string& text, std::string& error) {
+// The whole of a file that only its reader, root and who else is believed can have written.
+bool Read(const std::string& registry_path, NoteOf believed, std::string& text,
+          std::string& error) {
   const std::string path = SettingsNotePath(registry_path);
   const OwnedFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
   struct stat file;
@@ -99,8 +100,9 @@ bool Read(const std::string& registry_path, std::string& text, std::string& erro
     error = path + ": " + ErrorText(errno);
     return false;
   }
-  const bool is_of_owner =
-      stat(registry_path.c_str(), &registry) == 0 && registry.st_uid == file.st_uid;
+  const bool is_of_owner = believed == NoteOf::kRegistrysOwner &&
+                           stat(registry_path.c_str(), &registry) == 0 &&
+                           registry.st_uid == file.st_uid;
   const bool is_of_us = file.st_uid == geteuid() || file.st_uid == 0 || is_of_owner;
   if (!S_ISREG(file.st_mode) || !is_of_us || (file.st_mode & (S_IWGRP | S_IWOTH)) != 0) {
     error = path + ": is not believed: others may write to it";
@@ -126,9 +128,10 @@ std::string Write(int fd, std::string_view text) {
 
 }  // namespace
 
-bool ReadSettingsNote(const std::string& registry_path, SettingsNote& note, std::string& error) {
+bool ReadSettingsNote(const std::string& registry_path, SettingsNote& note, std::string& error,
+                      NoteOf believed) {
   std::string text;
-  if (!Read(registry_path, text, error)) return false;
+  if (!Read(registry_path, believed, text, error)) return false;
   note = {};
   for (std::string_view rest = text; !rest.empty();) {
     const std::string_view line = rest.substr(0, rest.find('\n'));

@@ -47,9 +47,16 @@ inline bool IsSettingsFileName(std::string_view name) {
   return name.ends_with(".conf") && !name.starts_with('.');
 }
 
+// Whose note is believed, beside the reader's own and root's.
+enum class NoteOf : uint8_t {
+  kRegistrysOwner,  // for tools: whoever owns the registry says what counts for it
+  kNobodyElse,  // for a mapper: where its registry has vanished, a stranger's may lie in its place
+};
+
 // The note of a registry. False, and why as a sentence that begins with a path, when there is none
 // that can be believed.
-bool ReadSettingsNote(const std::string& registry_path, SettingsNote& note, std::string& error);
+bool ReadSettingsNote(const std::string& registry_path, SettingsNote& note, std::string& error,
+                      NoteOf believed = NoteOf::kRegistrysOwner);
 
 // Writes it. Returns what went wrong, as a sentence that begins with a path; empty: nothing.
 std::string WriteSettingsNote(const std::string& registry_path, const SettingsNote& note);

@@ -89,6 +89,19 @@ TEST_F(SettingsNoteTest, WhatOthersMayHaveWrittenIsNotBelieved) {
   EXPECT_NE(ErrorOfReading(), "");
 }
 
+TEST_F(SettingsNoteTest, AMapperBelievesNoStranger) {
+  if (geteuid() != 0) GTEST_SKIP() << "another user is needed";
+  constexpr uid_t kStranger = 65534;
+  ASSERT_EQ(WriteSettingsNote(registry_, Numbered(1)), "");
+  std::string error;
+  EXPECT_TRUE(ReadSettingsNote(registry_, note_, error, NoteOf::kNobodyElse)) << error;
+  for (const std::string& path : {registry_, SettingsNotePath(registry_)}) {
+    ASSERT_EQ(chown(path.c_str(), kStranger, kStranger), 0);
+  }
+  EXPECT_TRUE(ReadSettingsNote(registry_, note_, error)) << error;
+  EXPECT_FALSE(ReadSettingsNote(registry_, note_, error, NoteOf::kNobodyElse));
+}
+
 TEST_F(SettingsNoteTest, LinesOfALaterReleaseArePassedOver) {
   std::ofstream(SettingsNotePath(registry_))
       << "number\t3\nnews\tof\tlater\nsetting\ttoo few\n\nnumber";

@@ -152,7 +152,7 @@ std::optional<std::vector<GivenSetting>> Configuration::NotedSettings() const {
   SettingsNote note;
   std::string error;
   for (const std::string& path : paths) {
-    if (!ReadSettingsNote(path, note, error)) continue;
+    if (!ReadSettingsNote(path, note, error, NoteOf::kNobodyElse)) continue;
     std::vector<GivenSetting> settings;
     for (const SettingsNote::Setting& noted : note.settings) {
       const Setting* const setting = SettingOf(noted.name);
@@ -246,7 +246,7 @@ std::vector<std::string> Configuration::Take() {
 void Configuration::WriteNote(const std::string& registry_path, const std::string& refusal) {
   SettingsNote earlier;
   std::string error;
-  ReadSettingsNote(registry_path, earlier, error);
+  ReadSettingsNote(registry_path, earlier, error, NoteOf::kNobodyElse);
   SettingsNote note = {.number = earlier.number + 1,
                        .refusal = refusal,
                        .warnings = warnings_,
