@@ -24,9 +24,13 @@ def has_library(name):
 class ErlangTest(BeamCase):
 
     def run_erlang(self, command):
+        # ct_run is a node, and starts the installed mapper as a daemon where none answers.
+        mapper = harness.Mapper()
+        self.addCleanup(mapper.close)
+        mapper.start()
         home = tempfile.TemporaryDirectory(prefix='evermap-beam-')
         self.addCleanup(home.cleanup)
-        environment = clean_environment(EPMD=EPMD, HOME=home.name, ERL_EPMD_PORT=harness.free_port(), LC_ALL='C.UTF-8')
+        environment = clean_environment(EPMD=EPMD, HOME=home.name, ERL_EPMD_PORT=mapper.port, LC_ALL='C.UTF-8')
         done = subprocess.run(command, cwd=home.name, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT, text=True, timeout=TIMEOUT_S, check=False)
         self.assertEqual(done.returncode, 0, done.stdout[-8000:])
