@@ -9,9 +9,6 @@
 namespace evermap {
 namespace {
 
-constexpr std::string_view kAccessName = "access";
-constexpr std::string_view kReserveName = "reserve";
-
 // Where a value stands, as messages begin: "-reserve", "/etc/epmd.conf:3: reserve".
 std::string SourceOf(const GivenSetting& given) {
   if (given.origin != Origin::kFile) return given.place;

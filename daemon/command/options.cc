@@ -14,8 +14,6 @@
 namespace evermap {
 namespace {
 
-constexpr std::string_view kPortName = "port";
-constexpr std::string_view kAddressName = "address";
 constexpr std::string_view kDebugName = "debug";
 constexpr std::string_view kRelaxedName = "relaxed_command_check";
 constexpr char kConfigOption[] = "-config";

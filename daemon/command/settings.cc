@@ -250,17 +250,17 @@ absl::Status AddExpected(const Setting&, std::string_view source, std::string_vi
 constexpr bool kIsList = true;
 
 constexpr Setting kSettings[] = {
-    {"port", "N", 1, kPortMax, "4369", !kIsList, Effect::kStart, SetNumber<&Options::port>,
+    {kPortName, "N", 1, kPortMax, "4369", !kIsList, Effect::kStart, SetNumber<&Options::port>,
      "listen on this TCP port (default 4369)"},
-    {"address", "IP[,IP...]", 0, 0, "all", !kIsList, Effect::kStart, SetAddresses,
+    {kAddressName, "IP[,IP...]", 0, 0, "all", !kIsList, Effect::kStart, SetAddresses,
      "listen on these addresses and on loopback only (default: on all)"},
-    {"allow", "NETWORK[,...]", 0, 0, "all", kIsList, Effect::kReload, AddAllowed,
+    {kAllowName, "NETWORK[,...]", 0, 0, "all", kIsList, Effect::kReload, AddAllowed,
      "of other hosts, serve only those in these networks, as 192.0.2.0/24 or\n"
      "2001:db8::/32; add more with more -allow (default: all)"},
-    {"access", "RULE", 0, 0, "as the stock epmd", kIsList, Effect::kReload, AddAccess,
+    {kAccessName, "RULE", 0, 0, "as the stock epmd", kIsList, Effect::kReload, AddAccess,
      "who may ask for what, as 'list from host' or 'register from user:bob';\n"
      "add more with more -access; see epmd.conf(5)"},
-    {"reserve", "NAME=USER", 0, 0, "none", kIsList, Effect::kReload, AddReservation,
+    {kReserveName, "NAME=USER", 0, 0, "none", kIsList, Effect::kReload, AddReservation,
      "let only this user of this host register a node of this name; add more\n"
      "with more -reserve, or with -reserve @FILE, one a line"},
     {"expect", "NAME[,...]", 0, 0, "none", kIsList, Effect::kUpgrade, AddExpected,

@@ -44,6 +44,13 @@ inline constexpr size_t kAddressesMax = 32;
 // Names of expect. Tools look at each of them.
 inline constexpr size_t kExpectedMax = 256;
 
+// The names of settings that more than the table knows.
+inline constexpr std::string_view kPortName = "port";
+inline constexpr std::string_view kAddressName = "address";
+inline constexpr std::string_view kAllowName = "allow";
+inline constexpr std::string_view kAccessName = "access";
+inline constexpr std::string_view kReserveName = "reserve";
+
 // When a change of a setting in a file counts.
 enum class Effect : uint8_t {
   kReload,   // with epmdctl reload; so with all that follow

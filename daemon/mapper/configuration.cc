@@ -17,11 +17,6 @@
 namespace evermap {
 namespace {
 
-constexpr std::string_view kPortName = "port";
-constexpr std::string_view kAddressName = "address";
-constexpr std::string_view kAccessName = "access";
-constexpr std::string_view kAllowName = "allow";
-constexpr char kFileWord[] = "file";
 constexpr char kSocketWord[] = "socket";
 
 const char* Variable(const char* name) { return getenv(name); }
@@ -156,7 +151,7 @@ std::optional<std::vector<GivenSetting>> Configuration::NotedSettings() const {
     std::vector<GivenSetting> settings;
     for (const SettingsNote::Setting& noted : note.settings) {
       const Setting* const setting = SettingOf(noted.name);
-      if (setting == nullptr || noted.origin != kFileWord) continue;
+      if (setting == nullptr || noted.origin != OriginText(Origin::kFile)) continue;
       settings.push_back({setting, noted.value, Origin::kFile, noted.place});
     }
     return settings;
