@@ -10,6 +10,7 @@
 #include <charconv>
 #include <cstddef>
 
+#include "absl/strings/str_cat.h"
 #include "registry/base/owned_fd.h"
 #include "registry/base/text.h"
 #include "registry/location.h"
@@ -34,7 +35,7 @@ constexpr std::string_view kFile = "file";
 void Append(std::string& text, std::string_view kind, const std::vector<std::string>& fields) {
   text += kind;
   // An option of the command line can have any bytes.
-  for (const std::string& field : fields) text += "\t" + Printable(field);
+  for (const std::string& field : fields) absl::StrAppend(&text, "\t", Printable(field));
   text += '\n';
 }
 
