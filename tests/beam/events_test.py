@@ -4,6 +4,7 @@ import os
 import re
 import select
 import signal
+import socket
 import subprocess
 import time
 import unittest
@@ -30,40 +31,45 @@ class EventsTest(NodesCase):
         self.addCleanup(self.node.close)
         self.assertEqual(self.node.evaluate('application:start(evermap)'), 'ok')
         self.assertEqual(self.node.evaluate('evermap_test_view:start()'), 'ok')
-        self.connections = {}
+        # {name: (connection, listener)}. The listener is what an orphan is judged by.
+        self.nodes = {}
         self.addCleanup(self.close_all)
 
     def close_all(self):
-        for connection in self.connections.values():
-            connection.close()
+        for name in list(self.nodes):
+            self.unregister(name)
 
-    def register(self, name, port):
-        self.connections[name] = wait_until(lambda: self.tried(name, port), f'{name} is registered')
+    def register(self, name):
+        listener = socket.create_server(('127.0.0.1', 0))
+        self.nodes[name] = self.connected(name, listener), listener
 
-    def tried(self, name, port):
-        try:
-            return self.mapper.register(name.encode(), port=port)[0]
-        except (OSError, AssertionError):
-            return None
+    def connected(self, name, listener):
+        def tried():
+            try:
+                return self.mapper.register(name.encode(), port=listener.getsockname()[1])[0]
+            except (OSError, AssertionError):
+                return None
+        return wait_until(tried, f'{name} is registered')
 
     def register_again(self):
         """The connection of a node that registered in the moment before a mapper was killed is not stored yet, and lost: the node
         comes back, as one of OTP 24 or later does."""
-        for name, connection in list(self.connections.items()):
+        for name, (connection, listener) in list(self.nodes.items()):
             if select.select([connection], [], [], 0)[0]:
                 connection.close()
-                self.register(name, 9999)
+                self.nodes[name] = self.connected(name, listener), listener
 
     def unregister(self, name):
-        self.connections.pop(name).close()
+        for each in self.nodes.pop(name):
+            each.close()
 
     def change(self, number):
         """Some node comes or goes."""
         name = f'n{number * 7 % 20}'
-        if name in self.connections:
+        if name in self.nodes:
             self.unregister(name)
         else:
-            self.register(name, 1000 + number)
+            self.register(name)
 
     def true_names(self):
         """As the mapper tells all, by TCP."""
@@ -76,8 +82,8 @@ class EventsTest(NodesCase):
 
     def check_nothing_is_missed(self):
         """Once it is quiet."""
-        registered = len(self.connections) + 1
-        wait_until(lambda: self.true_names().count('{') == registered, 'the mapper knows who is there')
+        wait_until(lambda: self.true_names().count('{') == len(self.nodes) + 1,
+                   lambda: f'the mapper knows who is there: {self.true_names()}, not {sorted(self.nodes)}')
         wait_until(lambda: self.seen_names() == self.true_names(),
                    lambda: f'the subscriber has seen all: {self.seen_names()} and {self.true_names()}')
         self.assertEqual(self.node.evaluate('evermap_test_view:mistakes()'), '[]')
@@ -155,7 +161,7 @@ class EventsTest(NodesCase):
     @harness.as_root_only
     def test_registry_of_another_network_namespace(self):
         """As in a container into which /run/evermap of its host is mounted: its ports are no ports here."""
-        self.register('elsewhere', 4711)
+        self.register('elsewhere')
         command = ['unshare', '-n', 'erl', '-noshell', '-pa', os.path.join(APPLICATION, 'ebin'), '-evermap_registry',
                    self.mapper.registry, '-eval',
                    'io:format("~0p ~0p~n", [evermap:info(), evermap:lookup("elsewhere")]), halt().']
