@@ -32,7 +32,7 @@ std::string WriteForgetRequest(const std::string& registry_path, const ForgetReq
 }
 
 bool HasForgetRequest(const std::string& registry_path) {
-  return HasRequest(registry_path, kForgetWord);
+  return RequestId(registry_path, kForgetWord) != 0;
 }
 
 void RemoveForgetRequest(const std::string& registry_path) {

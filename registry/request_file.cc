@@ -55,8 +55,10 @@ std::string WriteRequest(const std::string& registry_path, std::string_view word
   return complaint;
 }
 
-bool HasRequest(const std::string& registry_path, std::string_view word) {
-  return access(RequestPath(registry_path, word).c_str(), F_OK) == 0;
+uint64_t RequestId(const std::string& registry_path, std::string_view word) {
+  struct stat file;
+  // It is written before it gets its name, beside the one that has the name.
+  return lstat(RequestPath(registry_path, word).c_str(), &file) == 0 ? file.st_ino : 0;
 }
 
 void RemoveRequest(const std::string& registry_path, std::string_view word) {

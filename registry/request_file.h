@@ -11,6 +11,7 @@
 
 #include <climits>
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -29,8 +30,8 @@ struct TakenRequest {
 // REQUIRES: text.size() <= kRequestSizeMax.
 std::string WriteRequest(const std::string& registry_path, std::string_view word,
                          std::string_view text);
-// Whether a request is there that nobody has taken.
-bool HasRequest(const std::string& registry_path, std::string_view word);
+// Of a request that is there, which nobody has taken: one that takes its place has another. 0: none is.
+uint64_t RequestId(const std::string& registry_path, std::string_view word);
 // Takes a request back, so that nobody finds it later.
 void RemoveRequest(const std::string& registry_path, std::string_view word);
 // Takes the request, and removes it also when it does not count.

@@ -25,12 +25,13 @@ constexpr mode_t kNoteMode = 0644;
 constexpr size_t kReadSize = 4096;
 
 // The first field of each line.
-constexpr std::string_view kNumber = "number";
+constexpr std::string_view kReloads = "reloads";
 constexpr std::string_view kRefusal = "refusal";
 constexpr std::string_view kWarning = "warning";
 constexpr std::string_view kSetting = "setting";
 constexpr std::string_view kPath = "path";
 constexpr std::string_view kFile = "file";
+constexpr std::string_view kUser = "user";
 
 void Append(std::string& text, std::string_view kind, const std::vector<std::string>& fields) {
   text += kind;
@@ -41,7 +42,7 @@ void Append(std::string& text, std::string_view kind, const std::vector<std::str
 
 std::string Text(const SettingsNote& note) {
   std::string text;
-  Append(text, kNumber, {std::to_string(note.number)});
+  Append(text, kReloads, {std::to_string(note.reloads)});
   if (!note.refusal.empty()) Append(text, kRefusal, {note.refusal});
   for (const std::string& warning : note.warnings) Append(text, kWarning, {warning});
   for (const SettingsNote::Setting& setting : note.settings) {
@@ -50,6 +51,9 @@ std::string Text(const SettingsNote& note) {
   if (!note.path.empty()) Append(text, kPath, {note.path});
   for (const SettingsNote::File& file : note.files) {
     Append(text, kFile, {file.path, std::to_string(file.changed_unix_ns)});
+  }
+  for (const SettingsNote::User& user : note.users) {
+    Append(text, kUser, {user.name, std::to_string(user.uid)});
   }
   return text;
 }
@@ -74,8 +78,8 @@ Number NumberOf(const std::string& text) {
 void ParseLine(std::string_view line, SettingsNote& note) {
   const std::vector<std::string> fields = Split(line);
   const std::string& kind = fields[0];
-  if (kind == kNumber && fields.size() == 2) {
-    note.number = NumberOf<uint64_t>(fields[1]);
+  if (kind == kReloads && fields.size() == 2) {
+    note.reloads = NumberOf<uint64_t>(fields[1]);
   } else if (kind == kRefusal && fields.size() == 2) {
     note.refusal = fields[1];
   } else if (kind == kWarning && fields.size() == 2) {
@@ -86,6 +90,8 @@ void ParseLine(std::string_view line, SettingsNote& note) {
     note.path = fields[1];
   } else if (kind == kFile && fields.size() == 3) {
     note.files.push_back({fields[1], NumberOf<int64_t>(fields[2])});
+  } else if (kind == kUser && fields.size() == 3) {
+    note.users.push_back({fields[1], NumberOf<uint32_t>(fields[2])});
   }
   // What a later release adds is none of this one's business.
 }

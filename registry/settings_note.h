@@ -29,8 +29,12 @@ struct SettingsNote {
     std::string path;
     int64_t changed_unix_ns = 0;  // when it was last written to, when it was read
   };
-  // Grows by one with each note of a registry.
-  uint64_t number = 0;
+  struct User {
+    std::string name;
+    uint32_t uid = 0;
+  };
+  // Grows by one with each reload, taken over or refused, that mappers of a registry were asked for.
+  uint64_t reloads = 0;
   // Why the last reload was refused, one line; empty: it was not.
   std::string refusal;
   // What was said of the last reload, lines: settings that count later.
@@ -38,6 +42,7 @@ struct SettingsNote {
   std::vector<Setting> settings;
   std::string path;         // of the file of settings; empty: none is read
   std::vector<File> files;  // that were read: it, and those of its directory
+  std::vector<User> users;  // whom the settings name, with the numbers that they have on this host
 };
 
 // The directory of more files that are read, beside the file of settings at `path`, and whether a file

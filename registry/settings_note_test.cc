@@ -17,9 +17,9 @@ namespace {
 
 using ::testing::HasSubstr;
 
-SettingsNote Numbered(uint64_t number) {
+SettingsNote Counted(uint64_t reloads) {
   SettingsNote note;
-  note.number = number;
+  note.reloads = reloads;
   return note;
 }
 
@@ -48,17 +48,18 @@ class SettingsNoteTest : public ::testing::Test {
 };
 
 TEST_F(SettingsNoteTest, IsReadAsItWasWritten) {
-  const SettingsNote written = {.number = 7,
+  const SettingsNote written = {.reloads = 7,
                                 .refusal = "/f:1: no",
                                 .warnings = {"a", "b"},
                                 .settings = {{"port", "1", "option", "-port"},
                                              {"access", "list\tfrom\nhost", "file", "/f:2"},
                                              {"debug", "0", "default", ""}},
                                 .path = "/f",
-                                .files = {{"/f", 1'234'567'890'123}}};
+                                .files = {{"/f", 1'234'567'890'123}},
+                                .users = {{"rabbitmq", 101}}};
   ASSERT_EQ(WriteSettingsNote(registry_, written), "");
   ASSERT_EQ(ErrorOfReading(), "");
-  EXPECT_EQ(note_.number, 7u);
+  EXPECT_EQ(note_.reloads, 7u);
   EXPECT_EQ(note_.refusal, "/f:1: no");
   EXPECT_EQ(note_.warnings, written.warnings);
   ASSERT_EQ(note_.settings.size(), 3u);
@@ -70,17 +71,20 @@ TEST_F(SettingsNoteTest, IsReadAsItWasWritten) {
   EXPECT_EQ(note_.path, "/f");
   ASSERT_EQ(note_.files.size(), 1u);
   EXPECT_EQ(note_.files[0].changed_unix_ns, 1'234'567'890'123);
+  ASSERT_EQ(note_.users.size(), 1u);
+  EXPECT_EQ(note_.users[0].name, "rabbitmq");
+  EXPECT_EQ(note_.users[0].uid, 101u);
   // A later one takes its place as a whole.
-  ASSERT_EQ(WriteSettingsNote(registry_, Numbered(8)), "");
+  ASSERT_EQ(WriteSettingsNote(registry_, Counted(8)), "");
   ASSERT_EQ(ErrorOfReading(), "");
-  EXPECT_EQ(note_.number, 8u);
+  EXPECT_EQ(note_.reloads, 8u);
   EXPECT_EQ(note_.refusal, "");
   EXPECT_TRUE(note_.settings.empty());
 }
 
 TEST_F(SettingsNoteTest, WhatOthersMayHaveWrittenIsNotBelieved) {
   EXPECT_THAT(ErrorOfReading(), HasSubstr(SettingsNotePath(registry_)));
-  ASSERT_EQ(WriteSettingsNote(registry_, Numbered(1)), "");
+  ASSERT_EQ(WriteSettingsNote(registry_, Counted(1)), "");
   const std::string path = SettingsNotePath(registry_);
   ASSERT_EQ(chmod(path.c_str(), 0666), 0);
   EXPECT_THAT(ErrorOfReading(), HasSubstr("not believed"));
@@ -92,7 +96,7 @@ TEST_F(SettingsNoteTest, WhatOthersMayHaveWrittenIsNotBelieved) {
 TEST_F(SettingsNoteTest, AMapperBelievesNoStranger) {
   if (geteuid() != 0) GTEST_SKIP() << "another user is needed";
   constexpr uid_t kStranger = 65534;
-  ASSERT_EQ(WriteSettingsNote(registry_, Numbered(1)), "");
+  ASSERT_EQ(WriteSettingsNote(registry_, Counted(1)), "");
   std::string error;
   EXPECT_TRUE(ReadSettingsNote(registry_, note_, error, NoteOf::kNobodyElse)) << error;
   for (const std::string& path : {registry_, SettingsNotePath(registry_)}) {
@@ -104,10 +108,10 @@ TEST_F(SettingsNoteTest, AMapperBelievesNoStranger) {
 
 TEST_F(SettingsNoteTest, LinesOfALaterReleaseArePassedOver) {
   std::ofstream(SettingsNotePath(registry_))
-      << "number\t3\nnews\tof\tlater\nsetting\ttoo few\n\nnumber";
+      << "reloads\t3\nnews\tof\tlater\nsetting\ttoo few\n\nreloads";
   ASSERT_EQ(chmod(SettingsNotePath(registry_).c_str(), 0644), 0);
   ASSERT_EQ(ErrorOfReading(), "");
-  EXPECT_EQ(note_.number, 3u);
+  EXPECT_EQ(note_.reloads, 3u);
   EXPECT_TRUE(note_.settings.empty());
 }
 

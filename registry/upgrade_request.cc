@@ -31,11 +31,19 @@ void RemoveReloadRequest(const std::string& registry_path) {
   RemoveRequest(registry_path, kReloadWord);
 }
 
+bool IsUpgradeRequested(const std::string& registry_path) {
+  return RequestId(registry_path, kUpgradeWord) != 0;
+}
+
 UpgradeRequest TakeUpgradeRequest(const std::string& registry_path) {
   TakenRequest taken = TakeRequest(registry_path, kUpgradeWord);
   UpgradeRequest request = {.complaint = std::move(taken.complaint)};
   if (taken.text.starts_with('/')) request.program = std::move(taken.text);
   return request;
+}
+
+uint64_t ReloadRequestId(const std::string& registry_path) {
+  return RequestId(registry_path, kReloadWord);
 }
 
 bool TakeReloadRequest(const std::string& registry_path) {

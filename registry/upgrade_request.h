@@ -13,6 +13,7 @@
 #ifndef EVERMAP_REGISTRY_UPGRADE_REQUEST_H_
 #define EVERMAP_REGISTRY_UPGRADE_REQUEST_H_
 
+#include <cstdint>
 #include <string>
 
 namespace evermap {
@@ -31,12 +32,17 @@ std::string WriteUpgradeRequest(const std::string& registry_path, const std::str
 // Takes a request back, so that no later upgrade finds it.
 void RemoveUpgradeRequest(const std::string& registry_path);
 
+// Whether there is a request, for what it is worth.
+bool IsUpgradeRequested(const std::string& registry_path);
+
 // Takes the request, and removes it also when it does not count.
 UpgradeRequest TakeUpgradeRequest(const std::string& registry_path);
 
 // The same for a reload of the settings.
 std::string WriteReloadRequest(const std::string& registry_path);
 void RemoveReloadRequest(const std::string& registry_path);
+// Of the request that is there: no other one that is there meanwhile has the same. 0: none is there.
+uint64_t ReloadRequestId(const std::string& registry_path);
 // Whether a reload is asked for. Takes the request.
 bool TakeReloadRequest(const std::string& registry_path);
 

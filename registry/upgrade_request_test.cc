@@ -110,6 +110,20 @@ TEST_F(UpgradeRequestTest, ItCanBeTakenBack) {
   RemoveUpgradeRequest(registry_);
 }
 
+TEST_F(UpgradeRequestTest, ARequestForAReloadIsToldFromTheNext) {
+  EXPECT_EQ(ReloadRequestId(registry_), 0u);
+  ASSERT_THAT(WriteReloadRequest(registry_), IsEmpty());
+  const uint64_t first = ReloadRequestId(registry_);
+  EXPECT_NE(first, 0u);
+  EXPECT_EQ(ReloadRequestId(registry_), first);
+  ASSERT_THAT(WriteReloadRequest(registry_), IsEmpty());
+  EXPECT_NE(ReloadRequestId(registry_), first);
+  EXPECT_FALSE(IsUpgradeRequested(registry_));
+  EXPECT_TRUE(TakeReloadRequest(registry_));
+  EXPECT_EQ(ReloadRequestId(registry_), 0u);
+  EXPECT_FALSE(TakeReloadRequest(registry_));
+}
+
 TEST_F(UpgradeRequestTest, WithoutARegistryThereIsNobodyToAsk) {
   ASSERT_EQ(unlink(registry_.c_str()), 0);
   EXPECT_THAT(WriteUpgradeRequest(registry_, "/program"), HasSubstr("mapper's user"));

@@ -10,7 +10,8 @@ namespace evermap {
 
 int CheckSettings(const Options& options) {
   std::vector<std::string> problems = options.files.problems;
-  const Granted granted = FindGranted(options);
+  FoundUsers users;
+  const Granted granted = FindGranted(options, users);
   problems.insert(problems.end(), granted.problems.begin(), granted.problems.end());
   for (const std::string& problem : problems) std::printf("%s\n", problem.c_str());
   for (const std::string& warning : options.warnings) {

@@ -1,7 +1,7 @@
 // The rights and reservations that a mapper's options give, with their users found out.
 //
-// Thread safety: a function without state. It may read files, and ask a directory service for
-// users, and so take its time.
+// Thread safety: a function without state. It may read files, and ask a directory service for users
+// who were not found out before, and so take its time.
 #ifndef EVERMAP_DAEMON_COMMAND_GRANTED_H_
 #define EVERMAP_DAEMON_COMMAND_GRANTED_H_
 
@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "daemon/command/options.h"
+#include "daemon/host/user.h"
 #include "daemon/names/reservations.h"
 #include "daemon/names/rights.h"
 
@@ -22,7 +23,7 @@ struct Granted {
   std::vector<std::string> problems;
 };
 
-Granted FindGranted(const Options& options);
+Granted FindGranted(const Options& options, FoundUsers& users);
 
 }  // namespace evermap
 

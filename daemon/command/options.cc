@@ -14,8 +14,6 @@
 namespace evermap {
 namespace {
 
-constexpr std::string_view kDebugName = "debug";
-constexpr std::string_view kRelaxedName = "relaxed_command_check";
 constexpr char kConfigOption[] = "-config";
 constexpr char kTrue[] = "true";
 // Of kStartedWithVariable: a setting a line, its fields being name, value and place. Values of files
@@ -178,7 +176,7 @@ class Layers {
       std::vector<GivenSetting> given = Of(setting);
       for (const GivenSetting& one : given) {
         if (!Counts(one)) continue;
-        if (absl::Status status = setting.apply(setting, one.place, one.text, options_);
+        if (absl::Status status = setting.apply(setting, one.Source(), one.text, options_);
             !status.ok()) {
           return status;
         }

@@ -56,6 +56,12 @@ enum class Command : uint8_t {
   kVersion,
 };
 
+// For Reservations::Read().
+struct GivenReservation {
+  std::string source;
+  std::string text;
+};
+
 struct Options {
   Command command = Command::kServe;
   std::string stop_name;  // the node that kStop unregisters
@@ -75,8 +81,8 @@ struct Options {
   std::vector<std::string> addresses;
   std::vector<Network> allowed;  // networks of other hosts that may connect; empty: all
   std::vector<AccessRule> access;
-  std::vector<std::string> expected;      // names of nodes that should be registered, each once
-  std::vector<std::string> reservations;  // for Reservations::Read()
+  std::vector<std::string> expected;  // names of nodes that should be registered, each once
+  std::vector<GivenReservation> reservations;
   bool relaxed_command_check = false;
   absl::Duration packet_timeout = absl::Seconds(60);
   absl::Duration orphan_grace = absl::Seconds(60);

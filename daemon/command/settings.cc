@@ -219,7 +219,7 @@ absl::Status AddReservation(const Setting&, std::string_view source, std::string
       return reservation.status();
     }
   }
-  options.reservations.emplace_back(text);
+  options.reservations.push_back({std::string(source), std::string(text)});
   return absl::OkStatus();
 }
 
@@ -260,13 +260,13 @@ constexpr Setting kSettings[] = {
     {kAccessName, "RULE", 0, 0, "as the stock epmd", kIsList, Effect::kReload, AddAccess,
      "who may ask for what, as 'list from host' or 'register from user:bob';\n"
      "add more with more -access; see epmd.conf(5)"},
-    {kReserveName, "NAME=USER", 0, 0, "none", kIsList, Effect::kReload, AddReservation,
+    {"reserve", "NAME=USER", 0, 0, "none", kIsList, Effect::kReload, AddReservation,
      "let only this user of this host register a node of this name; add more\n"
      "with more -reserve, or with -reserve @FILE, one a line"},
     {"expect", "NAME[,...]", 0, 0, "none", kIsList, Effect::kUpgrade, AddExpected,
      "nodes that should be registered here: status, watch and the exporter say\n"
      "which are missing; add more with more -expect"},
-    {"relaxed_command_check", "", 0, 0, "false", !kIsList, Effect::kReload,
+    {kRelaxedName, "", 0, 0, "false", !kIsList, Effect::kReload,
      SetFlag<&Options::relaxed_command_check>,
      "let -kill work while nodes are registered, and -stop at all"},
     {"packet_timeout", "SECONDS", 1, kPacketTimeoutSecondsMax, "60", !kIsList, Effect::kReload,
@@ -288,7 +288,8 @@ constexpr Setting kSettings[] = {
      "wait before each connection is accepted: a busy mapper, for tests"},
     {"delay_write", "SECONDS", 1, kDelaySecondsMax, "none", !kIsList, Effect::kReload,
      SetSeconds<&Options::delay_write>, "wait before each reply, likewise"},
-    {"debug", "N", 0, kDebugMax, "0", !kIsList, Effect::kReload, SetNumber<&Options::debug_level>,
+    {kDebugName, "N", 0, kDebugMax, "0", !kIsList, Effect::kReload,
+     SetNumber<&Options::debug_level>,
      "log registrations; twice: requests; three times: connections"},
     {"loop", "KIND", 0, 0, "auto", !kIsList, Effect::kUpgrade, SetLoop,
      "auto (default), io_uring or epoll"},
@@ -318,6 +319,10 @@ const Setting* SettingOf(std::string_view name) {
     if (setting.name == name) return &setting;
   }
   return nullptr;
+}
+
+std::string GivenSetting::Source() const {
+  return origin == Origin::kFile ? absl::StrCat(place, ": ", std::string(setting->name)) : place;
 }
 
 std::string Setting::option() const { return "-" + std::string(name); }

@@ -49,7 +49,8 @@ inline constexpr std::string_view kPortName = "port";
 inline constexpr std::string_view kAddressName = "address";
 inline constexpr std::string_view kAllowName = "allow";
 inline constexpr std::string_view kAccessName = "access";
-inline constexpr std::string_view kReserveName = "reserve";
+inline constexpr std::string_view kDebugName = "debug";
+inline constexpr std::string_view kRelaxedName = "relaxed_command_check";
 
 // When a change of a setting in a file counts.
 enum class Effect : uint8_t {
@@ -92,6 +93,9 @@ struct GivenSetting {
   std::string text;
   Origin origin = Origin::kDefault;
   std::string place;  // "-port", "ERL_EPMD_PORT", "/etc/epmd.conf:3"; empty for a default
+
+  // Where it stands, as messages begin: "-reserve", "/etc/epmd.conf:3: reserve".
+  std::string Source() const;
 };
 
 // `text` up to where atoi(3) stops: after blanks, a sign and digits. Empty when there is no number.

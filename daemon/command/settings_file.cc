@@ -149,7 +149,7 @@ class Parser {
     sum_ = Options();
     for (const GivenSetting& given : files_.settings) {
       // It was correct when it was read.
-      given.setting->apply(*given.setting, given.place, given.text, sum_).IgnoreError();
+      given.setting->apply(*given.setting, given.Source(), given.text, sum_).IgnoreError();
     }
   }
 

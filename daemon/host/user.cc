@@ -47,4 +47,12 @@ std::string UserText(uint32_t uid) {
   return absl::StrCat("user ", uid);
 }
 
+uint32_t FoundUsers::Of(const std::string& user) {
+  const auto found = numbers_.find(user);
+  if (found != numbers_.end()) return found->second;
+  const uint32_t uid = UidOf(user);
+  if (uid != kUnknownUid) numbers_.emplace(user, uid);
+  return uid;
+}
+
 }  // namespace evermap

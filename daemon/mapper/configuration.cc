@@ -12,12 +12,12 @@
 #include "daemon/host/log.h"
 #include "registry/base/text.h"
 #include "registry/location.h"
-#include "registry/settings_note.h"
 
 namespace evermap {
 namespace {
 
 constexpr char kSocketWord[] = "socket";
+constexpr char kThisHostAlone[] = "connect from host";
 
 const char* Variable(const char* name) { return getenv(name); }
 
@@ -59,6 +59,29 @@ std::string_view CountsWhen(Effect effect) {
              : "counts with the next upgrade (systemctl reload, epmdctl upgrade), not before";
 }
 
+// The settings of files that a mapper has noted.
+std::vector<GivenSetting> OfFiles(const SettingsNote& note) {
+  std::vector<GivenSetting> settings;
+  for (const SettingsNote::Setting& noted : note.settings) {
+    const Setting* const setting = SettingOf(noted.name);
+    if (setting == nullptr || noted.origin != OriginText(Origin::kFile)) continue;
+    settings.push_back({setting, noted.value, Origin::kFile, noted.place});
+  }
+  return settings;
+}
+
+uint64_t NotedReloads(const std::string& registry_path) {
+  SettingsNote note;
+  std::string error;
+  return ReadSettingsNote(registry_path, note, error, NoteOf::kNobodyElse) ? note.reloads : 0;
+}
+
+FoundUsers::Numbers NumbersOf(const SettingsNote& note) {
+  FoundUsers::Numbers numbers;
+  for (const SettingsNote::User& user : note.users) numbers.emplace(user.name, user.uid);
+  return numbers;
+}
+
 // The addresses of listening sockets, as inet_ntop(3) writes them.
 std::vector<std::string> AddressesOf(absl::Span<const int> listeners) {
   std::vector<std::string> addresses;
@@ -91,12 +114,19 @@ absl::Status Configuration::Settle(bool has_earlier) {
   const std::vector<std::string> problems = options_.files.problems;
   if (!problems.empty() && !has_earlier) return Refusal(problems);
   for (const std::string& problem : problems) Warn(problem);
-  if (!problems.empty()) GoOnWithoutFiles();
-  granted_ = FindGranted(options_);
+  const std::optional<SettingsNote> earlier = has_earlier ? EarlierNote() : std::nullopt;
+  if (earlier.has_value()) users_ = FoundUsers(NumbersOf(*earlier));
+  if (!problems.empty()) GoOnWithoutFiles(earlier);
+  granted_ = FindGranted(options_, users_);
   if (granted_.problems.empty()) return absl::OkStatus();
   if (!has_earlier) return Refusal(granted_.problems);
   for (const std::string& problem : granted_.problems) {
     Warn(problem + "; what it gives is refused to all until the mapper is told anew");
+  }
+  if (granted_.reservations.HasUntold()) {
+    Warn(
+        "which names are reserved is not known: only nodes whose names are known to be theirs may "
+        "register until it is: epmdctl reload");
   }
   return absl::OkStatus();
 }
@@ -112,10 +142,9 @@ absl::StatusOr<Options> Configuration::Parse(absl::Span<const GivenSetting> from
   return options;
 }
 
-void Configuration::GoOnWithoutFiles() {
-  const std::optional<std::vector<GivenSetting>> noted = NotedSettings();
-  if (noted.has_value()) {
-    absl::StatusOr<Options> options = Parse(*noted);
+void Configuration::GoOnWithoutFiles(const std::optional<SettingsNote>& earlier) {
+  if (earlier.has_value()) {
+    absl::StatusOr<Options> options = Parse(OfFiles(*earlier));
     if (options.ok()) {
       options->files = std::move(options_.files);
       options_ = *std::move(options);
@@ -131,14 +160,17 @@ void Configuration::GoOnWithoutFiles() {
     return given.setting == &access || given.setting->name == kAllowName;
   });
   options_.allowed.clear();
-  options_.given.push_back(
-      {&access, "connect from host", Origin::kFile, options_.config_path + ":?"});
+  options_.access.clear();
+  options_.given.push_back({&access, kThisHostAlone, Origin::kFile, options_.config_path + ":?"});
+  [[maybe_unused]] const absl::Status applied =
+      access.apply(access, kAccessName, kThisHostAlone, options_);
+  assert(applied.ok());
   Warn(
       "the files of settings are wrong, and what counted before is not known: only this host is "
       "served until they are right: epmdctl reload");
 }
 
-std::optional<std::vector<GivenSetting>> Configuration::NotedSettings() const {
+std::optional<SettingsNote> Configuration::EarlierNote() const {
   const std::vector<std::string> paths =
       options_.registry_path.empty()
           ? std::vector<std::string>{DefaultRegistryPath(options_.port),
@@ -147,14 +179,7 @@ std::optional<std::vector<GivenSetting>> Configuration::NotedSettings() const {
   SettingsNote note;
   std::string error;
   for (const std::string& path : paths) {
-    if (!ReadSettingsNote(path, note, error, NoteOf::kNobodyElse)) continue;
-    std::vector<GivenSetting> settings;
-    for (const SettingsNote::Setting& noted : note.settings) {
-      const Setting* const setting = SettingOf(noted.name);
-      if (setting == nullptr || noted.origin != OriginText(Origin::kFile)) continue;
-      settings.push_back({setting, noted.value, Origin::kFile, noted.place});
-    }
-    return settings;
+    if (ReadSettingsNote(path, note, error, NoteOf::kNobodyElse)) return note;
   }
   return std::nullopt;
 }
@@ -216,7 +241,8 @@ absl::Status Configuration::Read() {
   merged.given = std::move(given);
   merged.files = std::move(read->files);
   merged.warnings = std::move(warnings);
-  read_granted_ = FindGranted(merged);
+  read_users_ = FoundUsers();
+  read_granted_ = FindGranted(merged, read_users_);
   if (!read_granted_.problems.empty()) return Refusal(read_granted_.problems);
   read_options_ = std::move(merged);
   return absl::OkStatus();
@@ -233,21 +259,29 @@ std::vector<std::string> Configuration::Take() {
   options_ = *std::move(read_options_);
   read_options_.reset();
   granted_ = std::move(read_granted_);
+  users_ = std::move(read_users_);
   warnings_.clear();
   for (const std::string& warning : options_.warnings) Warn(warning);
   return changed;
 }
 
-void Configuration::WriteNote(const std::string& registry_path, const std::string& refusal) {
-  SettingsNote earlier;
-  std::string error;
-  ReadSettingsNote(registry_path, earlier, error, NoteOf::kNobodyElse);
-  SettingsNote note = {.number = earlier.number + 1,
+void Configuration::WriteNote(const std::string& registry_path) {
+  Write(registry_path, NotedReloads(registry_path), "");
+}
+
+void Configuration::NoteReload(const std::string& registry_path, const std::string& refusal) {
+  Write(registry_path, NotedReloads(registry_path) + 1, refusal);
+}
+
+void Configuration::Write(const std::string& registry_path, uint64_t reloads,
+                          const std::string& refusal) {
+  SettingsNote note = {.reloads = reloads,
                        .refusal = refusal,
                        .warnings = warnings_,
                        .settings = {},
                        .path = options_.config_path == kNoConfig ? "" : options_.config_path,
-                       .files = {}};
+                       .files = {},
+                       .users = {}};
   for (const GivenSetting& given : options_.given) {
     SettingsNote::Setting setting = {std::string(given.setting->name), given.text,
                                      std::string(OriginText(given.origin)), given.place};
@@ -259,6 +293,7 @@ void Configuration::WriteNote(const std::string& registry_path, const std::strin
   for (const SettingsFiles::File& file : options_.files.files) {
     note.files.push_back({file.path, file.changed_unix_ns});
   }
+  for (const auto& [name, uid] : users_.numbers()) note.users.push_back({name, uid});
   const std::string complaint = WriteSettingsNote(registry_path, note);
   if (!complaint.empty()) {
     Log(Severity::kRegistrations, "epmdctl config has nothing to show: %s", complaint);

@@ -6,7 +6,8 @@
 //      must not be left out. It says the first mistake in one line; epmd -check says all.
 //   2. One that has nodes of an earlier mapper starts all the same, since they would be lost. It goes
 //      on with what the earlier one has noted; where that cannot be had, with what is right in the
-//      files, and for this host alone.
+//      files, and for this host alone. It takes the numbers of users from the note, too: a directory
+//      service that does not answer would keep the nodes waiting.
 //   3. A reload takes all over, or nothing. Of settings that count later only (Effect) the old
 //      values stay, and that is said.
 //
@@ -15,6 +16,7 @@
 #ifndef EVERMAP_DAEMON_MAPPER_CONFIGURATION_H_
 #define EVERMAP_DAEMON_MAPPER_CONFIGURATION_H_
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
@@ -23,7 +25,9 @@
 #include "absl/types/span.h"
 #include "daemon/command/granted.h"
 #include "daemon/command/options.h"
+#include "daemon/host/user.h"
 #include "daemon/serve/shared.h"
+#include "registry/settings_note.h"
 
 namespace evermap {
 
@@ -49,22 +53,27 @@ class Configuration {
   // REQUIRES: Read() was well.
   std::vector<std::string> Take();
 
-  // Writes the note beside the registry. `refusal`: why a reload was refused; empty: none was.
-  void WriteNote(const std::string& registry_path, const std::string& refusal = "");
+  // Writes the note beside the registry.
+  void WriteNote(const std::string& registry_path);
+  // The same after a reload. `refusal`: why it was refused; empty: it was not.
+  void NoteReload(const std::string& registry_path, const std::string& refusal);
 
  private:
   absl::StatusOr<Options> Parse(absl::Span<const GivenSetting> from_files) const;
-  // The settings of files that the earlier mapper has noted; nothing when there is no note.
-  std::optional<std::vector<GivenSetting>> NotedSettings() const;
-  void GoOnWithoutFiles();
+  // What the earlier mapper has noted; nothing when there is no note.
+  std::optional<SettingsNote> EarlierNote() const;
+  void Write(const std::string& registry_path, uint64_t reloads, const std::string& refusal);
+  void GoOnWithoutFiles(const std::optional<SettingsNote>& earlier);
   void Warn(std::string line);
 
   Options options_;
   const std::vector<std::string>& arguments_;
+  FoundUsers users_;  // of granted_
   Granted granted_;
   std::vector<std::string> warnings_;
   // Between Read() and Take().
   std::optional<Options> read_options_;
+  FoundUsers read_users_;
   Granted read_granted_;
 };
 

@@ -248,10 +248,8 @@ bool Mapper::OnSignals() {
   signalfd_siginfo signal = {};
   while (read(parts_.signal_fd.get(), &signal, sizeof(signal)) == sizeof(signal)) {
     if (signal.ssi_signo == SIGHUP) {
-      if (TakeReloadRequest(parts_.registry->path())) {
-        reload_->Ask();
-        continue;
-      }
+      // Two signals that come at once are one.
+      if (reload_->IsAsked() && !IsUpgradeRequested(parts_.registry->path())) continue;
       is_upgrade_asked_ = true;
       if (!adoption_->is_under_way()) BeginUpgrade();
       continue;

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "daemon/host/log.h"
+#include "registry/upgrade_request.h"
 
 namespace evermap {
 
@@ -17,13 +18,22 @@ Reload::Reload(Configuration& configuration, const Registry& registry, Pausing p
       pausing_(std::move(pausing)),
       apply_(std::move(apply)) {}
 
+bool Reload::IsAsked() {
+  const uint64_t request = ReloadRequestId(registry_.path());
+  if (request == 0 || request == asked_) return false;
+  asked_ = request;
+  return true;
+}
+
 void Reload::GoOn() {
-  if (!is_asked_ || !pausing_.is_alone()) return;
-  is_asked_ = false;
+  if ((has_looked_ && asked_ == 0) || !pausing_.is_alone()) return;
+  has_looked_ = true;
+  asked_ = 0;
+  if (!TakeReloadRequest(registry_.path())) return;
   const absl::Status status = Do();
   const std::string refusal(status.message());
   if (!status.ok()) Log(Severity::kError, "the settings stay as they are: %s", refusal);
-  configuration_.WriteNote(registry_.path(), refusal);
+  configuration_.NoteReload(registry_.path(), refusal);
 }
 
 absl::Status Reload::Do() {

@@ -57,6 +57,7 @@ class RegistrarTest : public testing::Test {
   const int wake_fd_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   std::unique_ptr<Registry> registry_;
   std::unique_ptr<Custody> custody_;
+  FoundUsers users_;
   Reservations reservations_;
   std::unique_ptr<Registrar> registrar_;
 };
@@ -202,9 +203,10 @@ TEST_F(RegistrarTest, RefusesANameThatTheRegistryCannotHold) {
 
 TEST_F(RegistrarTest, KeepsAReservedNameForItsUser) {
   const std::string other_user = absl::StrCat(getuid() + 1);
-  ASSERT_TRUE(
-      reservations_.Read({absl::StrCat("theirs=", other_user), absl::StrCat("ours=", getuid())})
-          .ok());
+  for (const std::string& value :
+       {absl::StrCat("theirs=", other_user), absl::StrCat("ours=", getuid())}) {
+    ASSERT_TRUE(reservations_.Read("-reserve", value, users_).ok());
+  }
   const TcpPair node;
   const Decision theirs = Register("theirs", node.server.get());
   EXPECT_EQ(theirs.outcome, Outcome::kReserved);
@@ -216,7 +218,7 @@ TEST_F(RegistrarTest, KeepsAReservedNameForItsUser) {
 }
 
 TEST_F(RegistrarTest, KeepsAReservedNameFromWhoCannotBeTold) {
-  ASSERT_TRUE(reservations_.Read({absl::StrCat("ours=", getuid())}).ok());
+  ASSERT_TRUE(reservations_.Read("-reserve", absl::StrCat("ours=", getuid()), users_).ok());
   const Decision decision = Register("ours", -1);
   EXPECT_EQ(decision.outcome, Outcome::kReserved);
   EXPECT_EQ(decision.asking_uid, kUnknownUid);

@@ -36,14 +36,10 @@ absl::Status Invalid(std::string_view source, std::string_view text, std::string
 
 }  // namespace
 
-absl::Status Reservations::Read(const std::vector<std::string>& values) {
-  absl::Status first;
-  for (const std::string& value : values) first.Update(Read("-reserve", value));
-  return first;
-}
-
-absl::Status Reservations::Read(std::string_view source, const std::string& value) {
-  return value.starts_with('@') ? AddFile(source, value.substr(1)) : Add(source, value);
+absl::Status Reservations::Read(std::string_view source, const std::string& value,
+                                FoundUsers& users) {
+  return value.starts_with('@') ? AddFile(source, value.substr(1), users)
+                                : Add(source, value, users);
 }
 
 absl::StatusOr<Reservation> ParseReservation(std::string_view source, std::string_view text) {
@@ -62,22 +58,26 @@ absl::StatusOr<Reservation> ParseReservation(std::string_view source, std::strin
   return reservation;
 }
 
-absl::Status Reservations::Add(std::string_view source, std::string_view text) {
+absl::Status Reservations::Add(std::string_view source, std::string_view text, FoundUsers& users) {
   const absl::StatusOr<Reservation> reservation = ParseReservation(source, text);
+  if (!reservation.ok() || holders_.size() >= kReservationsMax) has_untold_ = true;
   if (!reservation.ok()) return reservation.status();
   if (holders_.size() >= kReservationsMax) {
     return Invalid(source, text, absl::StrCat("is one more than ", kReservationsMax, " names"));
   }
   const std::string& user = reservation->user;
-  const uint32_t uid = UidOf(user);
-  holders_.insert_or_assign(reservation->name, Holder{.users = {{.name = user, .uid = uid}}});
+  const uint32_t uid = users.Of(user);
+  holders_.insert_or_assign(reservation->name,
+                            Holder{{.networks = {}, .users = {{.name = user, .uid = uid}}}});
   if (uid != kUnknownUid) return absl::OkStatus();
   return Invalid(source, text, "reserves a name for a user that this host does not know");
 }
 
-absl::Status Reservations::AddFile(std::string_view from, const std::string& path) {
+absl::Status Reservations::AddFile(std::string_view from, const std::string& path,
+                                   FoundUsers& users) {
   const std::string source = absl::StrCat(std::string(from), " @", path);
-  const auto failed = [&source](std::string_view why) {
+  const auto failed = [&](std::string_view why) {
+    has_untold_ = true;
     return absl::InvalidArgumentError(absl::StrFormat("%s: %s", source, std::string(why)));
   };
   // A relative path would mean another file later: the mapper leaves its working directory.
@@ -106,7 +106,7 @@ absl::Status Reservations::AddFile(std::string_view from, const std::string& pat
     const std::string line(absl::StripAsciiWhitespace(text));
     ++number;
     if (line.empty() || line[0] == '#') continue;
-    first.Update(Add(absl::StrCat(source, ":", number), line));
+    first.Update(Add(absl::StrCat(source, ":", number), line, users));
   }
   return first;
 }
@@ -116,28 +116,23 @@ absl::Status Reservations::Let(const std::string& name, const std::vector<Origin
     return Invalid("-access", name, absl::StrCat("is one more than ", kReservationsMax, " names"));
   }
   Holder& holder = holders_[name];
-  holder.users.insert(holder.users.end(), users.begin(), users.end());
+  holder.origins.users.insert(holder.origins.users.end(), users.begin(), users.end());
   return absl::OkStatus();
-}
-
-bool Reservations::Holder::Has(uint32_t uid) const {
-  return uid != kUnknownUid &&
-         std::any_of(users.begin(), users.end(),
-                     [uid](const Origins::User& user) { return user.uid == uid; });
 }
 
 std::string Reservations::Holder::Text() const {
   std::string text;
-  for (const Origins::User& user : users) {
+  for (const Origins::User& user : origins.users) {
     absl::StrAppend(&text, text.empty() ? "user " : ", ", user.name);
   }
   return text.empty() ? "nobody" : text;
 }
 
 const Reservations::Holder* Reservations::HolderOf(std::string_view name) const {
-  if (holders_.empty()) return nullptr;
+  const Holder* const others = has_untold_ ? &nobody_ : nullptr;
+  if (holders_.empty()) return others;
   const auto found = holders_.find(View(name));
-  return found == holders_.end() ? nullptr : &found->second;
+  return found == holders_.end() ? others : &found->second;
 }
 
 }  // namespace evermap

@@ -1,7 +1,8 @@
 // Reserved names (-reserve, register:NAME of -access): each may be registered by certain users only.
 //
 //   Reservations reservations;
-//   absl::Status status = reservations.Read({"rabbit=rabbitmq", "@/etc/epmd/reserved"});
+//   FoundUsers users;
+//   absl::Status status = reservations.Read("-reserve", "rabbit=rabbitmq", users);
 //   const Reservations::Holder* holder = reservations.HolderOf("rabbit");
 //
 // A reservation is NAME=USER: a node's name without @HOST, and a user's name or number. A file has
@@ -40,20 +41,19 @@ absl::StatusOr<Reservation> ParseReservation(std::string_view source, std::strin
 class Reservations {
  public:
   struct Holder {
-    // Of whom an unknown one (kUnknownUid) is nobody.
-    std::vector<Origins::User> users;
+    // No origins but users, of whom an unknown one (kUnknownUid) is nobody.
+    Origins origins;
 
-    bool Has(uint32_t uid) const;
+    bool Has(uint32_t uid) const { return origins.HasUser(uid); }
     // Their names, for a line of the log.
     std::string Text() const;
   };
 
-  // Adds the reservations of `values`, each of which is NAME=USER or @FILE. If there are several
-  // for one name, the last counts. Goes on after an error, and returns the first error as one line
-  // (kInvalidArgument). A name whose user is not known is reserved all the same.
-  absl::Status Read(const std::vector<std::string>& values);
-  // The same for one of them; `source` says in the error where it stands.
-  absl::Status Read(std::string_view source, const std::string& value);
+  // Adds the reservations of `value`, which is NAME=USER or @FILE. If there are several for one
+  // name, the last counts. Goes on after an error, and returns the first error as one line
+  // (kInvalidArgument), in which `source` says where the value stands. A name whose user is not known
+  // is reserved all the same, and when the name itself cannot be told, so is each other (HasUntold()).
+  absl::Status Read(std::string_view source, const std::string& value, FoundUsers& users);
 
   // Lets these users have a name, too, or reserves it for them if it is not reserved yet. Of no
   // users: for nobody. The users were found out (FindUsers() in rights.h). kInvalidArgument: there
@@ -62,13 +62,18 @@ class Reservations {
 
   // The users who alone may have the name; null when anybody may. Valid as long as this object.
   const Holder* HolderOf(std::string_view name) const;
+  // Whether there are reservations of names that could not be read, so that nobody may have a name
+  // that is not reserved.
+  bool HasUntold() const { return has_untold_; }
 
  private:
   // Adds one NAME=USER; `source` says in the error where it stands.
-  absl::Status Add(std::string_view source, std::string_view text);
-  absl::Status AddFile(std::string_view source, const std::string& path);
+  absl::Status Add(std::string_view source, std::string_view text, FoundUsers& users);
+  absl::Status AddFile(std::string_view source, const std::string& path, FoundUsers& users);
 
   absl::flat_hash_map<std::string, Holder> holders_;
+  Holder nobody_;
+  bool has_untold_ = false;
 };
 
 }  // namespace evermap

@@ -18,13 +18,20 @@ using ::testing::HasSubstr;
 
 uint32_t UidFor(const Reservations& reservations, std::string_view name) {
   const Reservations::Holder* holder = reservations.HolderOf(name);
-  return holder == nullptr ? 4711 : holder->users.at(0).uid;
+  return holder == nullptr ? 4711 : holder->origins.users.at(0).uid;
+}
+
+absl::Status Read(Reservations& reservations, const std::vector<std::string>& values) {
+  FoundUsers users;
+  absl::Status first;
+  for (const std::string& value : values) first.Update(reservations.Read("-reserve", value, users));
+  return first;
 }
 
 // The message, which is one line.
 std::string ErrorOf(const std::vector<std::string>& values) {
   Reservations reservations;
-  const absl::Status status = reservations.Read(values);
+  const absl::Status status = Read(reservations, values);
   EXPECT_EQ(std::string(status.message()).find('\n'), std::string::npos) << status;
   return std::string(status.message());
 }
@@ -50,7 +57,7 @@ TEST(ReservationsTest, Values) {
   Reservations reservations;
   EXPECT_EQ(reservations.HolderOf("hare"), nullptr);
   ASSERT_TRUE(
-      reservations.Read({"hare=root", "rabbit = 1234", "a=b=5", "hare2=1", "hare2=2"}).ok());
+      Read(reservations, {"hare=root", "rabbit = 1234", "a=b=5", "hare2=1", "hare2=2"}).ok());
   EXPECT_EQ(UidFor(reservations, "hare"), 0u);
   EXPECT_EQ(UidFor(reservations, "rabbit"), 1234u);
   EXPECT_EQ(UidFor(reservations, "a=b"), 5u);
@@ -73,16 +80,33 @@ TEST(ReservationsTest, WhatIsNone) {
 
 TEST(ReservationsTest, GoesOnAfterAnError) {
   Reservations reservations;
-  EXPECT_FALSE(reservations.Read({"nonsense", "hare=no-such-user-here", "rabbit=1"}).ok());
+  EXPECT_FALSE(Read(reservations, {"nonsense", "hare=no-such-user-here", "rabbit=1"}).ok());
   EXPECT_EQ(UidFor(reservations, "hare"), kUnknownUid);
   EXPECT_EQ(UidFor(reservations, "rabbit"), 1u);
+}
+
+TEST(ReservationsTest, WhoseNamesAreNotToldNobodyHasAnyOther) {
+  for (const char* value : {"@/no/such/file", "nonsense"}) {
+    Reservations reservations;
+    EXPECT_FALSE(Read(reservations, {"hare=1", value}).ok());
+    EXPECT_TRUE(reservations.HasUntold()) << value;
+    EXPECT_EQ(UidFor(reservations, "hare"), 1u);
+    ASSERT_NE(reservations.HolderOf("rabbit"), nullptr) << value;
+    EXPECT_FALSE(reservations.HolderOf("rabbit")->Has(1));
+    EXPECT_FALSE(reservations.HolderOf("rabbit")->Has(0));
+  }
+  // The name of a user who is not known is.
+  Reservations reservations;
+  EXPECT_FALSE(Read(reservations, {"hare=no-such-user-here"}).ok());
+  EXPECT_FALSE(reservations.HasUntold());
+  EXPECT_EQ(reservations.HolderOf("rabbit"), nullptr);
 }
 
 TEST(ReservationsTest, OneMoreThanThereIsRoomFor) {
   std::vector<std::string> values;
   for (size_t i = 0; i < kReservationsMax; ++i) values.push_back(absl::StrCat("node", i, "=1"));
   Reservations reservations;
-  ASSERT_TRUE(reservations.Read(values).ok());
+  ASSERT_TRUE(Read(reservations, values).ok());
   values.emplace_back("hare=1");
   EXPECT_THAT(ErrorOf(values), HasSubstr("one more than"));
 }
@@ -90,7 +114,7 @@ TEST(ReservationsTest, OneMoreThanThereIsRoomFor) {
 TEST_F(FileTest, HasOneALine) {
   Reservations reservations;
   const absl::Status status =
-      reservations.Read({Write("# who has what\n\n hare=root \r\n\trabbit=7\nfox=8")});
+      Read(reservations, {Write("# who has what\n\n hare=root \r\n\trabbit=7\nfox=8")});
   ASSERT_TRUE(status.ok()) << status;
   EXPECT_EQ(UidFor(reservations, "hare"), 0u);
   EXPECT_EQ(UidFor(reservations, "rabbit"), 7u);

@@ -135,12 +135,18 @@ void Origins::Add(const Origins& others) {
   users.insert(users.end(), others.users.begin(), others.users.end());
 }
 
+bool Origins::HasUser(uint32_t uid) const {
+  return uid != kUnknownUid && std::any_of(users.begin(), users.end(),
+                                           [uid](const User& user) { return user.uid == uid; });
+}
+
 absl::StatusOr<std::vector<AccessRule>> ParseAccess(std::string_view source,
                                                     std::string_view text) {
   std::vector<AccessRule> rules;
   while (true) {
     const std::string_view one = text.substr(0, text.find(';'));
     AccessRule rule;
+    rule.source = std::string(source);
     if (absl::Status status = ParseRule(source, one, rule); !status.ok()) return status;
     rules.push_back(std::move(rule));
     if (one.size() == text.size()) return rules;
@@ -148,12 +154,12 @@ absl::StatusOr<std::vector<AccessRule>> ParseAccess(std::string_view source,
   }
 }
 
-absl::Status FindUsers(std::string_view source, Origins& origins) {
+absl::Status FindUsers(FoundUsers& users, AccessRule& rule) {
   absl::Status first;
-  for (Origins::User& user : origins.users) {
-    user.uid = UidOf(user.name);
+  for (Origins::User& user : rule.origins.users) {
+    user.uid = users.Of(user.name);
     if (user.uid != kUnknownUid) continue;
-    first.Update(WrongRule(source, user.name, "is a user that this host does not know"));
+    first.Update(WrongRule(rule.source, user.name, "is a user that this host does not know"));
   }
   return first;
 }

@@ -37,6 +37,7 @@
 #include "absl/status/statusor.h"
 #include "daemon/host/address.h"
 #include "daemon/host/sock_diag.h"
+#include "daemon/host/user.h"
 
 namespace evermap {
 
@@ -86,9 +87,12 @@ struct Origins {
   std::vector<User> users;  // who are on this host
 
   void Add(const Origins& others);
+  // Whether the user of this number is among the users; one who cannot be told is not.
+  bool HasUser(uint32_t uid) const;
 };
 
 struct AccessRule {
+  std::string source;  // where it stands, as messages begin
   std::vector<Right> rights;
   std::vector<std::string> names;  // of register:NAME
   Origins origins;                 // of which the users are not found out yet
@@ -98,9 +102,9 @@ struct AccessRule {
 // text stands, and the way out.
 absl::StatusOr<std::vector<AccessRule>> ParseAccess(std::string_view source, std::string_view text);
 
-// Makes the number of each user known. kInvalidArgument when this host does not know one, who then
-// stays unknown; the others are found out all the same.
-absl::Status FindUsers(std::string_view source, Origins& origins);
+// Makes the number of each of a rule's users known. kInvalidArgument when this host does not know
+// one, who then stays unknown; the others are found out all the same.
+absl::Status FindUsers(FoundUsers& users, AccessRule& rule);
 
 class Rights {
  public:

@@ -488,8 +488,8 @@ void Keeper::LogEnd(pid_t ended, std::optional<int> status) const {
 
 int RunKeeper(const std::vector<std::string>& arguments, const KeeperOptions& options,
               Inheritance inherited, absl::FunctionRef<void()> on_ready) {
-  return Keeper(arguments, options, inherited.is_stray, on_ready)
-      .Run(options, std::move(inherited));
+  Keeper keeper(arguments, options, inherited.is_stray, on_ready);
+  return keeper.Run(options, std::move(inherited));
 }
 
 }  // namespace evermap

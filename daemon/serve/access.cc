@@ -20,10 +20,7 @@ bool Access::IsAmong(const Origins& origins, int fd) {
     }
   }
   if (origins.users.empty() || !IsLocalPeer(fd)) return false;
-  const uint32_t uid = socket_query_.PeerUid(fd);
-  return uid != kUnknownUid &&
-         std::any_of(origins.users.begin(), origins.users.end(),
-                     [uid](const Origins::User& user) { return user.uid == uid; });
+  return origins.HasUser(socket_query_.PeerUid(fd));
 }
 
 bool Access::MayRegister(std::string_view name, int fd) {

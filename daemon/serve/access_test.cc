@@ -51,7 +51,8 @@ class AccessTest : public ServeTest {
       EXPECT_TRUE(result.ok()) << result.status();
       parsed = *std::move(result);
     }
-    for (AccessRule& rule : parsed) EXPECT_TRUE(FindUsers("-access", rule.origins).ok());
+    FoundUsers users;
+    for (AccessRule& rule : parsed) EXPECT_TRUE(FindUsers(users, rule).ok());
     Serve({.relaxed_command_check = relaxed, .rights = Rights(parsed, allowed, relaxed)});
     return Access(*shared_).Has(right, fd);
   }
@@ -88,9 +89,11 @@ TEST_F(AccessTest, Users) {
   EXPECT_FALSE(Has(Right::kRegister, local(), "register from user:64109"));
   EXPECT_TRUE(Has(Right::kRegister, local(), "register from user:64109; " + own));
   // Nobody is an unknown user.
-  Origins origins = {.networks = {}, .users = {{.name = "no-such-user-here"}}};
-  EXPECT_FALSE(FindUsers("-access", origins).ok());
-  EXPECT_EQ(origins.users[0].uid, kUnknownUid);
+  FoundUsers users;
+  AccessRule rule = ParseAccess("-access", "list from user:no-such-user-here")->at(0);
+  EXPECT_FALSE(FindUsers(users, rule).ok());
+  EXPECT_EQ(rule.origins.users[0].uid, kUnknownUid);
+  EXPECT_FALSE(rule.origins.HasUser(kUnknownUid));
 }
 
 TEST_F(AccessTest, AllowIsARuleOfConnect) {

@@ -96,6 +96,7 @@ class ServeTest : public testing::Test {
   std::unique_ptr<Registry> registry_;
   std::optional<Custody> custody_;
   SourceLimit sources_;
+  FoundUsers users_;
   Reservations reservations_;
   std::optional<Shared> shared_;
   NotingLoop loop_;

@@ -119,7 +119,7 @@ TEST_F(VerbsTest, Alive2IsRefusedByAFullRegistry) {
 }
 
 TEST_F(VerbsTest, Alive2IsRefusedAReservedName) {
-  static_cast<void>(reservations_.Read({"a=no-such-user-anywhere"}));
+  static_cast<void>(reservations_.Read("-reserve", "a=no-such-user-anywhere", users_));
   ExpectRefused(Alive2("a"));
   ASSERT_EQ(Alive2("b").then, Then::kKeepNode);
 }
@@ -213,7 +213,7 @@ TEST_F(VerbsTest, WhoMayNotRegisterHereIsToldSo) {
   EXPECT_EQ(statistics().alive2_not_local, 1u);
   EXPECT_EQ(registry_->live_count(), 0u);
   // A name that has rules of its own is for whom these say.
-  ASSERT_TRUE(reservations_.Read({absl::StrCat("b=", geteuid())}).ok());
+  ASSERT_TRUE(reservations_.Read("-reserve", absl::StrCat("b=", geteuid()), users_).ok());
   EXPECT_EQ(Alive2("b").then, Then::kKeepNode);
 }
 

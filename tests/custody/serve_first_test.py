@@ -7,6 +7,7 @@ import os
 import select
 import signal
 import socket
+import threading
 import time
 import unittest
 
@@ -111,6 +112,23 @@ class HalfAdoptedTest(AdoptionCase):
         for _ in range(20):
             self.nudged(mapper)
             time.sleep(0.02)
+
+    @contextlib.contextmanager
+    def going_on(self, mapper):
+        """Whichever mapper stops meanwhile is sent on."""
+        ended = threading.Event()
+        def send_on():
+            while not ended.wait(0.02):
+                pid = mapper.mapper_pid()
+                if pid and state_of(pid) == 'T':
+                    os.kill(pid, signal.SIGCONT)
+        thread = threading.Thread(target=send_on)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
 
     def half_adopted(self):
         """A mapper that serves and has a third of the connections: (mapper, what was registered)."""
@@ -244,13 +262,11 @@ class HalfAdoptedTest(AdoptionCase):
         new = mapper.mapper_pid()
         self.stops(new)
         os.kill(new, signal.SIGKILL)
-        def ends():
-            pid = mapper.mapper_pid()
-            if pid and state_of(pid) == 'T':
-                os.kill(pid, signal.SIGCONT)
-            return status(mapper)['running'] and pid not in (old, new) and status(mapper)['connections'] >= self.COUNT
-        harness.wait_until(ends, lambda: f'the next one has adopted all: {mapper.log()}', 60)
-        self.check_live(mapper, before)
+        with self.going_on(mapper):
+            harness.wait_until(lambda: status(mapper)['running'] and mapper.mapper_pid() not in (old, new) and
+                               status(mapper)['connections'] >= self.COUNT,
+                               lambda: f'the next one has adopted all: {mapper.log()}', 60)
+            self.check_live(mapper, before)
 
 
 class ManyNodesTest(AdoptionCase):

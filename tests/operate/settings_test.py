@@ -15,7 +15,7 @@ import harness
 from harness import as_root_only
 from harness.epmdctl import epmdctl, printed, status
 from harness.network import user
-from harness.process import wait_for_logs
+from harness.process import state_of, wait_for_logs
 
 ALICE = 64101
 
@@ -523,9 +523,105 @@ class ReloadTest(SettingsTest):
             pass
         os.chmod(mapper.registry + '.reload', 0o666)
         os.kill(mapper.pid, signal.SIGHUP)
-        harness.wait_until(lambda: (status(mapper)['last_upgrade'] or {}).get('outcome') == 'succeeded',
-                           'an upgrade, as without the file')
-        self.assertFalse(os.path.exists(mapper.registry + '.reload'))
+        harness.wait_until(lambda: not os.path.exists(mapper.registry + '.reload'), 'the request is taken')
+        os.kill(mapper.mapper_pid(), signal.SIGHUP)
+        harness.wait_until(lambda: (status(mapper)['last_upgrade'] or {}).get('outcome') == 'succeeded', 'an upgrade')
+        self.assertNotIn('settings were read anew', mapper.log())
+
+    @unittest.skipUnless(os.path.exists(harness.EPMD_FAULTS), 'no variant with fault points in this build')
+    def test_a_reload_during_an_upgrade(self):
+        """The successor does it: it may have read the files before they changed."""
+        self.write('')
+        mapper = self.mapper(kept=True, binary=harness.EPMD_FAULTS, env={'EPMD_FAULTS': 'successor:prepared=stop'})
+        old = mapper.mapper_pid()
+        with mapper.register(b'hare')[0]:
+            os.kill(old, signal.SIGHUP)
+            def successor():
+                return next((pid for pid in mapper.family() - {old, mapper.pid} if state_of(pid) == 'T'), None)
+            new = harness.wait_until(successor, 'the successor stops, which has read the files')
+            self.write('access = list from none\n')
+            reload = self.asked(mapper, 'reload')
+            harness.wait_until(lambda: os.path.exists(mapper.registry + '.reload'), 'the request is there')
+            time.sleep(0.2)
+            self.assertIsNone(reload.poll())
+            self.assertTrue(self.lists(mapper))
+            os.kill(new, signal.SIGCONT)
+            self.assertIn('taken over', reload.communicate(timeout=harness.PATIENCE_S)[0])
+            self.assertEqual(status(mapper)['pid'], new)
+            self.assertFalse(self.lists(mapper))
+            self.assertIsNotNone(mapper.lookup(b'hare'))
+
+    def test_a_reload_and_an_upgrade_at_once(self):
+        """Of which the mapper sees one signal."""
+        self.write('')
+        mapper = self.mapper(kept=True)
+        old = mapper.mapper_pid()
+        with mapper.register(b'hare')[0]:
+            os.kill(old, signal.SIGSTOP)
+            self.write('access = list from none\n')
+            asked = [self.asked(mapper, 'reload'), self.asked(mapper, 'upgrade', harness.EPMD)]
+            for word in ('reload', 'upgrade'):
+                harness.wait_until(lambda w=word: os.path.exists(f'{mapper.registry}.{w}'), 'the request is there')
+            harness.wait_until(lambda: all('S' in state_of(process.pid) for process in asked), 'both wait')
+            os.kill(old, signal.SIGCONT)
+            for process in asked:
+                said, _ = process.communicate(timeout=harness.PATIENCE_S)
+                self.assertEqual(process.returncode, 0, said)
+            self.assertNotEqual(status(mapper)['pid'], old)
+            self.assertFalse(self.lists(mapper))
+            self.assertIsNotNone(mapper.lookup(b'hare'))
+
+    def asked(self, mapper, *args):
+        """epmdctl, which waits for its outcome meanwhile."""
+        process = subprocess.Popen([harness.EPMDCTL, '--registry', mapper.registry, *args], stdout=subprocess.PIPE,
+                                   stderr=subprocess.STDOUT, text=True, env=harness.clean_environment())
+        self.addCleanup(process.wait)
+        self.addCleanup(process.stdout.close)
+        self.addCleanup(process.kill)
+        return process
+
+    def test_reserved_names_that_cannot_be_read_any_more(self):
+        reserved = os.path.join(self.directory, 'reserved')
+        self.write(f'hare={os.getuid()}\nfox=64109\n', reserved)
+        self.write(f'reserve = wolf={os.getuid()}\nreserve = @{reserved}\n')
+        mapper = self.mapper(kept=True)
+        with mapper.register(b'hare', port=1)[0]:
+            harness.wait_until(lambda: status(mapper)['counters']['stored'], 'the connection is stored')
+            os.unlink(reserved)
+            self.kill(mapper)
+            self.assertIsNotNone(mapper.lookup(b'hare'))
+            self.assertIn('which names are reserved is not known', mapper.log())
+            # fox is another user's, and lynx might be.
+            self.assertEqual([self.registered(mapper, name) for name in (b'fox', b'lynx', b'wolf')], [False, False, True])
+            self.write('', reserved)
+            printed(mapper, 'reload')
+            self.assertTrue(self.registered(mapper, b'lynx'))
+
+    def registered(self, mapper, name):
+        connection, reply = mapper.alive2(name)
+        connection.close()
+        return harness.alive2_result(reply)[0] == 0
+
+    @as_root_only
+    def test_a_user_who_cannot_be_found_out_any_more(self):
+        """As when a directory service does not answer: the mapper that is started again has the number from the one before."""
+        passwd = os.path.join(self.directory, 'passwd')
+        shutil.copy('/etc/passwd', passwd)
+        with open(passwd, 'a') as file:
+            file.write(f'evermap-alice:x:{ALICE}:{ALICE}::/:/bin/false\n')
+        self.write('reserve = hare=evermap-alice\naccess = list from user:evermap-alice\n')
+        mapper = self.mapper(kept=True, prefix=['unshare', '--mount', 'sh', '-c', f'mount --bind {passwd} /etc/passwd && exec "$@"', '-'])
+        os.chmod(mapper.directory, 0o755)
+        with user(ALICE), mapper.register(b'hare', port=1)[0]:
+            os.seteuid(0)
+            harness.wait_until(lambda: status(mapper)['counters']['stored'], 'the connection is stored')
+            shutil.copy('/etc/passwd', passwd)
+            self.kill(mapper)
+            self.assertNotIn('does not know', mapper.log())
+            self.assertFalse(self.lists(mapper))
+            os.seteuid(ALICE)
+            self.assertTrue(self.lists(mapper))
+        self.assertEqual(epmdctl(mapper, 'reload').returncode, 1)
 
 
 class DoctorTest(SettingsTest):

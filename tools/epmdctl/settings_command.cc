@@ -104,6 +104,25 @@ int TellOutcome(const SettingsNote& note, bool json) {
   return note.refusal.empty() ? 0 : kExitFailed;
 }
 
+// Waits until a reload after `before` has come to an outcome, which `note` holds then, also when another
+// mapper takes the place of the one that was asked. Empty, or why there is none.
+std::string AwaitReload(CurrentRegistry& registry, const SettingsNote& before, int timeout_s,
+                        SettingsNote& note) {
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(timeout_s);
+  while (std::chrono::steady_clock::now() < deadline) {
+    poll(nullptr, 0, kTellPollMs);
+    std::string unread;
+    if (ReadSettingsNote(registry.path(), note, unread) && note.reloads > before.reloads) return "";
+  }
+  const std::string waited = "no outcome after " + std::to_string(timeout_s) + " s";
+  MapperStatus mapper;
+  std::string unread;
+  const bool is_read =
+      registry.Read([&](const RegistryView& view) { mapper = view.mapper_status(); }, unread);
+  if (is_read && IsRunning(mapper)) return waited + "; see the mapper's log";
+  return waited + ": the mapper does not run any more; see its log";
+}
+
 }  // namespace
 
 int ShowSettings(CurrentRegistry& registry, bool json) {
@@ -137,22 +156,12 @@ int ReloadSettings(CurrentRegistry& registry, int timeout_s, bool json) {
   ReadSettingsNote(registry.path(), before, error);
   error = WriteReloadRequest(registry.path());
   if (error.empty()) error = TellMapper(mapper, SIGHUP);
-  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(timeout_s);
-  while (error.empty() && std::chrono::steady_clock::now() < deadline) {
-    poll(nullptr, 0, kTellPollMs);
-    SettingsNote note;
-    std::string unread;
-    if (ReadSettingsNote(registry.path(), note, unread) && note.number > before.number) {
-      // An earlier release's mapper, which is upgraded at the signal, has not taken it.
-      RemoveReloadRequest(registry.path());
-      return TellOutcome(note, json);
-    }
-    if (!IsRunning(mapper)) error = "the mapper has ended before it took them; see its log";
-  }
+  SettingsNote note;
+  if (error.empty()) error = AwaitReload(registry, before, timeout_s, note);
+  if (error.empty()) return TellOutcome(note, json);
   // A request that no mapper has taken must not surprise the next one.
   RemoveReloadRequest(registry.path());
-  if (!error.empty()) return Fail(error);
-  return Fail("no outcome after " + std::to_string(timeout_s) + " s; see the mapper's log");
+  return Fail(error);
 }
 
 }  // namespace evermap
