@@ -8,6 +8,7 @@
 #include "registry/former_segment.h"
 #include "registry/layout.h"
 #include "registry/occupancy.h"
+#include "registry/owner.h"
 #include "registry/read_segment.h"
 #include "registry/segment.h"
 
@@ -75,6 +76,8 @@ UpgradeStatus RegistryView::upgrade_status() const {
 }
 
 bool RegistryView::superseded() const { return Load(segment_.superseded()) != 0; }
+
+uint16_t RegistryView::port() const { return segment_.is_newest() ? ReadOwner(segment_).port : 0; }
 
 bool RegistryView::tells_changes() const {
   return Load(FormerSegment(segment_).word(&HeaderPlaces::tells_changes)) != 0;

@@ -58,6 +58,8 @@ class RegistryView {
   // What the last mapper says of itself; whether it still runs: IsRunning().
   MapperStatus mapper_status() const;
   UpgradeStatus upgrade_status() const;
+  // The port of the mapper whose registry it is; 0: not known, as of one of Evermap 0.1.0.
+  uint16_t port() const;
   // Whether another file took this one's name, as the mapper was upgraded to another layout: open
   // the path anew.
   bool superseded() const;

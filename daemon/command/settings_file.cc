@@ -206,7 +206,7 @@ SettingsFiles ReadSettingsFiles(const std::string& path, bool must_exist) {
   ReadFile(path, must_exist, files);
   const std::string directory = SettingsDirectory(path);
   for (const std::string& name : NamesIn(directory, files)) {
-    ReadFile(directory + "/" + name, /*must_exist=*/true, files);
+    ReadFile(absl::StrCat(directory, "/", name), /*must_exist=*/true, files);
   }
   return files;
 }

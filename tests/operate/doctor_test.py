@@ -107,6 +107,12 @@ class DoctorTest(unittest.TestCase):
         self.assertEqual(found['result'], 'ok')
         self.assertIn('is Evermap', found['text'])
 
+    def test_a_registry_alone_says_its_port(self):
+        mapper = self.mapper()
+        done = subprocess.run([harness.EPMDCTL, '--registry', mapper.registry, '--json', 'doctor'], stdin=subprocess.DEVNULL,
+                              capture_output=True, env=harness.clean_environment(), check=True)
+        self.assertEqual(json.loads(done.stdout)['port'], mapper.port)
+
     @unittest.skipUnless(os.path.exists(harness.STOCK_EPMD), 'no stock epmd')
     def test_the_stock_one_has_the_port(self):
         mapper = self.mapper()

@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 #include <cassert>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -24,10 +25,13 @@
 namespace evermap {
 namespace {
 
+// Port of the mapper, where nothing says another one.
+constexpr uint16_t kPortDefault = 4369;
+
 // What the command line says, for all commands.
 struct Arguments {
   std::string registry_path;  // empty: not given
-  uint16_t port = 4369;
+  std::optional<uint16_t> port;
   bool json = false;
   bool all = false;
   std::string node;
@@ -45,6 +49,17 @@ struct Arguments {
 // What a command does; it returns the exit code.
 using Action = int (*)(CurrentRegistry& registry, const Arguments& arguments);
 
+// The mapper that is meant.
+uint16_t PortOf(CurrentRegistry& registry, const Arguments& said) {
+  if (said.port.has_value()) return *said.port;
+  uint16_t port = 0;
+  std::string error;
+  if (!said.registry_path.empty()) {
+    registry.Read([&port](const RegistryView& view) { port = view.port(); }, error);
+  }
+  return port != 0 ? port : kPortDefault;
+}
+
 struct Commands {
   CLI::App* Add(const std::string& name, const std::string& help, Action action) {
     CLI::App* const command = app.add_subcommand(name, help);
@@ -57,9 +72,9 @@ struct Commands {
 };
 
 void AddGlobalOptions(CLI::App& app, Arguments& arguments) {
-  app.add_option("--port", arguments.port, "port of the mapper")
-      ->envname("ERL_EPMD_PORT")
-      ->capture_default_str();
+  app.add_option("--port", arguments.port,
+                 "port of the mapper (default: that of the registry, if one is given, or 4369)")
+      ->envname("ERL_EPMD_PORT");
   app.add_option(
       "--registry", arguments.registry_path,
       "registry file (default: where the mapper on that port, this user's or the system's, keeps "
@@ -74,18 +89,19 @@ void AddQueries(Commands& commands, Arguments& arguments) {
                                   return ListNodes(registry, said.all, said.json);
                                 });
   list->add_flag("--all", arguments.all, "also print names that are only remembered");
-  CLI::App* lookup = commands.Add("lookup", "print one node; exit code 1 when it is not registered",
-                                  [](CurrentRegistry& registry, const Arguments& said) {
-                                    return LookupNode(registry, said.port, said.node, said.json);
-                                  });
+  CLI::App* lookup =
+      commands.Add("lookup", "print one node; exit code 1 when it is not registered",
+                   [](CurrentRegistry& registry, const Arguments& said) {
+                     return LookupNode(registry, PortOf(registry, said), said.node, said.json);
+                   });
   lookup
       ->add_option("NAME", arguments.node,
                    "NAME: from shared memory, else from the mapper on 127.0.0.1; NAME@HOST: from "
                    "the mapper on that host")
       ->required();
   CLI::App* names = commands.Add("names", "print the nodes that a host's mapper knows",
-                                 [](CurrentRegistry&, const Arguments& said) {
-                                   return ListNames(said.host, said.port, said.json);
+                                 [](CurrentRegistry& registry, const Arguments& said) {
+                                   return ListNames(said.host, PortOf(registry, said), said.json);
                                  });
   names->add_option("HOST", arguments.host, "name or IP address")->required();
   commands.Add("config", "print the mapper's settings, and where each comes from",
@@ -126,11 +142,11 @@ void AddMonitors(Commands& commands, Arguments& arguments) {
 }
 
 void AddOperations(Commands& commands, Arguments& arguments) {
-  CLI::App* doctor =
-      commands.Add("doctor", "say why a node cannot be found; exit code 1 when a check failed",
-                   [](CurrentRegistry& registry, const Arguments& said) {
-                     return Diagnose(registry, said.port, said.node, said.peer, said.json);
-                   });
+  CLI::App* doctor = commands.Add(
+      "doctor", "say why a node cannot be found; exit code 1 when a check failed",
+      [](CurrentRegistry& registry, const Arguments& said) {
+        return Diagnose(registry, PortOf(registry, said), said.node, said.peer, said.json);
+      });
   doctor->add_option("NAME", arguments.node,
                      "NAME or NAME@HOST (default: examine the mapper only)");
   doctor->add_option("PEER", arguments.peer,
@@ -169,9 +185,10 @@ void AddOperations(Commands& commands, Arguments& arguments) {
 
 // Runs the command that the command line names, and returns the exit code.
 int Run(const Commands& commands, const Arguments& arguments) {
-  CurrentRegistry registry(arguments.registry_path.empty()
-                               ? UsualRegistryPath(arguments.port, Preference::kOwn)
-                               : arguments.registry_path);
+  CurrentRegistry registry(
+      arguments.registry_path.empty()
+          ? UsualRegistryPath(arguments.port.value_or(kPortDefault), Preference::kOwn)
+          : arguments.registry_path);
   for (const auto& [command, action] : commands.actions) {
     if (command->parsed()) return action(registry, arguments);
   }
