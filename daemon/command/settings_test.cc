@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "daemon/command/options.h"
 #include "daemon/command/parse_for_test.h"
 #include "daemon/command/settings_file.h"
@@ -98,7 +99,7 @@ TEST(SettingsTest, EachInAllThreePlacesInOrder) {
     const std::string name(setting.name);
     const std::string good = Samples().at(name).good;
     const std::string option = setting.option();
-    const std::vector<GivenSetting> in_file = InFile(name + " = " + good);
+    const std::vector<GivenSetting> in_file = InFile(absl::StrCat(name, " = ", good));
     const Environment environment = {{setting.variable(), good}};
     ExpectGiven(ParseOrFail({}), setting, std::string(setting.default_text), Origin::kDefault, "");
     const auto parse = [&](const std::vector<const char*>& args, const Environment& variables) {
@@ -123,9 +124,9 @@ TEST(SettingsTest, BadValuesInAllThreePlaces) {
   for (const Setting& setting : Settings()) {
     const std::string name(setting.name);
     for (const std::string& bad : Samples().at(name).bad) {
-      SCOPED_TRACE(name + " = " + bad);
+      SCOPED_TRACE(absl::StrCat(name, " = ", bad));
       SettingsFiles files;
-      ParseSettings("/f", "\n" + name + " = " + bad + "\n", files);
+      ParseSettings("/f", absl::StrCat("\n", name, " = ", bad, "\n"), files);
       EXPECT_THAT(files.problems, ElementsAre(HasSubstr("/f:2: " + name)));
       EXPECT_THAT(files.settings, IsEmpty());
       if (name != "relaxed_command_check") {

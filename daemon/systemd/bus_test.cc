@@ -73,7 +73,7 @@ std::string TextBody(std::string_view text) {
 // Listens at a path; one connection is served by `serve`, on a thread of its own.
 class Peer {
  public:
-  explicit Peer(std::function<void(Peer&)> serve) {
+  explicit Peer(const std::function<void(Peer&)>& serve) {
     char directory[] = "/tmp/evermap-bus-XXXXXX";
     directory_ = mkdtemp(directory);
     path_ = directory_ + "/socket";
