@@ -49,16 +49,16 @@ size_t SizeFor(uint32_t workers) {
 std::string ActivityPath(const std::string& registry_path) { return registry_path + ".activity"; }
 
 uint64_t LoadOf(const ActivityWord& word) { return word.load(std::memory_order_relaxed); }
-void SetTo(ActivityWord& word, uint64_t value) { word.store(value, std::memory_order_relaxed); }
+// Nobody sees it without what was set before.
+void SetTo(ActivityWord& word, uint64_t value) { word.store(value, std::memory_order_release); }
 
 // Replaces what stands behind `sequence` (invariant 1).
 template <typename Write>
 void Rewrite(ActivityWord& sequence, Write write) {
   const uint64_t before = LoadOf(sequence);
   SetTo(sequence, before + 1);
-  std::atomic_thread_fence(std::memory_order_release);
   write();
-  sequence.store(before + 2, std::memory_order_release);
+  SetTo(sequence, before + 2);
 }
 
 uint64_t TotalOf(const AskerWords& asker) {
