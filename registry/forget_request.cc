@@ -25,14 +25,16 @@ bool TakeNumber(std::string_view& text, Number& number) {
 }  // namespace
 
 std::string WriteForgetRequest(const std::string& registry_path, const ForgetRequest& request) {
+  uint64_t id = 0;
   return WriteRequest(registry_path, kForgetWord,
                       std::to_string(request.registration.slot) + " " +
                           std::to_string(request.registration.id) + " " +
-                          std::to_string(request.asking_uid));
+                          std::to_string(request.asking_uid),
+                      id);
 }
 
 bool HasForgetRequest(const std::string& registry_path) {
-  return RequestId(registry_path, kForgetWord) != 0;
+  return HasRequest(registry_path, kForgetWord);
 }
 
 void RemoveForgetRequest(const std::string& registry_path) {

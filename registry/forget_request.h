@@ -1,5 +1,5 @@
 // PATH.forget, beside the registry file PATH: the registration that the mapper is to end
-// (request_file.h). epmdctl writes the file before it sends kForgetSignal to the mapper.
+// (request_file.h). epmdctl writes the file before it sends kRequestSignal to the mapper.
 //
 // The file holds three numbers in decimal, separated by blanks: slot and id of the registration, and the
 // user who asks.
@@ -8,17 +8,12 @@
 #ifndef EVERMAP_REGISTRY_FORGET_REQUEST_H_
 #define EVERMAP_REGISTRY_FORGET_REQUEST_H_
 
-#include <signal.h>
-
 #include <cstdint>
 #include <string>
 
 #include "registry/registration.h"
 
 namespace evermap {
-
-// By default a process ignores it, so that a mapper of a release that knows of no such request goes on.
-inline constexpr int kForgetSignal = SIGURG;
 
 struct ForgetRequest {
   RegistrationRef registration = {};  // id 0: nothing is asked for

@@ -7,6 +7,7 @@
 #include <array>
 #include <cassert>
 #include <cerrno>
+#include <cstdio>
 
 #include "registry/base/owned_fd.h"
 #include "registry/base/text.h"
@@ -14,8 +15,15 @@
 namespace evermap {
 namespace {
 
+constexpr char kBegun[] = ".begun";
+
 std::string RequestPath(const std::string& registry_path, std::string_view word) {
   return registry_path + "." + std::string(word);
+}
+
+uint64_t IdOf(const std::string& path) {
+  struct stat file;
+  return lstat(path.c_str(), &file) == 0 ? file.st_ino : 0;
 }
 
 // Whether only root and the user of this process can have written the file.
@@ -31,10 +39,24 @@ bool GiveToOwner(int fd, const std::string& registry_path) {
   return registry.st_uid == geteuid() || fchown(fd, registry.st_uid, registry.st_gid) == 0;
 }
 
+TakenRequest Read(const std::string& path) {
+  const OwnedFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+  if (!fd.valid()) return {};
+  struct stat file;
+  if (fstat(fd.get(), &file) != 0 || !IsOfUs(file)) {
+    return {.complaint = path + " is not believed: others may write to it"};
+  }
+  std::array<char, kRequestSizeMax> bytes;
+  const ssize_t size = read(fd.get(), bytes.data(), bytes.size());
+  std::string_view text(bytes.data(), size > 0 ? static_cast<size_t>(size) : 0);
+  if (text.ends_with('\n')) text.remove_suffix(1);
+  return {.text = std::string(text)};
+}
+
 }  // namespace
 
 std::string WriteRequest(const std::string& registry_path, std::string_view word,
-                         std::string_view text) {
+                         std::string_view text, uint64_t& id) {
   assert(text.size() <= kRequestSizeMax);
   const std::string path = RequestPath(registry_path, word);
   const std::string temporary = path + "." + std::to_string(getpid());
@@ -43,6 +65,8 @@ std::string WriteRequest(const std::string& registry_path, std::string_view word
   const OwnedFd fd(
       open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
   if (!fd.valid()) return temporary + ": cannot be created: " + ErrorText(errno);
+  // It keeps that under its name, beside whatever has the name.
+  id = IdOf(temporary);
   std::string complaint;
   if (write(fd.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size())) {
     complaint = temporary + ": cannot be written: " + ErrorText(errno);
@@ -55,10 +79,8 @@ std::string WriteRequest(const std::string& registry_path, std::string_view word
   return complaint;
 }
 
-uint64_t RequestId(const std::string& registry_path, std::string_view word) {
-  struct stat file;
-  // It is written before it gets its name, beside the one that has the name.
-  return lstat(RequestPath(registry_path, word).c_str(), &file) == 0 ? file.st_ino : 0;
+bool HasRequest(const std::string& registry_path, std::string_view word) {
+  return IdOf(RequestPath(registry_path, word)) != 0;
 }
 
 void RemoveRequest(const std::string& registry_path, std::string_view word) {
@@ -67,18 +89,28 @@ void RemoveRequest(const std::string& registry_path, std::string_view word) {
 
 TakenRequest TakeRequest(const std::string& registry_path, std::string_view word) {
   const std::string path = RequestPath(registry_path, word);
-  const OwnedFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
-  if (!fd.valid()) return {};
+  TakenRequest taken = Read(path);
   unlink(path.c_str());
-  struct stat file;
-  if (fstat(fd.get(), &file) != 0 || !IsOfUs(file)) {
-    return {.complaint = path + " is not believed: others may write to it"};
+  return taken;
+}
+
+TakenRequest BeginRequest(const std::string& registry_path, std::string_view word) {
+  const std::string path = RequestPath(registry_path, word);
+  const std::string begun = path + kBegun;
+  if (rename(path.c_str(), begun.c_str()) != 0 && errno != ENOENT) {
+    return {.complaint = path + " cannot be begun: " + ErrorText(errno)};
   }
-  std::array<char, kRequestSizeMax> bytes;
-  const ssize_t size = read(fd.get(), bytes.data(), bytes.size());
-  std::string_view text(bytes.data(), size > 0 ? static_cast<size_t>(size) : 0);
-  if (text.ends_with('\n')) text.remove_suffix(1);
-  return {.text = std::string(text)};
+  return Read(begun);
+}
+
+void EndRequest(const std::string& registry_path, std::string_view word) {
+  // What is no file cannot be a request, and is in the way of the next.
+  remove((RequestPath(registry_path, word) + kBegun).c_str());
+}
+
+bool IsRequestOpen(const std::string& registry_path, std::string_view word, uint64_t id) {
+  const std::string path = RequestPath(registry_path, word);
+  return IdOf(path) == id || IdOf(path + kBegun) == id;
 }
 
 }  // namespace evermap

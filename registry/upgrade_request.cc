@@ -16,11 +16,12 @@ constexpr char kReloadWord[] = "reload";
 std::string WriteUpgradeRequest(const std::string& registry_path, const std::string& program) {
   assert(program.starts_with('/'));
   if (program.size() > kRequestSizeMax) return program + ": this path is too long";
-  return WriteRequest(registry_path, kUpgradeWord, program);
+  uint64_t id = 0;
+  return WriteRequest(registry_path, kUpgradeWord, program, id);
 }
 
-std::string WriteReloadRequest(const std::string& registry_path) {
-  return WriteRequest(registry_path, kReloadWord, "settings");
+std::string WriteReloadRequest(const std::string& registry_path, uint64_t& id) {
+  return WriteRequest(registry_path, kReloadWord, "settings", id);
 }
 
 void RemoveUpgradeRequest(const std::string& registry_path) {
@@ -31,10 +32,6 @@ void RemoveReloadRequest(const std::string& registry_path) {
   RemoveRequest(registry_path, kReloadWord);
 }
 
-bool IsUpgradeRequested(const std::string& registry_path) {
-  return RequestId(registry_path, kUpgradeWord) != 0;
-}
-
 UpgradeRequest TakeUpgradeRequest(const std::string& registry_path) {
   TakenRequest taken = TakeRequest(registry_path, kUpgradeWord);
   UpgradeRequest request = {.complaint = std::move(taken.complaint)};
@@ -42,12 +39,17 @@ UpgradeRequest TakeUpgradeRequest(const std::string& registry_path) {
   return request;
 }
 
-uint64_t ReloadRequestId(const std::string& registry_path) {
-  return RequestId(registry_path, kReloadWord);
+bool IsReloadOpen(const std::string& registry_path, uint64_t id) {
+  return IsRequestOpen(registry_path, kReloadWord, id);
 }
 
-bool TakeReloadRequest(const std::string& registry_path) {
-  return !TakeRequest(registry_path, kReloadWord).text.empty();
+bool BeginReload(const std::string& registry_path, std::string& complaint) {
+  TakenRequest begun = BeginRequest(registry_path, kReloadWord);
+  complaint = std::move(begun.complaint);
+  if (begun.text.empty()) EndReload(registry_path);
+  return !begun.text.empty();
 }
+
+void EndReload(const std::string& registry_path) { EndRequest(registry_path, kReloadWord); }
 
 }  // namespace evermap

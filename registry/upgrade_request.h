@@ -6,8 +6,9 @@
 // written, so a mapper never sees half a request. Only the mapper's user and root may write to the
 // registry's directory; a file that others could have written is not believed all the same.
 //
-// PATH.reload asks in the same way for less: the mapper is to take its settings anew, and is not
-// replaced. A mapper of a release that does not know of it upgrades itself, and leaves the file.
+// PATH.reload asks for less: the mapper is to take its settings anew, and is not replaced. It is told so
+// by kRequestSignal (request_file.h). The request stays until it is done, so that it is a successor's, or
+// that of the mapper that is started again, when this one is gone meanwhile.
 //
 // Depends on nothing but the standard library and the kernel.
 #ifndef EVERMAP_REGISTRY_UPGRADE_REQUEST_H_
@@ -32,19 +33,18 @@ std::string WriteUpgradeRequest(const std::string& registry_path, const std::str
 // Takes a request back, so that no later upgrade finds it.
 void RemoveUpgradeRequest(const std::string& registry_path);
 
-// Whether there is a request, for what it is worth.
-bool IsUpgradeRequested(const std::string& registry_path);
-
 // Takes the request, and removes it also when it does not count.
 UpgradeRequest TakeUpgradeRequest(const std::string& registry_path);
 
-// The same for a reload of the settings.
-std::string WriteReloadRequest(const std::string& registry_path);
+// The same for a reload of the settings. `id` becomes the request's: no other one that is there meanwhile has
+// the same.
+std::string WriteReloadRequest(const std::string& registry_path, uint64_t& id);
 void RemoveReloadRequest(const std::string& registry_path);
-// Of the request that is there: no other one that is there meanwhile has the same. 0: none is there.
-uint64_t ReloadRequestId(const std::string& registry_path);
-// Whether a reload is asked for. Takes the request.
-bool TakeReloadRequest(const std::string& registry_path);
+// Whether the request of this id is not done.
+bool IsReloadOpen(const std::string& registry_path, uint64_t id);
+// Whether a reload is asked for. `complaint`: why a file that is there does not count.
+bool BeginReload(const std::string& registry_path, std::string& complaint);
+void EndReload(const std::string& registry_path);
 
 }  // namespace evermap
 

@@ -110,18 +110,39 @@ TEST_F(UpgradeRequestTest, ItCanBeTakenBack) {
   RemoveUpgradeRequest(registry_);
 }
 
-TEST_F(UpgradeRequestTest, ARequestForAReloadIsToldFromTheNext) {
-  EXPECT_EQ(ReloadRequestId(registry_), 0u);
-  ASSERT_THAT(WriteReloadRequest(registry_), IsEmpty());
-  const uint64_t first = ReloadRequestId(registry_);
-  EXPECT_NE(first, 0u);
-  EXPECT_EQ(ReloadRequestId(registry_), first);
-  ASSERT_THAT(WriteReloadRequest(registry_), IsEmpty());
-  EXPECT_NE(ReloadRequestId(registry_), first);
-  EXPECT_FALSE(IsUpgradeRequested(registry_));
-  EXPECT_TRUE(TakeReloadRequest(registry_));
-  EXPECT_EQ(ReloadRequestId(registry_), 0u);
-  EXPECT_FALSE(TakeReloadRequest(registry_));
+TEST_F(UpgradeRequestTest, AReloadIsOpenUntilItIsEnded) {
+  std::string complaint;
+  EXPECT_FALSE(BeginReload(registry_, complaint));
+  uint64_t first = 0;
+  ASSERT_THAT(WriteReloadRequest(registry_, first), IsEmpty());
+  EXPECT_TRUE(IsReloadOpen(registry_, first));
+  EXPECT_TRUE(BeginReload(registry_, complaint));
+  EXPECT_TRUE(IsReloadOpen(registry_, first));
+  // Another one waits meanwhile, and is not ended with it.
+  uint64_t second = 0;
+  ASSERT_THAT(WriteReloadRequest(registry_, second), IsEmpty());
+  EXPECT_NE(second, first);
+  EndReload(registry_);
+  EXPECT_FALSE(IsReloadOpen(registry_, first));
+  EXPECT_TRUE(IsReloadOpen(registry_, second));
+  EXPECT_TRUE(BeginReload(registry_, complaint));
+  // Who has begun it has died.
+  EXPECT_TRUE(BeginReload(registry_, complaint));
+  EndReload(registry_);
+  EXPECT_FALSE(IsReloadOpen(registry_, second));
+  EXPECT_FALSE(BeginReload(registry_, complaint));
+  EXPECT_THAT(complaint, IsEmpty());
+}
+
+TEST_F(UpgradeRequestTest, WhatIsNoRequestForAReloadIsRemoved) {
+  std::string complaint;
+  ASSERT_EQ(mkdir((registry_ + ".reload").c_str(), 0755), 0);
+  EXPECT_FALSE(BeginReload(registry_, complaint));
+  EXPECT_THAT(complaint, HasSubstr("is not believed"));
+  uint64_t id = 0;
+  ASSERT_THAT(WriteReloadRequest(registry_, id), IsEmpty());
+  EXPECT_TRUE(BeginReload(registry_, complaint));
+  EndReload(registry_);
 }
 
 TEST_F(UpgradeRequestTest, WithoutARegistryThereIsNobodyToAsk) {

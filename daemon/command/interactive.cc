@@ -41,18 +41,24 @@ auto AskLocalMapper(const Options& options, Ask ask) {
   return reply;
 }
 
-// -names, -dump and, `quiet`, -started, which prints nothing.
-int AskForText(const Options& options, bool quiet) {
+// -started, which prints nothing. A mapper that lists nothing has started, too.
+int AskWhetherStarted(const Options& options) {
+  for (const std::string_view host : kLoopback) {
+    if (Client(host, options.port).Answers().ok()) return EXIT_SUCCESS;
+  }
+  return EXIT_FAILURE;
+}
+
+// -names and -dump.
+int AskForText(const Options& options) {
   const auto reply = AskLocalMapper(options, [&options](const Client& client) {
     return options.command == Command::kDump ? client.Dump() : client.NamesText();
   });
   if (reply.ok()) {
-    if (quiet) return EXIT_SUCCESS;
     Say(absl::StrFormat("epmd: up and running on port %d with data:\n", reply->mapper_port));
     Say(reply->text);
     return EXIT_SUCCESS;
   }
-  if (quiet) return EXIT_FAILURE;
   if (absl::IsUnavailable(reply.status())) {
     Write(stderr, "epmd: Cannot connect to local epmd\n");
   } else {
@@ -115,9 +121,9 @@ int RunInteractive(const Options& options) {
   switch (options.command) {
     case Command::kNames:
     case Command::kDump:
-      return AskForText(options, /*quiet=*/false);
+      return AskForText(options);
     case Command::kStarted:
-      return AskForText(options, /*quiet=*/true);
+      return AskWhetherStarted(options);
     case Command::kKill:
       return Kill(options);
     case Command::kStop:

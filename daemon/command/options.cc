@@ -192,14 +192,30 @@ class Layers {
  private:
   // What is said of a setting in the first place that says something.
   std::vector<GivenSetting> Of(const Setting& setting) {
+    std::vector<GivenSetting> of_files = Select(of_files_, setting);
     std::vector<GivenSetting> given = Select(of_arguments_, setting);
-    if (!given.empty()) return given;
     GivenSetting of_environment = OfEnvironment(setting, environment_);
-    if (!of_environment.place.empty()) {
+    if (given.empty() && !of_environment.place.empty()) {
       if (setting.name == kPortName) TakePortAsAtoi(of_environment, options_);
-      return {std::move(of_environment)};
+      given.push_back(std::move(of_environment));
     }
-    return Select(of_files_, setting);
+    if (given.empty()) return of_files;
+    SayHidden(of_files, given);
+    return given;
+  }
+
+  // A line of a file that has no effect must not be thought to have one.
+  void SayHidden(absl::Span<const GivenSetting> of_files, absl::Span<const GivenSetting> given) {
+    if (options_.command != Command::kServe && options_.command != Command::kCheck) return;
+    for (const GivenSetting& hidden : of_files) {
+      const bool is_said =
+          std::any_of(given.begin(), given.end(),
+                      [&hidden](const GivenSetting& one) { return one.text == hidden.text; });
+      if (is_said) continue;
+      options_.warnings.push_back(absl::StrCat(hidden.Source(), " = ", hidden.text,
+                                               " has no effect: ", given[0].place,
+                                               " goes before the file"));
+    }
   }
 
   static std::vector<GivenSetting> Select(absl::Span<const GivenSetting> from,

@@ -92,7 +92,7 @@ std::vector<std::string> NamesIn(const std::string& path, SettingsFiles& files) 
   OwnedFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_DIRECTORY));
   struct stat directory = {};
   if (!fd.valid()) {
-    if (errno != ENOENT && errno != ENOTDIR) {
+    if (errno != ENOENT) {
       AddProblem(files, path, absl::StrCat("cannot be read: ", ErrorText(errno)));
     }
     return {};

@@ -91,7 +91,7 @@ std::optional<Service> ServiceOfStarter() {
 
 bool IsMapperThere(uint16_t port) {
   for (const std::string_view host : {"127.0.0.1", "::1"}) {
-    if (Client(host, port, {.timeout = kServiceProbeTimeout}).NamesText().ok()) return true;
+    if (Client(host, port, {.timeout = kServiceProbeTimeout}).Answers().ok()) return true;
   }
   return false;
 }

@@ -1,5 +1,7 @@
 #include "daemon/mapper/configuration.h"
 
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <cassert>
 #include <cstdlib>
@@ -10,6 +12,7 @@
 #include "absl/strings/str_join.h"
 #include "daemon/host/address.h"
 #include "daemon/host/log.h"
+#include "registry/base/clock.h"
 #include "registry/base/text.h"
 #include "registry/location.h"
 
@@ -57,6 +60,13 @@ std::string_view CountsWhen(Effect effect) {
   return effect == Effect::kStart
              ? "counts when the mapper is started anew (systemctl stop, then start), not before"
              : "counts with the next upgrade (systemctl reload, epmdctl upgrade), not before";
+}
+
+// When a file was last written to; 0 when that cannot be told.
+int64_t ChangedUnixNs(const std::string& path) {
+  struct stat file = {};
+  if (stat(path.c_str(), &file) != 0) return 0;
+  return file.st_mtim.tv_sec * kNsPerSecond + file.st_mtim.tv_nsec;
 }
 
 // The settings of files that a mapper has noted.
@@ -110,16 +120,16 @@ void Configuration::Warn(std::string line) {
 }
 
 absl::Status Configuration::Settle(bool has_earlier) {
-  for (const std::string& warning : options_.warnings) Warn(warning);
   const std::vector<std::string> problems = options_.files.problems;
   if (!problems.empty() && !has_earlier) return Refusal(problems);
+  const std::vector<std::string> warnings = options_.warnings;
   for (const std::string& problem : problems) Warn(problem);
   const std::optional<SettingsNote> earlier = has_earlier ? EarlierNote() : std::nullopt;
   if (earlier.has_value()) users_ = FoundUsers(NumbersOf(*earlier));
   if (!problems.empty()) GoOnWithoutFiles(earlier);
   granted_ = FindGranted(options_, users_);
-  if (granted_.problems.empty()) return absl::OkStatus();
-  if (!has_earlier) return Refusal(granted_.problems);
+  if (!granted_.problems.empty() && !has_earlier) return Refusal(granted_.problems);
+  for (const std::string& warning : warnings) Warn(warning);
   for (const std::string& problem : granted_.problems) {
     Warn(problem + "; what it gives is refused to all until the mapper is told anew");
   }
@@ -292,6 +302,10 @@ void Configuration::Write(const std::string& registry_path, uint64_t reloads,
   }
   for (const SettingsFiles::File& file : options_.files.files) {
     note.files.push_back({file.path, file.changed_unix_ns});
+  }
+  for (const GivenReservation& given : options_.reservations) {
+    if (!given.text.starts_with('@')) continue;
+    note.files.push_back({given.text.substr(1), ChangedUnixNs(given.text.substr(1))});
   }
   for (const auto& [name, uid] : users_.numbers()) note.users.push_back({name, uid});
   const std::string complaint = WriteSettingsNote(registry_path, note);

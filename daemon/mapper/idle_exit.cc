@@ -20,6 +20,8 @@ IdleExit::IdleExit(const Registry& registry, const std::vector<int>& listeners, 
       idle_since_ms_(MonotonicCoarseMs()) {}
 
 void IdleExit::Set(absl::Duration idle) {
+  // It is not known since when nobody is there while that does not matter.
+  if (idle_ms_ == 0) idle_since_ms_ = MonotonicCoarseMs();
   idle_ms_ = absl::ToInt64Milliseconds(idle);
   if (idle_ms_ == 0) {
     look_.Cancel();

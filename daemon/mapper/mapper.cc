@@ -31,9 +31,8 @@
 #include "registry/base/clock.h"
 #include "registry/base/owned_fd.h"
 #include "registry/base/text.h"
-#include "registry/forget_request.h"
 #include "registry/reader.h"
-#include "registry/upgrade_request.h"
+#include "registry/request_file.h"
 
 namespace evermap {
 namespace {
@@ -248,14 +247,13 @@ bool Mapper::OnSignals() {
   signalfd_siginfo signal = {};
   while (read(parts_.signal_fd.get(), &signal, sizeof(signal)) == sizeof(signal)) {
     if (signal.ssi_signo == SIGHUP) {
-      // Two signals that come at once are one.
-      if (reload_->IsAsked() && !IsUpgradeRequested(parts_.registry->path())) continue;
       is_upgrade_asked_ = true;
       if (!adoption_->is_under_way()) BeginUpgrade();
       continue;
     }
-    if (static_cast<int>(signal.ssi_signo) == kForgetSignal) {
+    if (static_cast<int>(signal.ssi_signo) == kRequestSignal) {
       ForgetAsAsked(*parts_.registry, *parts_.custody);
+      reload_->Ask();
       continue;
     }
     ending_signal_ = static_cast<int>(signal.ssi_signo);

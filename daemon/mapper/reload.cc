@@ -18,22 +18,18 @@ Reload::Reload(Configuration& configuration, const Registry& registry, Pausing p
       pausing_(std::move(pausing)),
       apply_(std::move(apply)) {}
 
-bool Reload::IsAsked() {
-  const uint64_t request = ReloadRequestId(registry_.path());
-  if (request == 0 || request == asked_) return false;
-  asked_ = request;
-  return true;
-}
-
 void Reload::GoOn() {
-  if ((has_looked_ && asked_ == 0) || !pausing_.is_alone()) return;
-  has_looked_ = true;
-  asked_ = 0;
-  if (!TakeReloadRequest(registry_.path())) return;
+  if (!is_asked_ || !pausing_.is_alone()) return;
+  is_asked_ = false;
+  std::string complaint;
+  const bool is_there = BeginReload(registry_.path(), complaint);
+  if (!complaint.empty()) Log(Severity::kWarning, "%s", complaint);
+  if (!is_there) return;
   const absl::Status status = Do();
   const std::string refusal(status.message());
   if (!status.ok()) Log(Severity::kError, "the settings stay as they are: %s", refusal);
   configuration_.NoteReload(registry_.path(), refusal);
+  EndReload(registry_.path());
 }
 
 absl::Status Reload::Do() {

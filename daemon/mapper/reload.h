@@ -5,7 +5,6 @@
 #ifndef EVERMAP_DAEMON_MAPPER_RELOAD_H_
 #define EVERMAP_DAEMON_MAPPER_RELOAD_H_
 
-#include <cstdint>
 #include <functional>
 
 #include "absl/status/status.h"
@@ -22,11 +21,9 @@ class Reload {
   Reload(Configuration& configuration, const Registry& registry, Pausing pausing,
          std::function<void()> apply);
 
-  // After a signal: whether it was a reload that was asked for, by a request that was not seen before.
-  // It waits until the mapper is alone. The request stays where it is until then, so that it is a
-  // successor's when this mapper leaves.
-  bool IsAsked();
-  // Does what was asked for, if it is time.
+  // Perhaps a reload is asked for. It waits until the mapper is alone.
+  void Ask() { is_asked_ = true; }
+  // Does what is asked for, if it is time.
   void GoOn();
 
  private:
@@ -37,10 +34,8 @@ class Reload {
   const Registry& registry_;
   const Pausing pausing_;
   const std::function<void()> apply_;
-  // Of the request that waits; 0: none does.
-  uint64_t asked_ = 0;
-  // Whether it was looked for what a predecessor was asked for and has not done.
-  bool has_looked_ = false;
+  // At first for what an earlier mapper was asked for and has not done.
+  bool is_asked_ = true;
 };
 
 }  // namespace evermap

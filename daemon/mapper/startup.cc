@@ -27,8 +27,8 @@
 #include "daemon/process/watcher.h"
 #include "daemon/serve/descriptor_budget.h"
 #include "registry/directory.h"
-#include "registry/forget_request.h"
 #include "registry/reader.h"
+#include "registry/request_file.h"
 #include "registry/status.h"
 
 namespace evermap {
@@ -52,7 +52,7 @@ uint32_t WorkerCount(const Options& options) {
 OwnedFd SignalDescriptor() {
   sigset_t signals;
   sigemptyset(&signals);
-  for (const int signal : {SIGTERM, SIGINT, SIGHUP, kForgetSignal}) sigaddset(&signals, signal);
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP, kRequestSignal}) sigaddset(&signals, signal);
   // The signals are blocked before threads start, so that all threads have them blocked.
   if (pthread_sigmask(SIG_BLOCK, &signals, nullptr) != 0) return OwnedFd();
   signal(SIGPIPE, SIG_IGN);

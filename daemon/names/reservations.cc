@@ -52,6 +52,10 @@ absl::StatusOr<Reservation> ParseReservation(std::string_view source, std::strin
   if (name.empty() || reservation.user.empty() || name.size() > kRegistryNameSizeMax) {
     return Invalid(source, text, "is not NAME=USER");
   }
+  if (name.find_first_of(", \t\"'") != std::string::npos) {
+    return Invalid(source, text,
+                   "has a comma, a blank or a quote in the name: say one NAME=USER at a time");
+  }
   if (name.find('@') != std::string::npos) {
     return Invalid(source, text, "has a host: give the node's name without @HOST");
   }

@@ -10,6 +10,9 @@
 namespace evermap {
 namespace {
 
+// Whether there is a node of this name does not matter.
+constexpr std::string_view kAnybody = "anybody";
+
 using FrameBuffer = std::array<std::byte, protocol::kFrameSizeMax>;
 
 absl::Span<const std::byte> AsBytes(std::string_view text) {
@@ -124,6 +127,13 @@ absl::StatusOr<Client::TextReply> Client::NamesText() const {
   FrameBuffer frame;
   const size_t size = protocol::EncodeNamesRequest(absl::MakeSpan(frame));
   return SplitText(AskForText(absl::MakeConstSpan(frame).first(size)));
+}
+
+absl::Status Client::Answers() const {
+  const absl::Status listed = NamesText().status();
+  if (!absl::IsDataLoss(listed)) return listed;
+  const absl::Status found = Lookup(kAnybody).status();
+  return found.ok() || absl::IsNotFound(found) ? absl::OkStatus() : listed;
 }
 
 absl::StatusOr<Client::TextReply> Client::Dump() const {

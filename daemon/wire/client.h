@@ -93,6 +93,9 @@ class Client {
   absl::StatusOr<Node> Lookup(std::string_view name) const;
   absl::StatusOr<std::vector<NamedPort>> Names() const;
   absl::StatusOr<TextReply> NamesText() const;
+  // Whether a mapper answers, if only to lookups: it may not list its nodes to whoever asks. The error is
+  // that of NamesText().
+  absl::Status Answers() const;
   absl::StatusOr<TextReply> Dump() const;
   // Ends the mapper. kFailedPrecondition when it refuses because nodes are registered.
   absl::Status Kill() const;

@@ -25,7 +25,7 @@ SETTINGS = {
     'address': ('127.0.0.1', ['localhost', '127.0.0.1;::1']),
     'allow': ('192.0.2.0/24', ['192.0.2.1/24', 'x']),
     'access': ('list from host', ['list', 'lists from host', 'list from hosts', 'register from all', 'list from user:']),
-    'reserve': ('hare=root', ['hare', 'hare=', 'hare@host=root', 'hare=no-such-user-here', '@/no/such/file']),
+    'reserve': ('hare=root', ['hare', 'hare=', 'hare@host=root', 'hare=root,fox=root', 'hare=no-such-user-here', '@/no/such/file']),
     'expect': ('hare,fox', ['hare@host', 'h' * 1021, ',']),
     'relaxed_command_check': ('true', ['yes', '1']),
     'packet_timeout': ('5', ['0', '1000001', '-1']),
@@ -523,10 +523,92 @@ class ReloadTest(SettingsTest):
             pass
         os.chmod(mapper.registry + '.reload', 0o666)
         os.kill(mapper.pid, signal.SIGHUP)
+        harness.wait_until(lambda: (status(mapper)['last_upgrade'] or {}).get('outcome') == 'succeeded', 'an upgrade, as without it')
         harness.wait_until(lambda: not os.path.exists(mapper.registry + '.reload'), 'the request is taken')
-        os.kill(mapper.mapper_pid(), signal.SIGHUP)
-        harness.wait_until(lambda: (status(mapper)['last_upgrade'] or {}).get('outcome') == 'succeeded', 'an upgrade')
+        harness.wait_until(lambda: 'is not believed' in mapper.log(), 'that is said')
         self.assertNotIn('settings were read anew', mapper.log())
+        printed(mapper, 'reload')
+
+    def test_reloads_at_once(self):
+        """None is taken for anything else, and each is told what became of its own."""
+        self.write('')
+        mapper = self.mapper(kept=True)
+        pid = status(mapper)['pid']
+        for _ in range(harness.scaled('RELOAD_PAIRS', 20)):
+            asked = [self.asked(mapper, 'reload') for _ in range(3)]
+            for process in asked:
+                said, _ = process.communicate(timeout=harness.PATIENCE_S)
+                self.assertEqual(process.returncode, 0, said)
+        self.assertEqual(status(mapper)['pid'], pid)
+        self.assertEqual(status(mapper)['last_upgrade'], None)
+
+    def test_a_reload_that_comes_late(self):
+        self.write('')
+        mapper = self.mapper(kept=True)
+        pid = status(mapper)['pid']
+        os.kill(pid, signal.SIGSTOP)
+        self.write('access = list from none\n')
+        done = epmdctl(mapper, 'reload', '--timeout', '1')
+        self.assertEqual(done.returncode, 1, done)
+        self.assertIn('it is done when the mapper comes to it', done.stderr)
+        os.kill(pid, signal.SIGCONT)
+        harness.wait_until(lambda: not self.lists(mapper), 'it is done')
+        self.assertEqual(status(mapper)['pid'], pid)
+
+    def test_a_mapper_that_lists_nothing_is_there(self):
+        self.write('access = list from none\n')
+        mapper = self.mapper()
+        self.assertEqual(harness.run_epmd('-started', port=mapper.port).returncode, 0)
+        report = json.loads(epmdctl(mapper, '--json', 'doctor').stdout)
+        said, = [check for check in report['checks'] if check['check'] == 'mapper over TCP']
+        self.assertEqual(said['result'], 'ok')
+        self.assertIn('does not list its nodes', said['text'])
+        self.assertFalse(report['failed'], report)
+
+    def test_status_says_what_is_wrong_with_the_settings(self):
+        self.write('')
+        mapper = self.mapper()
+        self.assertEqual(epmdctl(mapper, 'status', '--check').returncode, 0)
+        self.write('nonsense\n')
+        self.assertEqual(epmdctl(mapper, 'reload').returncode, 1)
+        done = epmdctl(mapper, 'status', '--check')
+        self.assertEqual(done.returncode, 1, done)
+        self.assertIn('the last reload was refused', done.stdout)
+        self.write('')
+        printed(mapper, 'reload')
+        self.assertEqual(epmdctl(mapper, 'status', '--check').returncode, 0)
+
+    def test_a_line_that_an_option_hides(self):
+        self.write('')
+        mapper = self.mapper('-packet_timeout', '7')
+        self.write('packet_timeout = 9\n')
+        self.assertIn(f'{self.path}:1: packet_timeout = 9 has no effect: -packet_timeout goes before', printed(mapper, 'reload'))
+        self.assertIn('has no effect', '\n'.join(self.check('-packet_timeout', '7')[1]))
+        self.write('packet_timeout = 7\n')
+        self.assertNotIn('has no effect', printed(mapper, 'reload'))
+
+    def test_a_file_of_reservations_that_changes(self):
+        reserved = os.path.join(self.directory, 'reserved')
+        self.write('', reserved)
+        self.write(f'reserve = @{reserved}\n')
+        mapper = self.mapper()
+        self.assertNotIn('has changed', printed(mapper, 'config'))
+        self.write('hare=root\n', reserved)
+        self.assertIn(f'{reserved} has changed', printed(mapper, 'config'))
+        printed(mapper, 'reload')
+        self.assertNotIn('has changed', printed(mapper, 'config'))
+
+    def test_idle_exit_counts_from_when_it_was_set(self):
+        self.write('')
+        mapper = self.mapper()
+        with mapper.register(b'hare')[0]:
+            time.sleep(1.5)
+        mapper.wait_gone(b'hare')
+        self.write('idle_exit = 1\n')
+        began = time.monotonic()
+        printed(mapper, 'reload')
+        mapper.wait()
+        self.assertGreaterEqual(time.monotonic() - began, 0.9)
 
     @unittest.skipUnless(os.path.exists(harness.EPMD_FAULTS), 'no variant with fault points in this build')
     def test_a_reload_during_an_upgrade(self):
@@ -552,16 +634,14 @@ class ReloadTest(SettingsTest):
             self.assertIsNotNone(mapper.lookup(b'hare'))
 
     def test_a_reload_and_an_upgrade_at_once(self):
-        """Of which the mapper sees one signal."""
         self.write('')
         mapper = self.mapper(kept=True)
         old = mapper.mapper_pid()
         with mapper.register(b'hare')[0]:
             os.kill(old, signal.SIGSTOP)
             self.write('access = list from none\n')
-            asked = [self.asked(mapper, 'reload'), self.asked(mapper, 'upgrade', harness.EPMD)]
-            for word in ('reload', 'upgrade'):
-                harness.wait_until(lambda w=word: os.path.exists(f'{mapper.registry}.{w}'), 'the request is there')
+            asked = [self.asked(mapper, 'reload'), self.asked(mapper, 'upgrade')]
+            harness.wait_until(lambda: os.path.exists(mapper.registry + '.reload'), 'the request is there')
             harness.wait_until(lambda: all('S' in state_of(process.pid) for process in asked), 'both wait')
             os.kill(old, signal.SIGCONT)
             for process in asked:

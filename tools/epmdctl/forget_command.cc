@@ -10,6 +10,7 @@
 #include "registry/forget_request.h"
 #include "registry/reader.h"
 #include "registry/registration.h"
+#include "registry/request_file.h"
 #include "registry/status.h"
 #include "tools/epmdctl/host/tell_mapper.h"
 #include "tools/epmdctl/list_command.h"
@@ -47,11 +48,13 @@ std::string AskUntilEnded(CurrentRegistry& registry, const std::string& name,
                                  .asking_uid = getuid()};
   Holder now = before;
   while (std::chrono::steady_clock::now() < deadline) {
+    std::string failure;
     if (!HasForgetRequest(registry.path())) {
-      std::string error = WriteForgetRequest(registry.path(), request);
-      if (error.empty()) error = TellMapper(now.mapper, kForgetSignal);
-      if (!error.empty()) return error;
+      failure = WriteForgetRequest(registry.path(), request);
     }
+    // Also when one lies there: whoever wrote it may not have come to say so.
+    if (failure.empty()) failure = TellMapper(now.mapper, kRequestSignal);
+    if (!failure.empty()) return failure;
     poll(nullptr, 0, kTellPollMs);
     std::string error;
     if (!FindHolder(registry, name, now, error)) continue;

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "registry/reader.h"
+#include "registry/request_file.h"
 #include "registry/settings_note.h"
 #include "registry/status.h"
 #include "registry/upgrade_request.h"
@@ -104,13 +105,14 @@ int TellOutcome(const SettingsNote& note, bool json) {
   return note.refusal.empty() ? 0 : kExitFailed;
 }
 
-// Waits until a reload after `before` has come to an outcome, which `note` holds then, also when another
-// mapper takes the place of the one that was asked. Empty, or why there is none.
-std::string AwaitReload(CurrentRegistry& registry, const SettingsNote& before, int timeout_s,
-                        SettingsNote& note) {
+// Waits until the request has come to an outcome, or one that took its place, which `note` holds then, also
+// when another mapper takes the place of the one that was asked. Empty, or why there is none.
+std::string AwaitReload(CurrentRegistry& registry, uint64_t request, const SettingsNote& before,
+                        int timeout_s, SettingsNote& note) {
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(timeout_s);
   while (std::chrono::steady_clock::now() < deadline) {
     poll(nullptr, 0, kTellPollMs);
+    if (IsReloadOpen(registry.path(), request)) continue;
     std::string unread;
     if (ReadSettingsNote(registry.path(), note, unread) && note.reloads > before.reloads) return "";
   }
@@ -119,8 +121,13 @@ std::string AwaitReload(CurrentRegistry& registry, const SettingsNote& before, i
   std::string unread;
   const bool is_read =
       registry.Read([&](const RegistryView& view) { mapper = view.mapper_status(); }, unread);
-  if (is_read && IsRunning(mapper)) return waited + "; see the mapper's log";
-  return waited + ": the mapper does not run any more; see its log";
+  if (!is_read || !IsRunning(mapper)) {
+    return waited + ": the mapper does not run any more; see its log";
+  }
+  return waited +
+         ": it is done when the mapper comes to it, see its log; one of a release that does not "
+         "know of "
+         "reloads has to be upgraded first (epmdctl upgrade)";
 }
 
 }  // namespace
@@ -154,14 +161,18 @@ int ReloadSettings(CurrentRegistry& registry, int timeout_s, bool json) {
   SettingsNote before;
   std::string error;
   ReadSettingsNote(registry.path(), before, error);
-  error = WriteReloadRequest(registry.path());
-  if (error.empty()) error = TellMapper(mapper, SIGHUP);
+  uint64_t request = 0;
+  error = WriteReloadRequest(registry.path(), request);
+  if (!error.empty()) return Fail(error);
+  error = TellMapper(mapper, kRequestSignal);
+  if (!error.empty()) {
+    RemoveReloadRequest(registry.path());
+    return Fail(error);
+  }
   SettingsNote note;
-  if (error.empty()) error = AwaitReload(registry, before, timeout_s, note);
-  if (error.empty()) return TellOutcome(note, json);
-  // A request that no mapper has taken must not surprise the next one.
-  RemoveReloadRequest(registry.path());
-  return Fail(error);
+  // A request that is not done in time stays, and is done when it can be.
+  error = AwaitReload(registry, request, before, timeout_s, note);
+  return error.empty() ? TellOutcome(note, json) : Fail(error);
 }
 
 }  // namespace evermap

@@ -33,6 +33,7 @@ struct Status {
   uint32_t capacity = 0;
   CounterTotals counters;
   std::vector<ExpectedNode> expected;
+  SettingsNote settings;
   std::optional<CounterTotals> last_minute;  // what was counted in it, if that is known
 };
 
@@ -45,6 +46,8 @@ Condition ConditionOf(const Status& status) {
           .capacity = status.capacity,
           .connections_now = status.counters.connections_now,
           .expected = status.expected,
+          .refusal = status.settings.refusal,
+          .warnings = status.settings.warnings,
           .last_minute = status.last_minute};
 }
 
@@ -75,6 +78,8 @@ Status Collect(const std::string& path, const RegistryView& view) {
   }
   status.counters = ReadCounterTotals(view);
   CollectActivity(path, view, status);
+  std::string unread;
+  if (!ReadSettingsNote(path, status.settings, unread)) status.settings = {};
   return status;
 }
 

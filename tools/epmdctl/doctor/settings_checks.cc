@@ -1,9 +1,12 @@
 #include "tools/epmdctl/doctor/settings_checks.h"
 
+#include <unistd.h>
+
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "registry/location.h"
 #include "registry/settings_note.h"
 #include "tools/epmdctl/host/settings_files.h"
 #include "tools/epmdctl/view/output.h"
@@ -29,8 +32,13 @@ std::string WhatWasRead(const SettingsNote& note) {
 void ExamineSettings(const std::string& registry_path, Report& report) {
   SettingsNote note;
   std::string error;
-  // A mapper of a release before there were files of settings has written none.
-  if (!ReadSettingsNote(registry_path, note, error)) return;
+  if (!ReadSettingsNote(registry_path, note, error)) {
+    // A mapper of a release before there were files of settings has written none.
+    if (access(SettingsNotePath(registry_path).c_str(), F_OK) != 0) return;
+    report.Say(kCheckName, Verdict::kWarning, absl::StrCat("it is not known what counts: ", error),
+               "remove that file, and have the mapper write it again: epmdctl reload");
+    return;
+  }
   bool is_well = true;
   const auto warn = [&](std::string text, std::string advice) {
     report.Say(kCheckName, Verdict::kWarning, std::move(text), std::move(advice));

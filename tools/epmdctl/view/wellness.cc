@@ -80,6 +80,14 @@ Diagnosis JudgeWellness(const Condition& condition) {
   if (condition.upgrade.outcome == UpgradeStatus::Outcome::kFailed) {
     complaints.Add(Wellness::kWarning, "the last upgrade failed");
   }
+  if (!condition.refusal.empty()) {
+    complaints.Add(Wellness::kWarning,
+                   absl::StrCat("the last reload was refused: ", Printable(condition.refusal)));
+  }
+  if (!condition.warnings.empty()) {
+    complaints.Add(Wellness::kWarning, absl::StrCat(Printable(condition.warnings.front()),
+                                                    " (epmdctl config says all)"));
+  }
   if (!condition.last_minute.has_value()) return diagnosis;
   const CounterTotals& minute = *condition.last_minute;
   complaints.Count(minute, &WorkerStatistics::refused_descriptors, Wellness::kCritical,

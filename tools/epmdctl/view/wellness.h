@@ -31,6 +31,9 @@ struct Condition {
   uint32_t capacity = 0;
   uint64_t connections_now = 0;
   std::vector<ExpectedNode> expected = {};
+  // What the mapper says of its settings (registry/settings_note.h), lines; empty: nothing.
+  std::string refusal = {};
+  std::vector<std::string> warnings = {};
   // What was counted in the last minute; nothing when the mapper does not tell.
   std::optional<CounterTotals> last_minute = {};
 };
