@@ -280,22 +280,24 @@ TEST_F(ExchangeTest, APieceOfARequestIsWaitedForWithoutADeadlineWhenItsTimeIsOve
 
 // Nodes that have to wait for their names, and get them, or not.
 void ExchangeTest::PostponeNodes() {
+  // An event's body is in it.
+  const std::string frame = NamesFrame();
   OpenAndWait();
-  Event waiting = Receive(NamesFrame());
+  Event waiting = Receive(frame);
   Step(State::kPostponed, [&] { exchange_->Postpone(waiting); });
   EXPECT_FALSE(exchange_->has_unfinished());
   const Event again = exchange_->TakeUp(number_, waiting.has_excess, waiting.begin_ns);
-  EXPECT_EQ(again.body.size(), NamesFrame().size() - protocol::kLengthSize);
+  EXPECT_EQ(again.body.size(), frame.size() - protocol::kLengthSize);
   exchange_->Postpone(again);
   Step(State::kNode, [&] { exchange_->KeepNode(number_, kRegistration, Bytes("reply"), false); });
   Receive("");
   exchange_->Close(number_);
   OpenAndWait();
-  waiting = Receive(NamesFrame());
+  waiting = Receive(frame);
   Step(State::kPostponed, [&] { exchange_->Postpone(waiting); });
   Step(State::kFree, [&] { exchange_->SendAndClose(number_, Bytes("refused")); });
   OpenAndWait();
-  waiting = Receive(NamesFrame());
+  waiting = Receive(frame);
   Step(State::kPostponed, [&] { exchange_->Postpone(waiting); });
   Step(State::kWriting, [&] { SendLong(); });
   client_ = OwnedFd();

@@ -9,8 +9,9 @@ import subprocess
 import sys
 import threading
 import time
+import unittest
 
-from harness.environment import EPMD, PATIENCE_S, ROOT, clean_environment
+from harness.environment import EPMD, INSTRUMENTED, PATIENCE_S, ROOT, clean_environment
 
 LIBEVERMAP = os.environ.get('LIBEVERMAP') or os.path.realpath(
     os.path.join(os.path.dirname(EPMD), '..', 'registry', 'libevermap.so.1'))
@@ -28,7 +29,13 @@ class _Node(ctypes.Structure):
                 ('extra', ctypes.c_char * 1024)]
 
 
+def skip_if_instrumented():
+    if INSTRUMENTED:
+        raise unittest.SkipTest("Python has no room for a sanitizer's runtime")
+
+
 def _library():
+    skip_if_instrumented()
     library = ctypes.CDLL(LIBEVERMAP, use_errno=True)
     for name in ('evermap_open', 'evermap_watch_open'):
         getattr(library, name).restype = ctypes.c_void_p
@@ -97,6 +104,7 @@ class ReaderOfNobody(contextlib.AbstractContextManager):
     its bits and the names."""
 
     def __init__(self, path):
+        skip_if_instrumented()
         # The library is loaded before, since its directory may be closed to that user.
         self._process = subprocess.Popen([sys.executable, os.path.abspath(__file__), path], stdin=subprocess.DEVNULL,
                                          stdout=subprocess.PIPE, text=True,
