@@ -1,7 +1,9 @@
 """Ports that are free, sockets of another user, and hosts as network namespaces."""
 
+import atexit
 import contextlib
 import ctypes
+import glob
 import os
 import random
 import socket
@@ -13,23 +15,41 @@ from harness.process import wait_until
 # Ports are taken from below the kernel's range for outgoing connections, so that none of ours is in the way.
 PORT_FIRST = 20000
 PORT_LAST = 32000
+# Where mappers keep the registry that are not told where.
+USUAL_DIRECTORIES = '/run/evermap', '/run/user/*/evermap', '/dev/shm/epmd-*'
+_given = set()
+
+
+def _is_free(port):
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            probe.bind(('0.0.0.0', port))
+        with contextlib.suppress(OSError):  # a host without IPv6
+            with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as probe6:
+                probe6.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                probe6.bind(('::1', port))
+    except OSError:
+        return False
+    return True
 
 
 def free_port():
-    """A port nobody listens on, on any address."""
+    """A port nobody listens on, on any address. What mappers there leave in the usual places is removed when this process ends."""
     for _ in range(1000):
         port = random.SystemRandom().randint(PORT_FIRST, PORT_LAST)
-        try:
-            with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-                probe.bind(('0.0.0.0', port))
-            with contextlib.suppress(OSError):  # a host without IPv6
-                with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as probe6:
-                    probe6.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-                    probe6.bind(('::1', port))
-        except OSError:
-            continue
-        return port
+        if _is_free(port):
+            _given.add(port)
+            return port
     raise AssertionError('no free port found')
+
+
+@atexit.register
+def _remove_registries():
+    for port in filter(_is_free, _given):
+        for directory in USUAL_DIRECTORIES:
+            for path in glob.glob(f'{directory}/registry.{port}*'):
+                with contextlib.suppress(OSError):
+                    os.unlink(path)
 
 
 @contextlib.contextmanager

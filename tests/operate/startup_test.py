@@ -550,10 +550,6 @@ class DaemonTest(TemporaryDirectoryTest):
             self.assertEqual([name for name in os.listdir(self.directory) if name.startswith('registry')], [])
         finally:
             self.end(port)
-            for directory in ('/run/evermap', f'/dev/shm/epmd-{os.geteuid()}'):
-                for name in (f'registry.{port}', f'registry.{port}.lock'):
-                    with contextlib.suppress(OSError):
-                        os.unlink(os.path.join(directory, name))
 
 
 # Puts the inherited sockets where systemd's protocol has them and becomes the mapper: LISTEN_PID has to be its own pid.
