@@ -167,6 +167,7 @@ class ToldTest(EventsCase):
         self.assertEqual(mapper.log().count('have to poll'), 1)
 
     @harness.as_root_only
+    @unittest.skipIf(harness.INSTRUMENTED, "Python has no room for a sanitizer's runtime")
     def test_bounds_of_the_kernel_are_an_error(self):
         mapper = self.started(Mapper())
         pid = os.fork()
