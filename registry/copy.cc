@@ -39,7 +39,10 @@ int CopyBeginning(const Segment& from, int copy, uint64_t& size) {
   // Who maps the file counts on memory for all that is inside it (extents.h).
   if (!ExtendFile(copy, 0, size)) return errno;
   std::array<char, layout::kPageSize> page;
-  std::memcpy(page.data(), from.at<char>(0), page.size());
+  // By the kernel: workers count in it meanwhile.
+  const ssize_t got = pread(from.fd(), page.data(), page.size(), 0);
+  if (got < 0) return errno;
+  if (static_cast<size_t>(got) != page.size()) return EIO;
   std::memcpy(page.data() + layout::kSupersededAt, &kIsSuperseded, sizeof(kIsSuperseded));
   return WriteAll(copy, page.data(), page.size(), 0);
 }
