@@ -44,7 +44,8 @@ auto AskLocalMapper(const Options& options, Ask ask) {
 // -started, which prints nothing. A mapper that lists nothing has started, too.
 int AskWhetherStarted(const Options& options) {
   for (const std::string_view host : kLoopback) {
-    if (Client(host, options.port).Answers().ok()) return EXIT_SUCCESS;
+    const absl::Status answers = Client(host, options.port).Answers();
+    if (!absl::IsUnavailable(answers)) return answers.ok() ? EXIT_SUCCESS : EXIT_FAILURE;
   }
   return EXIT_FAILURE;
 }

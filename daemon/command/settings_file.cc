@@ -14,6 +14,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "daemon/command/options.h"
+#include "registry/base/clock.h"
 #include "registry/base/owned_fd.h"
 #include "registry/base/text.h"
 #include "registry/settings_note.h"
@@ -69,8 +70,7 @@ std::string Content(const std::string& path, int fd, SettingsFiles& files) {
     AddProblem(files, path, complaint);
     return "";
   }
-  files.files.push_back(
-      {path, int64_t{file.st_mtim.tv_sec} * 1'000'000'000 + file.st_mtim.tv_nsec});
+  files.files.push_back({path, NsOf(file.st_mtim)});
   return content;
 }
 

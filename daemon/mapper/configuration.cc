@@ -65,8 +65,7 @@ std::string_view CountsWhen(Effect effect) {
 // When a file was last written to; 0 when that cannot be told.
 int64_t ChangedUnixNs(const std::string& path) {
   struct stat file = {};
-  if (stat(path.c_str(), &file) != 0) return 0;
-  return file.st_mtim.tv_sec * kNsPerSecond + file.st_mtim.tv_nsec;
+  return stat(path.c_str(), &file) == 0 ? NsOf(file.st_mtim) : 0;
 }
 
 // The settings of files that a mapper has noted.

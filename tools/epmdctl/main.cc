@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/time/time.h"
+#include "daemon/wire/protocol.h"
 #include "registry/location.h"
 #include "tools/epmdctl/current_registry.h"
 #include "tools/epmdctl/doctor/doctor_command.h"
@@ -24,9 +25,6 @@
 
 namespace evermap {
 namespace {
-
-// Port of the mapper, where nothing says another one.
-constexpr uint16_t kPortDefault = 4369;
 
 // What the command line says, for all commands.
 struct Arguments {
@@ -57,7 +55,7 @@ uint16_t PortOf(CurrentRegistry& registry, const Arguments& said) {
   if (!said.registry_path.empty()) {
     registry.Read([&port](const RegistryView& view) { port = view.port(); }, error);
   }
-  return port != 0 ? port : kPortDefault;
+  return port != 0 ? port : protocol::kDefaultPort;
 }
 
 struct Commands {
@@ -187,7 +185,7 @@ void AddOperations(Commands& commands, Arguments& arguments) {
 int Run(const Commands& commands, const Arguments& arguments) {
   CurrentRegistry registry(
       arguments.registry_path.empty()
-          ? UsualRegistryPath(arguments.port.value_or(kPortDefault), Preference::kOwn)
+          ? UsualRegistryPath(arguments.port.value_or(protocol::kDefaultPort), Preference::kOwn)
           : arguments.registry_path);
   for (const auto& [command, action] : commands.actions) {
     if (command->parsed()) return action(registry, arguments);

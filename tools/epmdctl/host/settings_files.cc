@@ -31,8 +31,7 @@ std::vector<std::string> ChangedSettingsFiles(const SettingsNote& note) {
   for (const SettingsNote::File& read : note.files) {
     struct stat file = {};
     const bool is_there = stat(read.path.c_str(), &file) == 0;
-    const int64_t changed_ns = file.st_mtim.tv_sec * kNsPerSecond + file.st_mtim.tv_nsec;
-    if (!is_there || changed_ns != read.changed_unix_ns) changed.push_back(read.path);
+    if (!is_there || NsOf(file.st_mtim) != read.changed_unix_ns) changed.push_back(read.path);
   }
   if (note.path.empty()) return changed;
   for (const std::string& path : FilesNow(note.path)) {
