@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/time/time.h"
 #include "daemon/host/address.h"
 #include "daemon/host/log.h"
 #include "registry/base/clock.h"
@@ -105,7 +106,7 @@ Configuration::Configuration(Options options, const std::vector<std::string>& ar
 
 ServeOptions Configuration::serve_options() const {
   return {.port = options_.port,
-          .packet_timeout = options_.packet_timeout,
+          .packet_timeout_ms = absl::ToInt64Milliseconds(options_.packet_timeout),
           .delay_accept = options_.delay_accept,
           .delay_write = options_.delay_write,
           .name_wait = options_.name_wait,

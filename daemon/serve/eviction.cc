@@ -50,7 +50,7 @@ uint32_t Eviction::Evict(uint32_t count) {
 }
 
 void Eviction::EndOverdue(int64_t now_ms) {
-  const int64_t timeout_ms = shared_.packet_timeout_ms();
+  const int64_t timeout_ms = shared_.options.packet_timeout_ms;
   const Connections& connections = exchange_.connections();
   while (connections.first() != kNoConnection &&
          connections[connections.first()].progress_ms + timeout_ms <= now_ms) {

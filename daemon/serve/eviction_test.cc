@@ -24,7 +24,7 @@ class EvictionTest : public ServeTest {
  protected:
   void SetUp() override {
     ServeTest::SetUp();
-    Serve({.packet_timeout = absl::Milliseconds(kPacketTimeoutMs)});
+    Serve({.packet_timeout_ms = kPacketTimeoutMs});
     exchange_.emplace(loop_, *shared_, statistics());
     eviction_.emplace(loop_, *shared_, *exchange_, statistics());
   }

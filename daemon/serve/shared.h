@@ -33,8 +33,9 @@ namespace evermap {
 // The part of what the mapper is told (command/options.h) that workers need.
 struct ServeOptions {
   uint16_t port = 0;  // that NAMES and DUMP tell
-  // How long a peer may take for its request, and for its reply.
-  absl::Duration packet_timeout = absl::Seconds(60);
+  // How long a peer may take for its request, and for its reply. A number, since each turn of a
+  // loop compares it.
+  int64_t packet_timeout_ms = 60'000;
   absl::Duration delay_accept = absl::ZeroDuration();
   absl::Duration delay_write = absl::ZeroDuration();
   // How long a registration waits for the end of who holds its name.
@@ -64,8 +65,6 @@ struct Shared {
   void Delay(absl::Duration duration) const {
     if (duration > absl::ZeroDuration()) stopping.WaitForNotificationWithTimeout(duration);
   }
-
-  int64_t packet_timeout_ms() const { return absl::ToInt64Milliseconds(options.packet_timeout); }
 
   // Is changed only while all workers pause.
   ServeOptions options;

@@ -105,7 +105,7 @@ int Worker::RunTimeoutMs(int64_t timeout_ms) const {
   };
   const Connections& connections = exchange_.connections();
   if (exchange_.has_unfinished()) {
-    wake_by(connections[connections.first()].progress_ms + shared_.packet_timeout_ms());
+    wake_by(connections[connections.first()].progress_ms + shared_.options.packet_timeout_ms);
   }
   if (const auto resume_ms = acceptor_.resume_ms(); resume_ms.has_value()) wake_by(*resume_ms);
   if (!postponed_.empty()) wake_by(MonotonicCoarseMs() + postponed_.NextLookMs());

@@ -130,7 +130,7 @@ absl::StatusOr<Client::TextReply> Client::NamesText() const {
 }
 
 absl::Status Client::Answers() const {
-  const absl::Status listed = NamesText().status();
+  absl::Status listed = NamesText().status();
   if (!absl::IsDataLoss(listed)) return listed;
   const absl::Status found = Lookup(kAnybody).status();
   return found.ok() || absl::IsNotFound(found) ? absl::OkStatus() : listed;

@@ -9,6 +9,7 @@ What nearly every test needs is here by its bare name; the rest are modules that
 
     environment      the programs under test, the scale of a run, and the environment of what is started
     process          processes: waiting for them, ending them, what they use
+    sockets          TCP sockets of this host, as the kernel knows them
     wire             EPMD's bytes, and a client that speaks them
     mapper           a mapper, and one with a keeper
     epmdctl          epmdctl on a test's mapper
@@ -37,7 +38,8 @@ from harness.environment import (
 from harness.erlang import ErlangNode, have_elixir, have_erlang
 from harness.mapper import Kept, Mapper, one_line, run_epmd
 from harness.network import TwoHosts, free_port, in_network_of
-from harness.process import cpu_seconds, end_process, listeners, process_exists, resident_kib, wait_until
+from harness.process import cpu_seconds, end_process, process_exists, resident_kib, wait_until
+from harness.sockets import listeners
 from harness.wire import (
     BODY_SIZE_MAX, Client, HOST, NAME_CODE_POINTS_MAX, NAME_SIZE_MAX, NODE_TYPE_NORMAL, Node, PROTOCOL_TCP4, REFUSED_CREATION,
     VERSION_HIGHEST, VERSION_LOWEST, alive2_body, alive2_result, all_read, frame, receive_alive2_reply, receive_all,

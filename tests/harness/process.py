@@ -1,7 +1,6 @@
 """Processes: waiting for them, ending them, and what they use."""
 
 import contextlib
-import glob
 import os
 import re
 import signal
@@ -35,23 +34,6 @@ def wait_until(condition, what, timeout_s=PATIENCE_S):
             raise AssertionError(f'not within {timeout_s} s: {what() if callable(what) else what}')
         time.sleep(pause_s)
         pause_s = min(pause_s * 2, 0.05)
-
-
-def listeners(port):
-    """Pids of the processes that hold a socket listening on `port`."""
-    inodes = set()
-    for table in ('/proc/net/tcp', '/proc/net/tcp6'):
-        with contextlib.suppress(OSError), open(table) as lines:
-            for line in list(lines)[1:]:
-                fields = line.split()
-                if fields[3] == '0A' and int(fields[1].rsplit(':', 1)[1], 16) == port:
-                    inodes.add(f'socket:[{fields[9]}]')
-    pids = set()
-    for link in glob.glob('/proc/[0-9]*/fd/*'):
-        with contextlib.suppress(OSError):
-            if os.readlink(link) in inodes:
-                pids.add(int(link.split('/')[2]))
-    return pids
 
 
 def process_exists(pid):

@@ -7,6 +7,7 @@ import struct
 
 from harness.environment import PATIENCE_S
 from harness.process import wait_until
+from harness.sockets import unread_by_peer
 
 HOST = '127.0.0.1'
 TCP_ESTABLISHED = 1  # of the kernel's states of a TCP socket
@@ -77,16 +78,9 @@ def alive2_result(reply):
 
 def all_read(connection):
     """True when the process at the other end of an IPv4 connection, on this host, has read all that was sent, or closed."""
-    # A socket that its process has closed may be gone from the table: there is a limit to those.
     if connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] != TCP_ESTABLISHED:
         return True
-    own, peer = connection.getsockname()[1], connection.getpeername()[1]
-    with open('/proc/net/tcp') as lines:
-        for line in list(lines)[1:]:
-            fields = line.split()
-            if [int(fields[i].rsplit(':', 1)[1], 16) for i in (1, 2)] == [peer, own]:
-                return int(fields[4].split(':')[1], 16) == 0
-    return False
+    return unread_by_peer(connection) == 0
 
 
 def reset(connection):

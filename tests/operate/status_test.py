@@ -1,14 +1,15 @@
 """What an operator is told at a glance: whether all is well, the last minute, who asks most, and who is missing."""
 
+import itertools
 import json
 import os
 import socket
-import threading
+import subprocess
 import unittest
 
 import harness
 from harness import custody
-from harness.epmdctl import epmdctl, printed, status
+from harness.epmdctl import arguments, environment, epmdctl, printed, status
 
 WELL, WARNING, CRITICAL = 0, 1, 2
 
@@ -118,35 +119,39 @@ class LastMinuteTest(unittest.TestCase):
 @harness.ours_only
 class AskersTest(unittest.TestCase):
 
+    def askers_while(self, mapper, ask):
+        """Who asks how often according to `epmdctl top`, while ask() is called again and again."""
+        with subprocess.Popen(arguments(mapper, '--json', 'top', '--once', '--interval', '2'), stdout=subprocess.PIPE,
+                              env=environment()) as top:
+            while top.poll() is None:
+                ask()
+            self.assertEqual(top.returncode, 0)
+            return json.load(top.stdout)['askers_per_second']
+
     def test_who_asks_most(self):
         with harness.Mapper(address=None) as mapper:
-            def ask(source, times):
-                client = harness.Client(mapper.port, source=source)
-                for _ in range(times):
-                    client.lookup(b'nobody')
-            before = epmdctl(mapper, '--json', 'top', '--once', '--interval', '0.1')
-            self.assertEqual(before.returncode, 0, before)
-            thread = threading.Thread(target=lambda: (ask('127.0.0.7', 300), ask('127.0.0.9', 20),
-                                                      harness.Client(mapper.port, source='127.0.0.9').names()))
-            thread.start()
-            sample = json.loads(printed(mapper, '--json', 'top', '--once', '--interval', '8'))
-            thread.join()
-            askers = {one['address']: one for one in sample['askers_per_second']}
+            many = harness.Client(mapper.port, source='127.0.0.7')
+            few = harness.Client(mapper.port, source='127.0.0.9')
+            def ask():
+                for _ in range(10):
+                    many.lookup(b'nobody')
+                few.lookup(b'nobody')
+                few.names()
+            askers = {one['address']: one for one in self.askers_while(mapper, ask)}
             self.assertGreater(askers['127.0.0.7']['port2'], askers['127.0.0.9']['port2'])
             self.assertGreater(askers['127.0.0.9']['names'], 0)
             self.assertEqual(askers['127.0.0.7']['names'], 0)
 
     def test_many_addresses(self):
         with harness.Mapper(address=None) as mapper:
+            numbers = itertools.count()
             def ask():
-                for number in range(500):
-                    harness.Client(mapper.port, source=f'127.1.{number // 200}.{number % 200 + 1}').lookup(b'nobody')
-            thread = threading.Thread(target=ask)
-            thread.start()
-            sample = json.loads(printed(mapper, '--json', 'top', '--once', '--interval', '6'))
-            thread.join()
+                number = next(numbers) % 500
+                harness.Client(mapper.port, source=f'127.1.{number // 200}.{number % 200 + 1}').lookup(b'nobody')
+            askers = self.askers_while(mapper, ask)
+            self.assertGreater(len(askers), 0)
             # A worker knows so many.
-            self.assertLessEqual(len(sample['askers_per_second']), 32 * status(mapper)['workers'])
+            self.assertLessEqual(len(askers), 32 * status(mapper)['workers'])
 
 
 if __name__ == '__main__':
