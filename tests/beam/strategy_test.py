@@ -7,22 +7,13 @@
 import os
 import shutil
 import statistics
-import subprocess
 import unittest
 
 import harness
-from harness import ROOT, scaled, wait_until
-from harness.beam import APPLICATION, BeamNode, NodesCase, have_application
+from harness import scaled, wait_until
+from harness.beam import BeamNode, NodesCase, compile_strategy, have_application
 
-STRATEGY = os.path.join(ROOT, 'tools', 'erlang', 'lib', 'cluster', 'strategy', 'evermap.ex')
-STAND_IN = os.path.join(ROOT, 'tests', 'fixtures', 'libcluster', 'libcluster.ex')
 DEPLOYMENTS = scaled('EVERMAP_DEPLOYMENTS', 10, least=2)
-
-
-def elixir_paths():
-    done = subprocess.run(['elixir', '-e', 'for a <- [:elixir, :logger], do: IO.puts(:code.lib_dir(a))'], capture_output=True,
-                          text=True, check=True, env=harness.clean_environment(LC_ALL='C.UTF-8'))
-    return [os.path.join(line, 'ebin') for line in done.stdout.split()]
 
 
 @harness.ours_only
@@ -34,19 +25,13 @@ class StrategyTest(NodesCase):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        real = os.environ.get('LIBCLUSTER_EBIN')
-        paths = [os.path.join(APPLICATION, 'ebin'), *([real] if real else [])]
-        sources = [STRATEGY] if real else [STAND_IN, STRATEGY]
-        for source in sources:
-            subprocess.run(['elixirc', *sum((['-pa', path] for path in [*paths, cls.tests]), []), '-o', cls.tests, source],
-                           check=True, capture_output=True, env=harness.clean_environment(LC_ALL='C.UTF-8'))
-        cls.paths = ' '.join(f'-pa {path}' for path in [*paths, *elixir_paths()])
+        paths = compile_strategy(cls.tests, os.environ.get('LIBCLUSTER_EBIN'))
+        cls.paths = ' '.join(f'-pa {path}' for path in paths)
 
     def start(self, name, config=''):
         node = BeamNode(name, self.mapper, self.directory, flags='-connect_all false ' + self.paths, tests=self.tests)
         self.addCleanup(node.close)
-        # Elixir makes binaries of what is typed.
-        self.assertEqual(node.evaluate('begin {ok, _} = application:ensure_all_started(elixir), io:setopts([list]) end'), 'ok')
+        self.assertRegex(node.evaluate('application:ensure_all_started(elixir)'), r'^\{ok,')
         state = ("#{'__struct__' => 'Elixir.Cluster.Strategy.State', topology => here, connect => {net_kernel, connect_node, []}, "
                  "disconnect => {erlang, disconnect_node, []}, list_nodes => {erlang, nodes, [connected]}, meta => nil, "
                  f"config => [{config}]}}")

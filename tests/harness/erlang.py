@@ -11,13 +11,14 @@ import unittest
 
 from harness.environment import PATIENCE_S, clean_environment
 
-# Reads one line of Erlang expressions at a time, evaluates them and prints the value on a line of its own.
+# Reads one line of Erlang expressions at a time, evaluates them and prints the value on a line of its own. Where Elixir was started
+# lines are binaries.
 _ERL_SERVER = '''
 F = fun Loop() ->
   case io:get_line("") of
     eof -> halt(0);
     Line ->
-      {ok, Tokens, _} = erl_scan:string(Line),
+      {ok, Tokens, _} = erl_scan:string(unicode:characters_to_list(Line)),
       {ok, Expressions} = erl_parse:parse_exprs(Tokens),
       Value = try {value, V, _} = erl_eval:exprs(Expressions, []), V catch C:R -> {C, R} end,
       io:format("~n=> ~0p~n", [Value]),
