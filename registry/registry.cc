@@ -22,6 +22,7 @@
 namespace evermap {
 
 using layout::Load;
+using layout::Store;
 
 Registry::Registry(std::string path, std::unique_ptr<Segment> segment,
                    std::unique_ptr<WriterPlace> place)
