@@ -7,6 +7,7 @@
 
 #include "absl/types/span.h"
 #include "daemon/wire/protocol.h"
+#include "registry/reader.h"
 #include "registry/registration.h"
 
 namespace evermap {

@@ -14,6 +14,7 @@
 #include "registry/counter_totals.h"
 #include "registry/reader.h"
 #include "registry/registration.h"
+#include "registry/settings_note.h"
 #include "tools/epmdctl/view/counters.h"
 #include "tools/epmdctl/view/output.h"
 #include "tools/epmdctl/view/wellness.h"
