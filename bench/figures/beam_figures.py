@@ -8,6 +8,7 @@ Runs on an idle machine, with the programs of a release build; nodes of the Erla
 
 import os
 import re
+import shutil
 import statistics
 import subprocess
 import sys
@@ -23,7 +24,7 @@ EVENTS = 200
 CALLS = int(os.environ.get('BEAM_CALLS', '1000'))
 NODES = int(os.environ.get('BEAM_NODES', '100'))
 POLLING_S = 20
-ROUNDS = 5
+ROUNDS = 9
 REQUESTS = 2000
 HOSTILE = '''
 import ctypes, os, sys
@@ -85,36 +86,52 @@ def polling(mapper, directory, tests):
                 node.close()
 
 
-def requests_per_second(mapper, request):
-    begun = time.monotonic()
+def cpu_of_threads_ns(pid, name=''):
+    """CPU that the threads of a process whose name begins so have had."""
+    total = 0
+    for thread in os.listdir(f'/proc/{pid}/task'):
+        with open(f'/proc/{pid}/task/{thread}/comm') as comm, open(f'/proc/{pid}/task/{thread}/schedstat') as file:
+            if comm.read().startswith(name):
+                total += int(file.read().split()[0])
+    return total
+
+
+def cost_us(mapper, request):
+    """(time, CPU of the workers, CPU of all threads) of a request, in microseconds."""
+    begun = time.monotonic_ns(), cpu_of_threads_ns(mapper.pid, 'epmd-worker'), cpu_of_threads_ns(mapper.pid)
     for number in range(REQUESTS):
         request(number)
-    return REQUESTS / (time.monotonic() - begun)
+    ended = time.monotonic_ns(), cpu_of_threads_ns(mapper.pid, 'epmd-worker'), cpu_of_threads_ns(mapper.pid)
+    return [(end - begin) / REQUESTS / 1e3 for begin, end in zip(begun, ended)]
 
 
 def hostile(mapper, directory, tests):
-    """Lookups and registrations of one client, without and with a hostile reader, in turns."""
-    del directory, tests
+    """Lookups and registrations of one client, beside a reader of the registry and, in turns, beside one that does the same to a
+    copy of it: both take a core."""
+    del tests
     os.chmod(mapper.directory, 0o755)
+    os.chmod(directory, 0o755)
+    copy = os.path.join(directory, 'copy')
+    shutil.copy(mapper.registry, copy)
     connection, _ = mapper.register(b'known', port=1)
-    results = {False: ([], []), True: ([], [])}
+    requests = {'lookup': lambda number: mapper.lookup(b'known'),
+                'registration': lambda number: mapper.register(f'h{number}'.encode(), port=1)[0].close()}
+    costs = {(path, what): [] for path in (copy, mapper.registry) for what in requests}
     for _ in range(ROUNDS):
-        for is_hostile in (False, True):
-            reader = None
-            if is_hostile:
-                reader = subprocess.Popen(['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups', sys.executable, '-c',
-                                           HOSTILE, mapper.registry], stdout=subprocess.PIPE, text=True)
-                reader.stdout.readline()
-            results[is_hostile][0].append(requests_per_second(mapper, lambda _: mapper.lookup(b'known')))
-            results[is_hostile][1].append(
-                requests_per_second(mapper, lambda number: mapper.register(f'h{number}'.encode(), port=1)[0].close()))
-            if reader is not None:
-                reader.kill()
-                reader.wait()
-                reader.stdout.close()
-    for index, what in enumerate(('lookups', 'registrations')):
-        alone, beside = (statistics.median(results[is_hostile][index]) for is_hostile in (False, True))
-        print(f'{what}: {alone:.0f}/s, beside a hostile reader {beside:.0f}/s ({beside / alone:.2f})')
+        for path in (copy, mapper.registry):
+            reader = subprocess.Popen(['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups', sys.executable, '-c', HOSTILE,
+                                       path], stdout=subprocess.PIPE, text=True)
+            reader.stdout.readline()
+            for what, request in requests.items():
+                costs[path, what].append(cost_us(mapper, request))
+            reader.kill()
+            reader.wait()
+            reader.stdout.close()
+    for what in requests:
+        for at, of in enumerate(('time', 'CPU of workers', 'CPU of the mapper')):
+            ratios = [one[at] / other[at] for one, other in zip(costs[mapper.registry, what], costs[copy, what])]
+            print(f'{what}, {of}: {statistics.median(one[at] for one in costs[copy, what]):.1f} us beside a reader of a copy, beside a '
+                  f'hostile one {statistics.median(ratios):.2f} times ({min(ratios):.2f} to {max(ratios):.2f})')
     connection.close()
 
 
