@@ -56,6 +56,8 @@ bool Custody::HoldStored(uint32_t slot, int fd) {
     return false;
   }
   connections_.fetch_add(1, std::memory_order_relaxed);
+  const uint32_t awaited = awaited_.load(std::memory_order_relaxed);
+  if (awaited > 0) awaited_.store(awaited - 1, std::memory_order_relaxed);
   return true;
 }
 

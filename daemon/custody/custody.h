@@ -51,8 +51,10 @@ class Custody {
   // mapper gives none, so a node whose connection was stored before would wait for it for ever.
   // REQUIRES: slot < capacity().
   void Announce(uint32_t slot);
-  // As Hold(), for a connection that the store has already. Counts it, however many there are.
-  // False when another connection is held for the slot.
+  // As Hold(), for a connection that the store has already. Counts it, however many there are, as
+  // one that is no longer awaited, if any is: were it both for a while, a node that registers in
+  // between would find no room. False when another connection is held for the slot. Belongs to the
+  // main thread, as does SetAwaited().
   bool HoldStored(uint32_t slot, int fd);
   // Ends Hold(), and undoes Reserve(). When another connection is held for the slot meanwhile, that
   // one stays. REQUIRES: slot < capacity().
@@ -71,7 +73,8 @@ class Custody {
   void SetAwaitsLate(bool awaits) { awaits_late_.store(awaits, std::memory_order_release); }
   // Whether the connection of a registration that is held is not here, and may be about to come.
   bool MayCome(const Registration& holder) const;
-  // As many as SetAwaited() has said last; 0 when custody is complete.
+  // As many as SetAwaited() has said last, without those that are held since; 0 when custody is
+  // complete.
   uint32_t awaited() const { return awaited_.load(std::memory_order_relaxed); }
   uint32_t awaited_descriptors() const {
     return awaited_descriptors_.load(std::memory_order_relaxed);

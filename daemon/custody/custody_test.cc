@@ -99,9 +99,12 @@ TEST_F(CustodyTest, KeepsRoomForThoseThatAreAwaited) {
   EXPECT_FALSE(custody.is_complete());
   EXPECT_TRUE(custody.Reserve());
   EXPECT_FALSE(custody.Reserve());
+  // One that comes is counted once.
   EXPECT_TRUE(custody.HoldStored(7, 77));
-  custody.SetAwaited(1, 1);
+  EXPECT_EQ(custody.awaited(), 1u);
   EXPECT_FALSE(custody.Reserve());
+  custody.GiveUp(7, 77);
+  EXPECT_TRUE(custody.Reserve());
   // Orphans have none, and may be more than there is room for.
   custody.SetAwaited(1000, 1000);
   EXPECT_EQ(custody.awaited(), 3u);

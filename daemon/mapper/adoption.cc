@@ -70,8 +70,7 @@ void Adoption::Turn() {
     std::vector<OwnedFd> taken(std::make_move_iterator(first),
                                std::make_move_iterator(connections_.end()));
     connections_.erase(first, connections_.end());
-    restoration_.Restore(std::move(taken));
-    CountAwaited(count, /*received=*/0);
+    CountLost(count - restoration_.Restore(std::move(taken)), /*received=*/0);
     FaultPoint("mapper:adopting");
   }
   if (!connections_.empty()) {
@@ -105,17 +104,16 @@ void Adoption::TakeMessage() {
     restoration_.RestoreLate(std::move(message.fds));
     return;
   }
-  restoration_.Restore(std::move(message.fds));
-  CountAwaited(count, count);
+  CountLost(count - restoration_.Restore(std::move(message.fds)), count);
   silence_.Plan(MonotonicCoarseMs() + kSilenceMaxMs);
   if (count > 0) FaultPoint("mapper:adopting");
 }
 
-void Adoption::CountAwaited(size_t taken, size_t received) {
+void Adoption::CountLost(size_t lost, size_t received) {
   const auto without = [](uint32_t awaited, size_t come) {
     return awaited - static_cast<uint32_t>(std::min<size_t>(awaited, come));
   };
-  custody_.SetAwaited(without(custody_.awaited(), taken),
+  custody_.SetAwaited(without(custody_.awaited(), lost),
                       without(custody_.awaited_descriptors(), received));
 }
 

@@ -76,7 +76,9 @@ class Adoption {
   void Turn();
   // Takes one message of the keeper.
   void TakeMessage();
-  void CountAwaited(size_t taken, size_t received);
+  // Of `received` more connections, or of earlier ones, so many belong to no registration: custody,
+  // which counts those that it holds, awaits them no more.
+  void CountLost(size_t lost, size_t received);
   void End();
 
   const Registry& registry_;

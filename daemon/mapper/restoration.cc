@@ -26,8 +26,10 @@ Restoration::Restoration(Registry& registry, Custody& custody, Inquiry& inquiry,
   assert(give_ != nullptr);
 }
 
-void Restoration::Restore(std::vector<OwnedFd> connections) {
-  for (OwnedFd& connection : connections) RestoreOne(std::move(connection));
+size_t Restoration::Restore(std::vector<OwnedFd> connections) {
+  size_t held = 0;
+  for (OwnedFd& connection : connections) held += RestoreOne(std::move(connection)) ? 1 : 0;
+  return held;
 }
 
 void Restoration::OrphanTheRest() {
@@ -77,27 +79,28 @@ void Restoration::ReadRegistry() {
   });
 }
 
-void Restoration::RestoreOne(OwnedFd connection) {
+bool Restoration::RestoreOne(OwnedFd connection) {
   const uint64_t cookie = SocketCookie(connection.get());
   const auto found = cookie == 0 ? registered_.end() : registered_.find(cookie);
   if (found == registered_.end() || HasEnded(found->second.node)) {
     // All who hold the connection let it go when it is shut down.
     shutdown(connection.get(), SHUT_RDWR);
-    return;
+    return false;
   }
   const auto& [node, is_orphaned, has_user, has_distribution_socket] = found->second;
-  if (custody_.DescriptorOf(node.slot) >= 0) return;  // stored twice
-  if (is_orphaned && !registry_.Adopt(node.slot, node.id, cookie)) return;
-  if (!custody_.HoldStored(node.slot, connection.get())) return;
+  if (custody_.DescriptorOf(node.slot) >= 0) return false;  // stored twice
+  if (is_orphaned && !registry_.Adopt(node.slot, node.id, cookie)) return false;
+  if (!custody_.HoldStored(node.slot, connection.get())) return false;
   // A worker that has ended the registration meanwhile, at somebody's request, has not seen the
   // connection; one that ends it from here on does.
   if (HasEnded(node)) {
     custody_.GiveUp(node.slot, connection.get());
     shutdown(connection.get(), SHUT_RDWR);
-    return;
+    return true;
   }
   if (!has_user) inquiry_.AskForUser(node);
   give_(std::move(connection), node);
+  return true;
 }
 
 bool Restoration::HasEnded(RegistrationRef node) {

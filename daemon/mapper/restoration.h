@@ -14,6 +14,7 @@
 #ifndef EVERMAP_DAEMON_MAPPER_RESTORATION_H_
 #define EVERMAP_DAEMON_MAPPER_RESTORATION_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <vector>
@@ -44,8 +45,9 @@ class Restoration {
   // Finds the registrations to which connections may belong that come next. Costs less than a
   // microsecond for each.
   void ReadRegistry();
-  // Gives out these connections. Those whose registrations have ended are shut down.
-  void Restore(std::vector<OwnedFd> connections);
+  // Gives out these connections. Those whose registrations have ended are shut down. Returns how
+  // many custody holds since.
+  size_t Restore(std::vector<OwnedFd> connections);
   // All connections have come that there were: makes orphans of the earlier mapper's registrations
   // that have none, and forgets what ReadRegistry() has found.
   void OrphanTheRest();
@@ -62,7 +64,8 @@ class Restoration {
     bool has_distribution_socket;
   };
 
-  void RestoreOne(OwnedFd connection);
+  // Whether custody has counted it.
+  bool RestoreOne(OwnedFd connection);
   // Whether the registration has ended, so that no connection is its any more.
   bool HasEnded(RegistrationRef node);
   // False when the registration has a connection here, has ended, or was an orphan before.

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 import unittest
 
@@ -19,6 +20,7 @@ from harness.epmdctl import creations, epmdctl, status
 from harness.process import state_of
 
 KILLS = harness.scaled('KILLS', 100)
+REFUSAL_KILLS = harness.scaled('REFUSAL_KILLS', 160, least=20)
 GIVE_UP_S = 20  # kGiveUpMs in daemon/process/mapper_watch.h
 ACCEPTS_PER_EVENT = 32  # of a worker: kEventsMax in daemon/loop/ready_set.h
 
@@ -68,6 +70,33 @@ class CrashTest(CustodyCase):
         # All are watched: who leaves is gone. Those that were lost with a mapper before they were stored are orphans.
         states = {node['name']: node['state'] for node in json.loads(epmdctl(mapper, '--json', 'list').stdout)}
         self.assertEqual([name for name in nodes if states[name.decode()] != 'live'], [])
+
+    def test_nobody_is_refused_while_nodes_are_handed_over(self):
+        """While another mapper takes them, nodes are counted once, as before: more than half of what the limit allows."""
+        mapper = self.kept(descriptors=512)
+        self.register(mapper, 300)
+        ended = threading.Event()
+        def register(thread):
+            number = 0
+            while not ended.is_set():
+                number += 1
+                # Those whose mapper is killed are lost.
+                with contextlib.suppress(OSError), mapper.connect() as connection:
+                    connection.sendall(harness.frame(harness.alive2_body(b'fresh%d-%d' % (thread, number))))
+                    harness.receive_alive2_reply(connection)
+        threads = [threading.Thread(target=register, args=(thread,)) for thread in range(3)]
+        for thread in threads:
+            thread.start()
+        try:
+            for _ in range(REFUSAL_KILLS):
+                pid = mapper.mapper_pid()
+                os.kill(pid, signal.SIGKILL)
+                harness.wait_until(lambda: status(mapper)['running'] and mapper.mapper_pid() != pid, 'another mapper')
+        finally:
+            ended.set()
+            for thread in threads:
+                thread.join()
+        self.assertEqual(status(mapper)['counters']['refused_descriptors'], 0, mapper.log())
 
     def test_service_is_back_while_lookups_wait(self):
         """What waits in the queue of the listening socket when a mapper is killed is served by the next, or closed (INV-8)."""
