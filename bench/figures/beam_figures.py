@@ -17,7 +17,7 @@ import time
 
 import harness
 from harness.beam import BeamNode, compile_tests
-from harness.process import cpu_seconds, wait_until
+from harness.process import cpu_of_threads_ns, cpu_seconds, wait_until
 
 NAMES = 500
 EVENTS = 200
@@ -84,16 +84,6 @@ def polling(mapper, directory, tests):
             for node in nodes:
                 node.kill()
                 node.close()
-
-
-def cpu_of_threads_ns(pid, name=''):
-    """CPU that the threads of a process whose name begins so have had."""
-    total = 0
-    for thread in os.listdir(f'/proc/{pid}/task'):
-        with open(f'/proc/{pid}/task/{thread}/comm') as comm, open(f'/proc/{pid}/task/{thread}/schedstat') as file:
-            if comm.read().startswith(name):
-                total += int(file.read().split()[0])
-    return total
 
 
 def cost_us(mapper, request):

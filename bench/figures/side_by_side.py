@@ -20,6 +20,7 @@ import time
 
 import harness
 from harness import alive2_body, frame
+from harness.process import cpu_of_threads_ns
 
 NODES = 100
 AT_ONCE = 16
@@ -32,15 +33,6 @@ REQUEST = {
     'register': lambda number: alive2_body(b'new%d' % number),
     'names': lambda number: b'n',
 }
-
-
-def cpu_ns(pid):
-    """CPU that all living threads of a process have had."""
-    total = 0
-    for thread in os.listdir(f'/proc/{pid}/task'):
-        with open(f'/proc/{pid}/task/{thread}/schedstat') as file:
-            total += int(file.read().split()[0])
-    return total
 
 
 def ask(port, kind):
@@ -60,10 +52,10 @@ def ask(port, kind):
 
 def burst(mapper, kind):
     """(CPU, time) of a request, in microseconds."""
-    cpu, began = cpu_ns(mapper.pid), time.perf_counter()
+    cpu, began = cpu_of_threads_ns(mapper.pid), time.perf_counter()
     for _ in range(REQUESTS // AT_ONCE):
         ask(mapper.port, kind)
-    return (cpu_ns(mapper.pid) - cpu) / REQUESTS / 1e3, (time.perf_counter() - began) / REQUESTS * 1e6
+    return (cpu_of_threads_ns(mapper.pid) - cpu) / REQUESTS / 1e3, (time.perf_counter() - began) / REQUESTS * 1e6
 
 
 def half(programs, loop, kind):

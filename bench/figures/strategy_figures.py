@@ -5,8 +5,8 @@ usage: PYTHONPATH=tests EPMD=build/daemon/epmd LIBCLUSTER_EBIN=DIRECTORY bench/f
 
 LIBCLUSTER_EBIN: libcluster and its telemetry, compiled. The node `web` is killed and started again, and the mapper upgraded after
 every third time, while `api` runs; both start the strategy as the last thing of their boot. Measured: from the registration
-that the registry has until both nodes have said that the other is up. In the second row only `api`
-has a strategy; in the third both start at the same time.
+that the registry has until both nodes have said that the other is up. In the second row only `api` has a strategy; in the third
+both start at the same time.
 """
 
 import os

@@ -31,11 +31,7 @@ class StrategyTest(NodesCase):
     def start(self, name, config=''):
         node = BeamNode(name, self.mapper, self.directory, flags='-connect_all false ' + self.paths, tests=self.tests)
         self.addCleanup(node.close)
-        self.assertRegex(node.evaluate('application:ensure_all_started(elixir)'), r'^\{ok,')
-        state = ("#{'__struct__' => 'Elixir.Cluster.Strategy.State', topology => here, connect => {net_kernel, connect_node, []}, "
-                 "disconnect => {erlang, disconnect_node, []}, list_nodes => {erlang, nodes, [connected]}, meta => nil, "
-                 f"config => [{config}]}}")
-        self.assertEqual(node.evaluate(f"element(1, 'Elixir.Cluster.Strategy.Evermap':start_link([{state}]))"), 'ok')
+        self.assertEqual(node.evaluate(f"evermap_test_strategy:start('Evermap', [{config}])"), 'ok')
         return node
 
     def nodes(self, node):

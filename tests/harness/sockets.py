@@ -17,7 +17,7 @@ ANY_COOKIE = b'\xff' * 8
 HEADER = struct.Struct('=IHHII')   # nlmsghdr: length, type, flags, sequence, port id
 REQUEST = struct.Struct('=BBBxI')  # the beginning of inet_diag_req_v2: family, protocol, extensions, states
 PORTS = struct.Struct('!HH')       # that of inet_diag_sockid, behind it: source, destination
-ADDRESSES = struct.Struct('!16s16sI')
+ADDRESSES = struct.Struct('!16s16sI')  # behind the ports: source, destination, interface; a cookie follows
 ID_SIZE = 48
 FACTS = struct.Struct('=IIIII')    # behind the id in inet_diag_msg: expires, bytes to read, to send, uid, inode
 ANSWER_OFFSET = 4                  # of the id in inet_diag_msg
