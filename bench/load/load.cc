@@ -68,10 +68,9 @@ class Load {
           .timeout_ns = absl::ToInt64Nanoseconds(options_.timeout),
           .sources = options_.sources,
           .wrong_max = options_.wrong_max,
-          .holds_registrations = options_.is_storm,
+          .is_storm = options_.is_storm,
           .interval = Timeline::IntervalFor(options_.warm_up + options_.duration),
       };
-      if (options_.is_storm) thread.requests_max = thread.connections;
       if (options_.rate_per_s > 0) {
         thread.schedule = Schedule::Options{.rate_per_s = options_.rate_per_s,
                                             .arrivals = options_.arrivals,

@@ -71,7 +71,7 @@ LoadThread::LoadThread(const Endpoint& endpoint, const Traffic& traffic, const O
 
 bool LoadThread::MayStart(int64_t now_ns) const {
   if (shared_.stop.load(std::memory_order_relaxed)) return false;
-  if (options_.requests_max > 0) return started_ < options_.requests_max;
+  if (options_.is_storm) return started_ < slots_.size();
   if (!schedule_.has_value()) return now_ns < options_.end_ns;
   // Requests of an open loop that were due before its end are still made, for as long as one
   // request may take.
@@ -136,9 +136,7 @@ absl::Status LoadThread::WaitForEvents(int64_t pause_ns) {
     if (!outcome.has_value()) continue;
     const int64_t now_ns = MonotonicNs();
     End(number, *outcome, now_ns);
-    if (!schedule_.has_value() && *outcome != Outcome::kConnectionRefused) {
-      StartNext(number, now_ns);
-    }
+    if (GoesOn() && *outcome != Outcome::kConnectionRefused) StartNext(number, now_ns);
   }
   return absl::OkStatus();
 }
@@ -179,7 +177,7 @@ void LoadThread::StartNext(size_t number, int64_t now_ns) {
     if (!outcome.has_value()) return;
     now_ns = MonotonicNs();
     End(number, *outcome, now_ns);
-    if (schedule_.has_value() || *outcome == Outcome::kConnectionRefused) return;
+    if (!GoesOn() || *outcome == Outcome::kConnectionRefused) return;
   }
 }
 
@@ -256,7 +254,7 @@ std::optional<Outcome> LoadThread::Receive(Slot& slot, size_t number) {
 void LoadThread::End(size_t number, Outcome outcome, int64_t now_ns) {
   Slot& slot = slots_[number];
   const bool is_correct = outcome == Outcome::kCorrect;
-  if (is_correct && options_.holds_registrations && asker_.kind(number) == RequestKind::kRegister) {
+  if (is_correct && options_.is_storm && asker_.kind(number) == RequestKind::kRegister) {
     epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, slot.connection.get(), nullptr);
     held_.push_back(std::move(slot.connection));
   }
@@ -264,7 +262,7 @@ void LoadThread::End(size_t number, Outcome outcome, int64_t now_ns) {
   --under_way_;
   if (schedule_.has_value()) {
     free_.push_back(number);
-  } else if (outcome == Outcome::kConnectionRefused) {
+  } else if (GoesOn() && outcome == Outcome::kConnectionRefused) {
     resting_.push_back({.slot = number, .until_ns = now_ns + kRestNs});
   }
 
@@ -292,7 +290,7 @@ void LoadThread::EndOverdue(int64_t now_ns) {
     const Slot& slot = slots_[number];
     if (!slot.connection.valid() || now_ns - slot.started_ns < options_.timeout_ns) continue;
     End(number, Outcome::kTimedOut, now_ns);
-    if (!schedule_.has_value()) StartNext(number, now_ns);
+    if (GoesOn()) StartNext(number, now_ns);
   }
 }
 

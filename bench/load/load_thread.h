@@ -65,9 +65,10 @@ class LoadThread {
     int64_t end_ns = 0;      // no request is meant to start from here on
     int64_t timeout_ns = 0;  // of a request
     SourceAddresses::Options sources = {};
-    uint64_t wrong_max = 0;            // wrong replies after which the load ends early
-    uint64_t requests_max = 0;         // 0: any number
-    bool holds_registrations = false;  // registrations last until this object is destroyed
+    uint64_t wrong_max = 0;  // wrong replies after which the load ends early
+    // Each connection makes one request, and no more; what it registers lasts until this object is
+    // destroyed.
+    bool is_storm = false;
     absl::Duration interval = absl::Milliseconds(10);  // of the timeline
   };
 
@@ -124,6 +125,8 @@ class LoadThread {
   void CountNotStarted();
 
   bool MayStart(int64_t now_ns) const;
+  // Whether a slot makes its next request when one has ended, and not by a schedule.
+  bool GoesOn() const { return !schedule_.has_value() && !options_.is_storm; }
 
   const Endpoint& endpoint_;
   const Options options_;

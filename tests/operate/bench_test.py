@@ -91,6 +91,16 @@ class WorkloadTest(unittest.TestCase):
             # All that was registered for a measurement has left after it.
             harness.wait_until(lambda: mapper.names() == [], 'all have left')
 
+    def test_a_storm_asks_for_each_name_once(self):
+        with Mapper(args=['-d', '-d']) as mapper:
+            load = self.check(measure('storm', '--port', mapper.port, '--nodes', 500))
+            self.assertEqual((load['requests'], load['storm']['listed']), (500, 500))
+            with open(mapper.log_path) as log:
+                names = re.findall(r'registered (\S+) at', log.read())
+        # A connection that got its reply while others were opened did not make a second request.
+        self.assertEqual(len(names), 500)
+        self.assertEqual(len({re.sub(r'n\d+$', '', name) for name in names}), 500)
+
     def test_what_cannot_be_asked_is_said(self):
         for arguments, complaint in ((['lookup', '--nodes', '0'], 'no nodes to look up'),
                                      (['lookup', '--nodes', '0', '--compare', '127.0.0.1:1,127.0.0.1:2'], 'no nodes to look up'),
