@@ -18,6 +18,7 @@ import unittest
 import harness
 from harness import HOST, Kept
 from harness.custody import CustodyCase
+from harness.environment import UNPACKED
 from harness.epmdctl import creations, epmdctl, status
 
 NODES = 300  # more than go into one message between keepers
@@ -242,7 +243,6 @@ class PidFileTest(SupervisedCase):
         self.assertEqual(mapper.log().count('pidfile'), 1)
 
 
-UNPACKED = os.path.join(os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache'), 'evermap', 'packages')
 LIBRARIES = ':'.join(os.path.join(UNPACKED, folder) for folder in ('usr/lib/x86_64-linux-gnu', 'lib/x86_64-linux-gnu'))
 
 

@@ -18,6 +18,9 @@ ROOT = os.path.realpath(os.path.join(os.path.dirname(os.path.abspath(__file__)),
 LOOP = os.environ.get('EVERMAP_LOOP', 'auto')
 SCALE_PERCENT = int(os.environ.get('EVERMAP_TEST_SCALE', '100'))
 
+# Where tools/setup unpacks programs that start services when they are installed, or that exclude a package that is.
+UNPACKED = os.path.join(os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache'), 'evermap', 'packages')
+
 # How long anything that has to happen may take before a test is called failed. Nothing waits that long when all is
 # well; it is generous because sanitizer builds on a busy machine are slow.
 PATIENCE_S = 30.0

@@ -18,11 +18,11 @@ import urllib.parse
 
 import harness
 from harness import ErlangNode, Mapper
+from harness.environment import UNPACKED
 
 PACKAGING = os.path.join(harness.ROOT, 'packaging', 'prometheus')
 EXPORTER = os.environ.get('EPMD_EXPORTER') or os.path.join(os.environ.get('MESON_BUILD_ROOT', ''), 'tools', 'exporter',
                                                           'epmd-exporter')
-UNPACKED = os.path.join(os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache'), 'evermap', 'packages')
 PROMETHEUS = os.environ.get('PROMETHEUS') or shutil.which('prometheus') or os.path.join(UNPACKED, 'usr/bin/prometheus')
 PROMTOOL = os.path.join(os.path.dirname(PROMETHEUS), 'promtool')
 have_prometheus = unittest.skipUnless(os.path.exists(PROMETHEUS), 'no Prometheus here (tools/setup unpacks it)')

@@ -13,7 +13,7 @@ import tempfile
 import unittest
 
 from harness import ROOT
-from harness.environment import tree
+from harness.environment import UNPACKED, tree
 from harness.package import archives
 
 COMMANDS = ('epmd', 'epmdctl', 'epmd-bench')
@@ -22,7 +22,8 @@ DOC = 'share/doc/evermap'
 FILES = {
     *(f'bin/{command}' for command in COMMANDS), 'sbin/use-evermap', 'lib/systemd/system/epmd.service',
     'lib/systemd/system/epmd.socket', 'lib/sysusers.d/evermap.conf',
-    *(f'share/man/man1/{command}.1' for command in COMMANDS), 'share/man/man5/evermap-registry.5', 'share/man/man8/use-evermap.8',
+    *(f'share/man/man1/{command}.1' for command in COMMANDS), 'share/man/man5/epmd.conf.5', 'share/man/man5/evermap-registry.5',
+    'share/man/man8/use-evermap.8',
     'share/zsh/site-functions/_evermap',
     *(f'share/bash-completion/completions/{command}' for command in ('epmd', *COMPLETED)),
     *(f'share/fish/vendor_completions.d/{command}.fish' for command in ('epmd', *COMPLETED)),
@@ -32,6 +33,7 @@ FILES = {
         'Apache-2.0', 'GPL-2', 'GPL-3', 'LGPL-2.1', 'LGPL-3')),
 }
 STEPS = 8
+BUSYBOX = os.path.join(UNPACKED, 'bin/busybox')  # with no library either
 
 
 class ArchiveTest(unittest.TestCase):
@@ -129,11 +131,11 @@ class StaticTest(unittest.TestCase):
         files = {os.path.relpath(os.path.join(at, name), self.tree) for at, _, names in os.walk(self.tree) for name in names}
         self.assertEqual({name for name in files if not name.startswith('tmp/')}, {'bin/epmd', 'bin/epmdctl', 'bin/driver'})
 
-    @unittest.skipUnless(shutil.which('busybox'), 'no busybox')
+    @unittest.skipUnless(os.path.exists(BUSYBOX), 'no static busybox here (tools/setup unpacks it)')
     def test_beside_busybox(self):
         self.put_programs('home/deploy')
         os.makedirs(os.path.join(self.tree, 'bin'))
-        shutil.copy(shutil.which('busybox'), os.path.join(self.tree, 'bin', 'sh'))
+        shutil.copy(BUSYBOX, os.path.join(self.tree, 'bin', 'sh'))
         self.assertEqual(self.run_inside('/bin/sh', '-c', '/home/deploy/epmd -port 4370 -names').returncode, 1)
         self.check('home/deploy')
 

@@ -498,10 +498,11 @@ class EdgeTest(unittest.TestCase):
         """Once a mapper has read the length it looks at no byte too many."""
         pair = self.pair()
         for body in (b'n', b'zanchor', b'zanchor\0\0', b'q', alive2_body(b'late')):
-            for cut in (1, 2, 3):
-                for tail in (b'a', frame(body)):
+            data = frame(body)
+            # A request that is whole is answered at once, and bytes that come while it is being answered end the connection.
+            for cut in (cut for cut in (1, 2, 3) if cut < len(data)):
+                for tail in (b'a', data):
                     with self.subTest(body=body[:10], cut=cut, tail=tail[:1]):
-                        data = frame(body)
                         connections = pair.connect()
                         for connection in connections:
                             connection.sendall(data[:cut])
