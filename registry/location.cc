@@ -1,11 +1,15 @@
 #include "registry/location.h"
 
+#include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdlib>
 #include <cstring>
 #include <string>
 
+#include "registry/base/owned_fd.h"
 #include "registry/base/path.h"
 #include "registry/owner.h"
 
@@ -26,15 +30,22 @@ bool IsSaidOfThisProcess() {
 // Set once, before there are threads.
 bool g_runtime_directory_is_meant = false;
 
+// Whether this user keeps registries in a directory of the system: it is this user's, or root makes
+// it, or sets it right. Root has no business in that of the service's user, who could not read what
+// lies there.
+bool MayBeOwn(const char* directory) {
+  struct stat status;
+  if (geteuid() == 0 && (lstat(directory, &status) != 0 || status.st_uid == 0)) return true;
+  return DirectoryComplaint(directory, geteuid()).empty();
+}
+
 std::string DefaultDirectory() {
   const char* runtime_directory = getenv("RUNTIME_DIRECTORY");
   if (runtime_directory != nullptr && *runtime_directory != '\0' &&
       (g_runtime_directory_is_meant || IsSaidOfThisProcess())) {
     return std::string(runtime_directory, strcspn(runtime_directory, ":"));
   }
-  if (geteuid() == 0 || DirectoryComplaint(kSystemDirectory, geteuid()).empty()) {
-    return kSystemDirectory;
-  }
+  if (MayBeOwn(kSystemDirectory)) return kSystemDirectory;
   const char* user_directory = getenv("XDG_RUNTIME_DIR");
   if (user_directory != nullptr && *user_directory == '/' &&
       DirectoryComplaint(user_directory, geteuid()).empty()) {
@@ -48,6 +59,18 @@ std::string RegistryIn(const std::string& directory, uint16_t port) {
 }
 
 bool IsThere(const std::string& path) { return access(path.c_str(), F_OK) == 0; }
+
+// Whether anybody writes to the registry at `path`, or may be about to: who does has a lock in its
+// lock file (writer_place.h), and a keeper has the mapper's. Also when that cannot be told.
+bool IsWritten(const std::string& path) {
+  const OwnedFd fd(
+      open(LockPath(path).c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY));
+  if (!fd.valid()) return errno != ENOENT;
+  struct flock lock = {};
+  lock.l_type = F_WRLCK;
+  lock.l_whence = SEEK_SET;
+  return fcntl(fd.get(), F_OFD_GETLK, &lock) != 0 || lock.l_type != F_UNLCK;
+}
 
 }  // namespace
 
@@ -80,8 +103,8 @@ std::string SystemRegistryPath(uint16_t port) {
 std::string UsualRegistryPath(uint16_t port, Preference preference) {
   std::string own = DefaultRegistryPath(port);
   std::string of_system = SystemRegistryPath(port);
-  if (preference == Preference::kOwn && IsThere(own)) return own;
-  return IsThere(of_system) ? of_system : own;
+  if (!IsThere(of_system)) return own;
+  return preference == Preference::kOwn && IsThere(own) && IsWritten(own) ? own : of_system;
 }
 
 }  // namespace evermap

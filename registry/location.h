@@ -21,10 +21,11 @@ void InheritRuntimeDirectory(bool is_meant);
 
 // Path where a mapper on `port` that this user starts keeps its registry by default:
 // $RUNTIME_DIRECTORY (the first of several), unless systemd has set it for another process, else
-// /run/evermap for root and for the user that it belongs to, else $XDG_RUNTIME_DIR/epmd where that is a
-// directory of the caller's, else /dev/shm/epmd-UID; then "/registry.PORT". When a registry of this
-// network namespace alone is there (NamespaceRegistryPath()), it is that. In place of /run/evermap it is
-// /run/epmd as long as a registry of release 0.1.0 is there, and none in /run/evermap.
+// /run/evermap for the user that it belongs to, and for root unless it is another user's, else
+// $XDG_RUNTIME_DIR/epmd where that is a directory of the caller's, else /dev/shm/epmd-UID; then
+// "/registry.PORT". When a registry of this network namespace alone is there
+// (NamespaceRegistryPath()), it is that. In place of /run/evermap it is /run/epmd as long as a registry
+// of release 0.1.0 is there, and none in /run/evermap.
 //
 // A process inherits $RUNTIME_DIRECTORY from whatever service has started it, and that directory is
 // removed with that service. $SYSTEMD_EXEC_PID tells which process was meant.
@@ -40,9 +41,9 @@ enum class Preference : uint8_t {
   kOwn,     // the one that this user runs: for people, who ask about their own first
   kSystem,  // the system's service: for what watches a host
 };
-// Path of the registry of the mapper on `port` when nobody names one. That is the preferred of
-// DefaultRegistryPath() and SystemRegistryPath() if a file is there, else the other one if a file is
-// there, else DefaultRegistryPath().
+// Path of the registry of the mapper on `port` when nobody names one: SystemRegistryPath() if a file
+// is there, else DefaultRegistryPath(). Who prefers the own one has that, if a mapper lives there: what
+// an earlier one has left says nothing about who serves the port now.
 std::string UsualRegistryPath(uint16_t port, Preference preference);
 
 // Names of the files beside the registry at `path`.

@@ -1,7 +1,10 @@
 // Tests of where registries lie.
 #include "registry/location.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sched.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -11,6 +14,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "registry/base/owned_fd.h"
 #include "registry/base/path.h"
 #include "registry/directory.h"
 #include "registry/registry_testing.h"
@@ -114,6 +118,45 @@ TEST_F(LocationTest, WhereARegistryIs) {
   refused(path_ + "/registry", "is not a directory");
   refused("/nonexistent/directory/registry", "cannot be made");
   EXPECT_NE(DirectoryComplaint("/nonexistent", 0).find("cannot be examined"), std::string::npos);
+}
+
+// The system's directory may be another user's, that of the service: then root keeps its registries as
+// any other user does. And of two registries of a port the one counts that a mapper has.
+TEST_F(LocationTest, SystemDirectoryOfTheService) {
+  if (geteuid() != 0) GTEST_SKIP() << "needs root";
+  const auto with_own_run = [](const auto& check) {
+    return in_child([&] {
+      unsetenv("RUNTIME_DIRECTORY");
+      unsetenv("XDG_RUNTIME_DIR");
+      return unshare(CLONE_NEWNS) == 0 &&
+             mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0 &&
+             mount("tmpfs", "/run", "tmpfs", 0, "mode=755") == 0 &&
+             mount("tmpfs", "/dev/shm", "tmpfs", 0, "mode=1777") == 0 && check();
+    });
+  };
+  if (!with_own_run([] { return true; })) GTEST_SKIP() << "no mounts here";
+  const auto has = [](const std::string& directory) {
+    return DefaultRegistryPath(4370) == directory + "/registry.4370";
+  };
+  const std::string of_system = "/run/evermap/registry.4370";
+  const std::string of_root = "/dev/shm/epmd-0/registry.4370";
+  EXPECT_TRUE(with_own_run([&] {
+    if (!has("/run/evermap")) return false;
+    if (mkdir("/run/evermap", 0755) != 0 || !has("/run/evermap")) return false;
+    return chown("/run/evermap", 64101, 64101) == 0 && has("/dev/shm/epmd-0");
+  }));
+  EXPECT_TRUE(with_own_run([&] {
+    const auto usual = [](Preference preference) { return UsualRegistryPath(4370, preference); };
+    if (mkdir("/run/evermap", 0755) != 0 || chown("/run/evermap", 64101, 64101) != 0) return false;
+    if (!MakeRegistryDirectory(of_root).ok()) return false;
+    auto own = Registry::Open({.path = of_root, .capacity = 16});
+    if (!own.ok() || usual(Preference::kOwn) != of_root) return false;
+    // That of the service, whose mapper need not live.
+    { const OwnedFd file(open(of_system.c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0644)); }
+    if (usual(Preference::kOwn) != of_root || usual(Preference::kSystem) != of_system) return false;
+    own->reset();
+    return usual(Preference::kOwn) == of_system;
+  }));
 }
 
 TEST(PathTest, Parts) {

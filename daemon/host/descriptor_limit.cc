@@ -1,6 +1,8 @@
 #include "daemon/host/descriptor_limit.h"
 
+#include <fcntl.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <utility>
@@ -22,6 +24,12 @@ uint32_t RaiseDescriptorLimit() {
     if (setrlimit(RLIMIT_NOFILE, &limit) != 0) limit.rlim_cur = before;
   }
   return static_cast<uint32_t>(std::min<rlim_t>(limit.rlim_cur, kDescriptorsMax));
+}
+
+void MakeRoomForDescriptors() {
+  const uint32_t size = std::min(RaiseDescriptorLimit(), kDescriptorRoom);
+  const int last = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, static_cast<int>(size) - 1);
+  if (last >= 0) close(last);
 }
 
 }  // namespace evermap

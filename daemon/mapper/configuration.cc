@@ -57,10 +57,21 @@ std::string PlaceOf(const GivenSetting& given) {
   return given.place.empty() ? "default" : given.place;
 }
 
-std::string_view CountsWhen(Effect effect) {
-  return effect == Effect::kStart
+std::string_view CountsWhen(const Setting& setting, bool has_passed_sockets) {
+  if (has_passed_sockets && (setting.name == kPortName || setting.name == kAddressName)) {
+    return "has no effect: the sockets are passed by systemd; change ListenStream= in epmd.socket";
+  }
+  return setting.effect == Effect::kStart
              ? "counts when the mapper is started anew (systemctl stop, then start), not before"
              : "counts with the next upgrade (systemctl reload, epmdctl upgrade), not before";
+}
+
+// The values of one setting, and where the last of them stands.
+std::string TextOf(const std::vector<GivenSetting>& given) {
+  const std::string values = absl::StrJoin(
+      given, ",", [](std::string* out, const GivenSetting& one) { out->append(one.text); });
+  return absl::StrCat(std::string(given.back().setting->name), " = ", values, " (",
+                      PlaceOf(given.back()), ")");
 }
 
 // When a file was last written to; 0 when that cannot be told.
@@ -231,9 +242,8 @@ absl::Status Configuration::Read() {
     const std::vector<GivenSetting> now = GivenOf(options_, setting);
     std::vector<GivenSetting> wanted = GivenOf(*read, setting);
     if (setting.effect != Effect::kReload && !AreSame(now, wanted)) {
-      warnings.push_back(absl::StrCat(std::string(setting.name), " = ", wanted[0].text, " (",
-                                      PlaceOf(wanted[0]), ") ",
-                                      std::string(CountsWhen(setting.effect))));
+      warnings.push_back(
+          absl::StrCat(TextOf(wanted), " ", std::string(CountsWhen(setting, options_.systemd))));
       wanted = now;
     }
     std::move(wanted.begin(), wanted.end(), std::back_inserter(given));

@@ -88,7 +88,7 @@ void PutInheritedStateRight(unsigned passed) {
   umask(022);
   RaiseSoftLimits();
   RaiseStackLimit();
-  RaiseDescriptorLimit();
+  MakeRoomForDescriptors();
 }
 
 }  // namespace evermap

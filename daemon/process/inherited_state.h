@@ -14,6 +14,7 @@
 //     soft limits            raised to the hard ones: a shell's soft limits are for what people start in it.
 //                            That of stacks is raised only if it is too little for threads, that of core
 //                            dumps not at all: it is the administrator's affair
+//     table of descriptors   made large at once, while there are no threads (host/descriptor_limit.h)
 //     environment            variables of ours that are meant for another process do not count
 //                            (inheritance.h)
 //   kept on purpose

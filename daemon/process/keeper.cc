@@ -115,7 +115,8 @@ class Keeper {
   pid_t dying_pid_ = 0;  // another one has taken its place, or will, before it has ended
   OwnedFd leader_fd_;    // a pidfd of its first thread alone
   OwnedFd mapper_fd_;    // process_fd.h; without one although a mapper is followed, that has ended
-  std::optional<int> mapper_status_;  // as waitpid(2) gives it
+  std::optional<int> mapper_status_;  // as waitpid(2) gives it, if it was released already
+  bool must_reap_ = false;            // a child has ended
 };
 
 bool Keeper::Prepare() {
@@ -253,6 +254,7 @@ void Keeper::Turn() {
   if (hand_over_.is_under_way()) {
     hand_over_.Continue([this](int fd) { return holdings_->Holds(fd); });
   }
+  if (must_reap_) return Reap();
   post_.TryAgain(now_ms);
   std::array<epoll_event, kEventsMax> events;
   const int timeout_ms =
@@ -306,7 +308,7 @@ void Keeper::OnSignal() {
   while (read(signal_fd_.get(), &info, sizeof(info)) == sizeof(info)) {
     switch (const int signal = static_cast<int>(info.ssi_signo)) {
       case SIGCHLD:
-        Reap();
+        must_reap_ = true;
         break;
       case SIGHUP:
         is_upgrade_pending_ = true;
@@ -327,7 +329,10 @@ void Keeper::PassUpgrade() {
   is_upgrade_pending_ = SignalProcess(mapper_fd_.get(), mapper_pid_, SIGHUP) != 0;
 }
 
+// The next mapper is started before the one that has ended is released: LookAt().
 void Keeper::Reap() {
+  if (watch_.has_mapper() && LookAt(mapper_pid_).status.has_value()) return OnMapperEnd();
+  must_reap_ = false;
   int status = 0;
   pid_t pid;
   while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
@@ -463,16 +468,16 @@ void Keeper::OnMapperEnd() {
   }
   CloseLink();
   hand_over_.End();
-  Reap();
-  const std::optional<int> status = std::exchange(mapper_status_, std::nullopt);
+  const Child child = LookAt(ended);
+  const std::optional<int> status =
+      child.status.has_value() ? child.status : std::exchange(mapper_status_, std::nullopt);
   leader_fd_ = OwnedFd();
   mapper_fd_ = OwnedFd();
   mapper_pid_ = 0;
   watch_.OnEnd(status, MonotonicCoarseMs());
   if (watch_.state() == State::kEnded) return;
-  if (!status.has_value() &&
-      waitid(P_PID, static_cast<id_t>(ended), nullptr, WEXITED | WNOHANG | WNOWAIT) == 0) {
-    // It is this process's child, and how it ends is known when it has.
+  if (!status.has_value() && child.is_own) {
+    // How it ends is known when it has.
     dying_pid_ = ended;
     return;
   }

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 // glibc 2.36's header does not say that its functions are C's.
@@ -81,6 +82,17 @@ bool HasEnded(int process, pid_t pid) {
   }
   pollfd end = {process, POLLIN, 0};
   return poll(&end, 1, 0) > 0;
+}
+
+Child LookAt(pid_t pid) {
+  siginfo_t info = {};
+  if (waitid(P_PID, static_cast<id_t>(pid), &info, WEXITED | WNOHANG | WNOWAIT) != 0) return {};
+  if (info.si_pid != pid) return {.is_own = true};
+  // How a wait status is put together is no interface of the C library.
+  const int status = info.si_code == CLD_EXITED   ? info.si_status << 8
+                     : info.si_code == CLD_DUMPED ? info.si_status | WCOREFLAG
+                                                  : info.si_status;
+  return {.is_own = true, .status = status};
 }
 
 int SignalProcess(int process, pid_t pid, int signal) {

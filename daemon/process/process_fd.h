@@ -16,6 +16,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <optional>
 
 #include "registry/base/owned_fd.h"
 
@@ -33,6 +34,14 @@ OwnedFd OpenFirstThread(pid_t pid, int process);
 // Whether process `pid`, opened as `process`, has ended. Makes a descriptor that is readable for
 // another reason unreadable again.
 bool HasEnded(int process, pid_t pid);
+struct Child {
+  bool is_own = false;
+  std::optional<int> status = std::nullopt;  // as waitpid(2) gives it; nothing: it has not ended
+};
+// Whether process `pid` is a child of this one, and how it has ended. Does not release it, as waitpid(2)
+// does: that may take the kernel milliseconds, since there is an entry of /proc to remove for each
+// descriptor that somebody has listed.
+Child LookAt(pid_t pid);
 // Returns 0 or an errno; ESRCH: it has ended.
 int SignalProcess(int process, pid_t pid, int signal);
 

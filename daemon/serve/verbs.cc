@@ -46,7 +46,7 @@ Reply Verbs::AnswerNotAllowed(const Requester& requester, const protocol::Reques
   Count(statistics_.*row.refused);
   access_.LogRefusal(row.right, requester.fd);
   const auto* const node = std::get_if<protocol::Alive2Request>(&request);
-  if (node != nullptr && IsLocalPeer(requester.fd)) return Refuse(node->node);
+  if (node != nullptr && IsLocalPeer(requester.fd)) return RefusalReply(node->node);
   Log(Severity::kRequests, "fd %d: closed without a reply", requester.fd);
   return {};
 }
@@ -181,6 +181,10 @@ void Verbs::RecordRefusal(const Requester& requester, const Decision& decision,
 
 Reply Verbs::Refuse(const protocol::NodeDescription& node) {
   Count(statistics_.alive2_refused);
+  return RefusalReply(node);
+}
+
+Reply Verbs::RefusalReply(const protocol::NodeDescription& node) {
   if (IsLogged(Severity::kRegistrations)) {
     Log(Severity::kRegistrations, "refused %s at port %d", Escaped(node.name), node.port);
   }

@@ -94,6 +94,8 @@ class Verbs {
   // is not registered. It would take a connection that is closed for a mapper that has ended.
   Reply AnswerNotAllowed(const Requester& requester, const protocol::Request& request);
   Reply Refuse(const protocol::NodeDescription& node);
+  // As Refuse(), for who has been counted already.
+  Reply RefusalReply(const protocol::NodeDescription& node);
   // Puts a request off whose name another node holds, if there is something to wait for.
   std::optional<Reply> PutOff(const Requester& requester, const Decision& decision,
                               const protocol::NodeDescription& node);

@@ -211,6 +211,7 @@ TEST_F(VerbsTest, WhoMayNotRegisterHereIsToldSo) {
   Make({.rights = Rights(rules, {}, false)});
   ExpectRefused(Alive2("a"));
   EXPECT_EQ(statistics().alive2_not_local, 1u);
+  EXPECT_EQ(statistics().alive2_refused, 0u);  // which counts what is refused to those who may
   EXPECT_EQ(registry_->live_count(), 0u);
   // A name that has rules of its own is for whom these say.
   ASSERT_TRUE(reservations_.Read("-reserve", absl::StrCat("b=", geteuid()), users_).ok());

@@ -50,7 +50,7 @@ _evermap_tool() {
     _evermap_complete -W "$(_evermap_subcommands "$program")"
   elif [[ $program == *epmdctl ]]; then
     case $subcommand in
-      lookup | doctor) _evermap_complete -W "$(_evermap_nodes)" ;;
+      lookup | doctor | forget) _evermap_complete -W "$(_evermap_nodes)" ;;
       names) _evermap_complete -A hostname ;;
       upgrade) _evermap_complete -f ;;
     esac

@@ -28,7 +28,7 @@ for program in epmdctl epmd-bench
     complete -c $program -n "not __evermap_subcommand $program >/dev/null" -a "(__evermap_subcommands $program)"
     complete -c $program -n 'string match -q -- "-*" (commandline -ct)' -a "(__evermap_options $program; __evermap_options $program (__evermap_subcommand $program))"
 end
-complete -c epmdctl -n 'contains -- "$(__evermap_subcommand epmdctl)" lookup doctor' -a '(__evermap_nodes)'
+complete -c epmdctl -n 'contains -- "$(__evermap_subcommand epmdctl)" lookup doctor forget' -a '(__evermap_nodes)'
 complete -c epmdctl -n 'test "$(__evermap_subcommand epmdctl)" = names' -a '(__fish_print_hostnames)'
 complete -c epmdctl -n 'test "$(__evermap_subcommand epmdctl)" = upgrade' -F
 complete -c epmdctl -l interval -x

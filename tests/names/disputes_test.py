@@ -216,11 +216,11 @@ class WaitTest(unittest.TestCase):
             # Those that have given up wait no longer.
             for connection in waiting + late:
                 connection.close()
-            last = self.waiting(mapper, b'rabbit')
-            time.sleep(0.5)
+            # Until the mapper has seen that, one more is refused as before.
+            harness.wait_until(lambda: not is_refused(), 'one more waits')
             holder.close()
-            last.settimeout(harness.PATIENCE_S)
-            self.assertEqual(harness.alive2_result(harness.receive_alive2_reply(last))[0], 0)
+            late[-1].settimeout(harness.PATIENCE_S)
+            self.assertEqual(harness.alive2_result(harness.receive_alive2_reply(late[-1]))[0], 0)
 
     def test_who_waits_is_answered_when_the_mapper_ends(self):
         with harness.Mapper(['-name_wait', '60']) as mapper:

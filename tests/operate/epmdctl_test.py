@@ -107,6 +107,29 @@ class LookupTest(Case):
             self.assertEqual(epmdctl(mapper, 'lookup', 'hare@no-such-host.invalid').returncode, NO_REGISTRY)
 
 
+class OutputTest(Case):
+
+    def test_that_cannot_be_written(self):
+        mapper = self.mapper()
+        self.register(mapper, b'hare')
+        for words in (['list'], ['lookup', 'hare'], ['status'], ['--json', 'list'], ['--json', 'status'], ['doctor']):
+            with self.subTest(words), open('/dev/full', 'w') as full:
+                done = subprocess.run(arguments(mapper, *words), stdin=subprocess.DEVNULL, stdout=full, stderr=subprocess.PIPE,
+                                      text=True, env=environment(), timeout=60, check=False)
+                self.assertEqual(done.returncode, FAILED, done)
+                self.assertIn('standard output cannot be written', done.stderr)
+
+    def test_of_a_registry_without_a_mapper(self):
+        mapper = self.mapper()
+        self.register(mapper, b'hare')
+        self.assertEqual(epmdctl(mapper, 'list').stderr, '')
+        mapper.stop()
+        for words in (['list'], ['lookup', 'hare']):
+            done = epmdctl(mapper, *words)
+            self.assertEqual((done.returncode, done.stderr), (0, 'epmdctl: no mapper runs; this is what the last one has left\n'))
+            self.assertIn('hare', done.stdout)
+
+
 class NamesTest(Case):
 
     def check(self, mapper):

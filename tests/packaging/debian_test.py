@@ -171,6 +171,19 @@ class OverErlang:
         harness.wait_until(lambda: self.sandbox.property('epmd.service', 'ActiveState') == 'inactive', 'it stays ended')
 
 
+    def test_another_mapper_of_root(self):
+        """On another port, for a node that is started by hand, beside the service, whose directory is the service's."""
+        self.start_with_node()
+        said = self.run_inside('ERL_EPMD_PORT=4370 erl -noshell -sname fox '
+                               '-eval \'io:format("~p", [erl_epmd:names({127,0,0,1})]), halt().\'')
+        self.assertRegex(said, r'\{ok,\[\{"fox",\d+\}\]\}')
+        self.assertIn('port 4370', self.run_inside('epmd -port 4370 -names'))
+        self.assertIn('fox', self.run_inside('epmdctl --port 4370 list --all'))
+        self.assertIn('hare', self.run_inside('epmdctl list'))
+        self.run_inside('epmd -port 4370 -kill')
+        self.check_kept()
+
+
 class UpgradeTest(ErlangCase):
     suite = 'bookworm'
 

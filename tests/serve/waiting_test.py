@@ -4,6 +4,7 @@ import contextlib
 import os
 import random
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -19,6 +20,7 @@ from harness import Kept, Mapper, cpu_quota, load, seccomp, tracer
 STALLS = 200
 # What a lookup may take that others are there for. It is one or two milliseconds on a machine with nothing else to do.
 LOOKUP_S_MAX = 0.5
+DESCRIPTOR_ROOM = 65536  # kDescriptorRoom
 DROPPED_TEXT = 'lines of the log are left out'
 
 
@@ -103,6 +105,14 @@ class StandingStillTest(unittest.TestCase):
                     self.assertLess(took(mapper), LOOKUP_S_MAX)
                     time.sleep(0.002)
                 node.close()
+
+    def test_room_for_descriptors(self):
+        """The kernel's table is as large as it will be: to grow it, all who accept would stand still."""
+        mapper = self.mapper()
+        with open(f'/proc/{mapper.pid}/status') as file:
+            size = int(re.search(r'FDSize:\s+(\d+)', file.read()).group(1))
+        limit, _ = resource.prlimit(mapper.pid, resource.RLIMIT_NOFILE)
+        self.assertGreaterEqual(size, min(limit, DESCRIPTOR_ROOM))
 
     def test_busy_workers(self):
         """Each of four lookups is answered by a worker of its own."""

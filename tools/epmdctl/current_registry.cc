@@ -3,6 +3,8 @@
 #include <memory>
 #include <string>
 
+#include "tools/epmdctl/view/output.h"
+
 namespace evermap {
 namespace {
 
@@ -23,6 +25,10 @@ bool CurrentRegistry::Read(absl::FunctionRef<void(const RegistryView&)> read, st
     if (reader_->IsNamed(path_)) break;
   }
   return true;
+}
+
+void NoteWithoutMapper(const MapperStatus& mapper) {
+  if (!IsRunning(mapper)) PrintError("no mapper runs; this is what the last one has left");
 }
 
 }  // namespace evermap

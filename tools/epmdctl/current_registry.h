@@ -15,6 +15,7 @@
 
 #include "absl/functional/function_ref.h"
 #include "registry/reader.h"
+#include "registry/status.h"
 
 namespace evermap {
 
@@ -36,6 +37,9 @@ class CurrentRegistry {
   std::unique_ptr<Reader> reader_;
   uint32_t openings_ = 0;
 };
+
+// Says on standard error that what a registry shows is what its last mapper has left, if none runs.
+void NoteWithoutMapper(const MapperStatus& mapper);
 
 }  // namespace evermap
 

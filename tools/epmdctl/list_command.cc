@@ -91,7 +91,9 @@ void PrintRow(const Registration& node, const std::map<uint64_t, int>& processes
 int ListNodes(CurrentRegistry& registry, bool all, bool json) {
   std::vector<Registration> nodes;
   std::string error;
+  MapperStatus mapper;
   const auto collect = [&](const RegistryView& view) {
+    mapper = view.mapper_status();
     nodes.clear();
     Registration node;
     const uint32_t slots = view.slots_used();
@@ -104,6 +106,7 @@ int ListNodes(CurrentRegistry& registry, bool all, bool json) {
     PrintError(error);
     return kExitNoRegistry;
   }
+  NoteWithoutMapper(mapper);
   std::sort(nodes.begin(), nodes.end(),
             [](const Registration& a, const Registration& b) { return a.name() < b.name(); });
   const std::map<uint64_t, int> processes = FindProcesses(nodes);

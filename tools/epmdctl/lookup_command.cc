@@ -80,12 +80,15 @@ int LookupNode(CurrentRegistry& registry, uint16_t port, const std::string& node
   Registration found;
   bool is_found = false;
   std::string error;
+  MapperStatus mapper;
   const auto lookup = [&](const RegistryView& view) {
+    mapper = view.mapper_status();
     is_found = view.Lookup(address.name, found);
   };
   if (!registry.Read(lookup, error)) {
     return LookupOverTcp(kThisHost, port, address.name, json, error);
   }
+  NoteWithoutMapper(mapper);
   if (!is_found) {
     return Fail(Printable(address.name) + " is not registered, says " + registry.path());
   }

@@ -21,6 +21,7 @@
 #include "tools/epmdctl/status_command.h"
 #include "tools/epmdctl/top_command.h"
 #include "tools/epmdctl/upgrade_command.h"
+#include "tools/epmdctl/view/output.h"
 #include "tools/epmdctl/watch_command.h"
 
 namespace evermap {
@@ -209,7 +210,7 @@ int Main(int argc, char** argv) {
   AddMonitors(commands, arguments);
   AddOperations(commands, arguments);
   CLI11_PARSE(app, argc, argv);
-  return Run(commands, arguments);
+  return AfterOutput(Run(commands, arguments));
 }
 
 }  // namespace

@@ -45,8 +45,11 @@ std::vector<pid_t> EpmdsOfOtherNetworks() {
 
 void TellProgram(const std::string& who, const EpmdProgram& program, Report& report) {
   if (program.is_evermap) {
-    report.Say("which epmd", Verdict::kOk,
-               absl::StrFormat("%s is Evermap, %s", who, Printable(program.path)));
+    std::string text = absl::StrFormat("%s is Evermap, %s", who, Printable(program.path));
+    if (!program.registry.empty()) {
+      absl::StrAppend(&text, ", with the registry ", Printable(program.registry));
+    }
+    report.Say("which epmd", Verdict::kOk, std::move(text));
     return;
   }
   std::string text = absl::StrFormat(

@@ -5,11 +5,15 @@
 #include <array>
 #include <charconv>
 #include <climits>
+#include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <set>
+#include <system_error>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "registry/location.h"
 
 namespace evermap {
 namespace {
@@ -40,6 +44,22 @@ Version ParseVersion(std::string_view text) {
   return version;
 }
 
+// The registry that a process has open: a file that has its lock file beside it, open as well.
+std::string RegistryOf(pid_t pid) {
+  std::set<std::string> open;
+  std::error_code error;
+  std::filesystem::directory_iterator descriptor(absl::StrCat("/proc/", pid, "/fd"), error);
+  while (!error && descriptor != std::filesystem::directory_iterator()) {
+    std::error_code is_closed;
+    open.insert(std::filesystem::read_symlink(descriptor->path(), is_closed).string());
+    descriptor.increment(error);
+  }
+  for (const std::string& path : open) {
+    if (open.contains(LockPath(path))) return path;
+  }
+  return "";
+}
+
 }  // namespace
 
 std::string ErtsVersionIn(std::string_view path) {
@@ -68,7 +88,11 @@ std::optional<EpmdProgram> ProgramOf(pid_t pid) {
   std::ifstream file(link, std::ios::binary);
   const std::string bytes{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
   program.is_evermap = bytes.find(kOurVersionText) != std::string::npos;
-  if (!program.is_evermap) program.erts_version = ErtsVersionIn(program.path);
+  if (program.is_evermap) {
+    program.registry = RegistryOf(pid);
+  } else {
+    program.erts_version = ErtsVersionIn(program.path);
+  }
   return program;
 }
 

@@ -15,6 +15,7 @@ struct EpmdProgram {
   bool is_evermap = false;
   std::string erts_version =
       {};  // of Erlang/OTP, where the path tells it, like "15.2.7"; else empty
+  std::string registry = {};  // of Evermap, where this user may see which files it has; else empty
 };
 // Nothing when /proc does not show this user which program it is.
 std::optional<EpmdProgram> ProgramOf(pid_t pid);

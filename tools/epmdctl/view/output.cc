@@ -145,6 +145,12 @@ void PrintError(const std::string& message) {
   std::fprintf(stderr, "epmdctl: %s\n", message.c_str());
 }
 
+int AfterOutput(int exit_code) {
+  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return exit_code;
+  PrintError("standard output cannot be written");
+  return exit_code == 0 ? kExitFailed : exit_code;
+}
+
 int Fail(const std::string& message) {
   PrintError(message);
   return kExitFailed;

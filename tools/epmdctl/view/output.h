@@ -69,6 +69,9 @@ bool PrintLine(const std::string& line);
 
 // Prints one line on standard error.
 void PrintError(const std::string& message);
+// The exit code of a command that has written all it had to: `exit_code`, or kExitFailed, and a line
+// that says so, when that could not be written.
+int AfterOutput(int exit_code);
 // The same for what ends a command; returns kExitFailed.
 int Fail(const std::string& message);
 
