@@ -160,6 +160,10 @@ class UringLoop final : public Loop {
     io_uring_cqe* first = nullptr;
     if (timeout_ms < 0) {
       io_uring_submit_and_wait(&ring_, 1);
+    } else if (timeout_ms == 0) {
+      // To wait for no time at all would take a timer all the same, and a list is answered after such
+      // a look: 24 instead of 11 us of CPU for NAMES, in a virtual machine.
+      io_uring_submit_and_get_events(&ring_);
     } else {
       __kernel_timespec timeout = {};
       timeout.tv_sec = timeout_ms / 1000;
