@@ -4,21 +4,13 @@
 // Accepting is multishot, in turns. A multishot accept keeps its place in the listening socket's
 // wait queue, and the kernel wakes the first waiter in that queue, so without turns one ring would
 // get every connection. After kAcceptsPerTurn connections a ring therefore cancels its accept and
-// arms it anew, which puts it at the end of the queue. Measured side by side on two cores (Linux
-// 6.18, `epmd-bench lookup` with 8 lookups at a time and 100 nodes, medians of 7 alternating runs),
-// server CPU per lookup, and share of the connections that the first of two workers got:
-//
-//                                   1 worker    2 workers    share
-//   one-shot                         21.4 us      21.7 us     0.50
-//   multishot                        17.7 us      18.0 us     0 or 1
-//   multishot, turns of 16           19.0 us      18.7 us     0.50
-//
-// (At that time requests were still received through the ring.) Turns of 64 are not better by more
-// than the noise. A single worker takes no turns.
+// arms it anew, which puts it at the end of the queue. A single worker takes no turns.
 //
 // A ring takes its turn also while its worker is busy or stands still, and those whom the kernel
-// wakes for it wait. One-shot accepts would bound that to one connection, not end it, and cost more
-// per lookup. So the lookout (serve/lookout.h) has the other loops accept anew.
+// wakes for it wait. So the lookout (serve/lookout.h) has the other loops accept anew. What else a
+// ring can do costs more CPU or keeps clients waiting (bench/RESULTS.md, "Ways to accept"): one-shot
+// accepts 1.3 times as much with two workers, the listener in the ready set 1.7 times; and with a
+// queue of its own for each worker a third of the connections waits for one that stands still.
 #include <fcntl.h>
 #include <liburing.h>
 #include <poll.h>
