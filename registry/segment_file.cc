@@ -231,9 +231,11 @@ OwnedFd OpenSegmentFile(const std::string& path, SegmentAccess access, uint64_t&
   if (!fd.valid()) {
     switch (errno) {
       case ENOENT:
-        problem = {Problem::Kind::kNotFound,
-                   path + ": no registry there; start the mapper, or name the registry of the one that "
-                          "runs (epmdctl doctor)"};
+        problem = {
+            Problem::Kind::kNotFound,
+            path +
+                ": no registry there; start the mapper, or name the registry of the one that "
+                "runs (epmdctl doctor)"};
         break;
       case ELOOP:
         problem = Unacceptable(path, "is a symbolic link");

@@ -106,7 +106,7 @@ int ListNodes(CurrentRegistry& registry, bool all, bool json) {
     PrintError(error);
     return kExitNoRegistry;
   }
-  NoteWithoutMapper(mapper);
+  if (!json) NoteWithoutMapper(mapper);
   std::sort(nodes.begin(), nodes.end(),
             [](const Registration& a, const Registration& b) { return a.name() < b.name(); });
   const std::map<uint64_t, int> processes = FindProcesses(nodes);

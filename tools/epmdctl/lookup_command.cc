@@ -88,7 +88,7 @@ int LookupNode(CurrentRegistry& registry, uint16_t port, const std::string& node
   if (!registry.Read(lookup, error)) {
     return LookupOverTcp(kThisHost, port, address.name, json, error);
   }
-  NoteWithoutMapper(mapper);
+  if (!json) NoteWithoutMapper(mapper);
   if (!is_found) {
     return Fail(Printable(address.name) + " is not registered, says " + registry.path());
   }

@@ -14,7 +14,7 @@ struct EpmdProgram {
   std::string path = {};
   bool is_evermap = false;
   std::string erts_version =
-      {};  // of Erlang/OTP, where the path tells it, like "15.2.7"; else empty
+      {};                     // of Erlang/OTP, where the path tells it, like "15.2.7"; else empty
   std::string registry = {};  // of Evermap, where this user may see which files it has; else empty
 };
 // Nothing when /proc does not show this user which program it is.
