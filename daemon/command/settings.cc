@@ -349,10 +349,4 @@ std::string_view OriginText(Origin origin) {
   return "default";
 }
 
-std::string_view NumberAsAtoi(std::string_view text) {
-  text.remove_prefix(std::min(text.find_first_not_of(" \t\n\v\f\r"), text.size()));
-  if (text.starts_with('+')) text.remove_prefix(1);
-  return text.substr(0, text.find_first_not_of("0123456789"));
-}
-
 }  // namespace evermap

@@ -98,9 +98,6 @@ struct GivenSetting {
   std::string Source() const;
 };
 
-// `text` up to where atoi(3) stops: after blanks, a sign and digits. Empty when there is no number.
-std::string_view NumberAsAtoi(std::string_view text);
-
 }  // namespace evermap
 
 #endif  // EVERMAP_DAEMON_COMMAND_SETTINGS_H_

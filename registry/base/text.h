@@ -50,6 +50,10 @@ std::string Printable(std::string_view bytes);
 // overlong forms, no surrogates, nothing above U+10FFFF).
 std::string ValidUtf8(std::string_view bytes);
 
+// The digits that atoi(3) would take from the beginning of `text`, after blanks and a '+': a part of
+// `text`. Empty when there are none.
+std::string_view NumberAsAtoi(std::string_view text);
+
 }  // namespace evermap
 
 #endif  // EVERMAP_REGISTRY_BASE_TEXT_H_

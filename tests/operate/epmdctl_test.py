@@ -26,6 +26,7 @@ import unittest.mock
 
 import harness
 from harness import Mapper, seccomp
+from harness.environment import EPMDCTL
 from harness.epmdctl import FAILED, NO_REGISTRY, arguments, environment, epmdctl
 
 EPMD_NEXT_LAYOUT = os.environ.get('EPMD_NEXT_LAYOUT_BINARY')
@@ -292,6 +293,31 @@ class WatchTest(Case):
         mapper = self.mapper()
         for command, wrong in (('watch', '0'), ('watch', '1e9'), ('top', '0.01'), ('top', 'x')):
             self.assertGreater(epmdctl(mapper, command, '--interval', wrong).returncode, 100)
+
+
+class CommandLineTest(Case):
+
+    def run_alone(self, *args, **changes):
+        return subprocess.run([EPMDCTL, *args], stdin=subprocess.DEVNULL, capture_output=True, text=True, env=environment(**changes), timeout=90,
+                              check=False)
+
+    def test_word_that_is_no_command_is_named(self):
+        for args, told in ((('dance',), 'not expected: dance'), (('status', 'dance'), 'not expected: dance'), ((), 'A command is required')):
+            done = self.run_alone(*args)
+            self.assertGreater(done.returncode, 100, done)
+            self.assertIn(told, done.stderr)
+
+    def test_port_of_the_environment_is_taken_as_epmd_takes_it(self):
+        mapper = self.mapper()
+        self.register(mapper, b'hare')
+        for variable in (f'{mapper.port}', f' {mapper.port}', f'{mapper.port}x', f'+{mapper.port}.5'):
+            with self.subTest(variable=variable):
+                done = self.run_alone('--registry', mapper.registry, '--json', 'names', harness.HOST, ERL_EPMD_PORT=variable)
+                self.assertEqual(done.returncode, 0, done)
+                self.assertIn('hare', done.stdout)
+                self.assertEqual('ERL_EPMD_PORT' in done.stderr, variable != f'{mapper.port}')
+        for variable in ('x', '-1', '70000'):
+            self.assertGreater(self.run_alone('status', ERL_EPMD_PORT=variable).returncode, 100, variable)
 
 
 class Terminal:

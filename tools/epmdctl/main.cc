@@ -23,6 +23,7 @@
 #include "tools/epmdctl/upgrade_command.h"
 #include "tools/epmdctl/view/output.h"
 #include "tools/epmdctl/watch_command.h"
+#include "tools/port_variable.h"
 
 namespace evermap {
 namespace {
@@ -73,7 +74,7 @@ struct Commands {
 void AddGlobalOptions(CLI::App& app, Arguments& arguments) {
   app.add_option("--port", arguments.port,
                  "port of the mapper (default: that of the registry, if one is given, or 4369)")
-      ->envname("ERL_EPMD_PORT");
+      ->envname(kPortVariable);
   app.add_option(
       "--registry", arguments.registry_path,
       "registry file (default: where the mapper on that port, this user's or the system's, keeps "
@@ -191,7 +192,7 @@ int Run(const Commands& commands, const Arguments& arguments) {
   for (const auto& [command, action] : commands.actions) {
     if (command->parsed()) return action(registry, arguments);
   }
-  assert(false);  // CLI11 has required one of them.
+  assert(false);  // Main() has required one of them.
   return 1;
 }
 
@@ -201,7 +202,9 @@ int Main(int argc, char** argv) {
       "why a node cannot be found, and upgrades the mapper.",
       "epmdctl");
   app.set_version_flag("--version", "epmdctl " EVERMAP_VERSION);
-  app.require_subcommand(1);
+  // None is looked at below: with 1, a word that is no command would be answered with the number of
+  // commands, and not with the word.
+  app.require_subcommand(0, 1);
   app.fallthrough();
   Arguments arguments;
   AddGlobalOptions(app, arguments);
@@ -209,7 +212,9 @@ int Main(int argc, char** argv) {
   AddQueries(commands, arguments);
   AddMonitors(commands, arguments);
   AddOperations(commands, arguments);
+  TakePortVariableAsAtoi("epmdctl");
   CLI11_PARSE(app, argc, argv);
+  if (app.get_subcommands().empty()) return app.exit(CLI::RequiredError("A command"));
   return AfterOutput(Run(commands, arguments));
 }
 

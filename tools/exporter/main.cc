@@ -26,6 +26,7 @@
 #include "tools/exporter/metrics.h"
 #include "tools/exporter/pages.h"
 #include "tools/exporter/snapshot.h"
+#include "tools/port_variable.h"
 
 namespace evermap::exporter {
 namespace {
@@ -93,11 +94,12 @@ int Main(int argc, char** argv) {
       ->capture_default_str()
       ->check(CLI::Validator(ListenAddressComplaint, "IP:PORT"));
   app.add_option("--port", mapper_port, "port of the mapper")
-      ->envname("ERL_EPMD_PORT")
+      ->envname(kPortVariable)
       ->capture_default_str();
   app.add_option("--registry", registry_path,
                  "registry file (default: where the mapper on that port keeps it)");
   app.add_option("--host", host, "this host in the answers of /sd (default: its name)");
+  TakePortVariableAsAtoi("epmd-exporter");
   CLI11_PARSE(app, argc, argv);
   if (host.empty()) host = HostName();
 
