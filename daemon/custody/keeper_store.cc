@@ -27,4 +27,10 @@ bool KeeperStore::AnnounceMapper() {
          message.text != words::kTooLate;
 }
 
+void KeeperStore::HoldReadySets(absl::Span<const int> sets) {
+  // What is beyond the bound is closed with this process. A keeper that is gone is noticed soon.
+  SendNotificationPatiently(own_link(), words::kReadySets, sets.subspan(0, kReadySetsMax),
+                            kTellTimeout);
+}
+
 }  // namespace evermap

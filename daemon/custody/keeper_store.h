@@ -3,11 +3,14 @@
 #ifndef EVERMAP_DAEMON_CUSTODY_KEEPER_STORE_H_
 #define EVERMAP_DAEMON_CUSTODY_KEEPER_STORE_H_
 
+#include <cstddef>
 #include <limits>
 #include <string>
 #include <string_view>
 
+#include "absl/types/span.h"
 #include "daemon/custody/notified_store.h"
+#include "daemon/custody/notify.h"
 #include "daemon/custody/words.h"
 #include "registry/base/owned_fd.h"
 
@@ -15,6 +18,8 @@ namespace evermap {
 
 // What the status of a mapper says of its custody when it has a keeper.
 inline constexpr std::string_view kKeeperCustody = "keeper";
+// How many ready sets a keeper holds: what goes into a message beside a link.
+inline constexpr size_t kReadySetsMax = kNotifyFdsMax - 1;
 
 class KeeperStore final : public NotifiedStore {
  public:
@@ -32,6 +37,7 @@ class KeeperStore final : public NotifiedStore {
   int link() const override { return own_link(); }
   const char* link_variable() const override { return variables::kKeeperLink; }
   bool AnnounceMapper() override;
+  void HoldReadySets(absl::Span<const int> sets) override;
 
   // Another keeper is there, which has nothing yet.
   void Reconnect(OwnedFd link) { ReplaceLink(std::move(link)); }

@@ -16,8 +16,11 @@
 //                                              the claim to the registry (registry/claim.h)
 //   kForget       mapper       store           let the file of the name go
 //   kBarrier      mapper       store           close what comes along when all before it is done
+//   kReadySets    mapper       keeper          hold my ready sets (loop/ready_set.h), which come along,
+//                                              in place of those that you hold
 //   kStore        keeper       mapper          take the nodes' connections that come along
-//   kYours        keeper       mapper          these were all connections that I hold
+//   kYours        keeper       mapper          these were all connections that I hold; close what comes
+//                                              along, the ready sets of a mapper that has died
 //   kFiles        predecessor  successor       the files of the claim come along
 //   kTakesFiles   successor    predecessor     I have taken them (before kPrepared)
 //   kTakesFiles   mapper       keeper          so would my program (beside kMainPid)
@@ -71,6 +74,7 @@ inline constexpr char kStoreName[] = "FDNAME=n";
 inline constexpr char kFileName[] = "FDNAME";
 inline constexpr char kForget[] = "FDSTOREREMOVE=1";
 inline constexpr char kBarrier[] = "BARRIER=1";
+inline constexpr char kReadySets[] = "EVERMAP=ready sets";
 inline constexpr char kFiles[] = "EVERMAP=files";
 inline constexpr char kTakesFiles[] = "EVERMAP_FILES=1";
 inline constexpr char kReady[] = "READY=1";

@@ -73,6 +73,7 @@ class EpollLoop final : public Loop {
 
   void Stop() override {}
   void Wake() override { ready_.Wake(); }
+  int ready_set() const override { return ready_.fd(); }
 
  private:
   struct RefusedListener {

@@ -8,7 +8,7 @@
 // choice, below connections_max.
 //
 // Thread safety: a loop may be made in any thread; from the first call of a member on, all but
-// Wake() belong to the thread that made that call.
+// Wake() and ready_set() belong to the thread that made that call.
 //
 // Rules for the caller:
 //   1  At most one operation (Receive or AwaitWritable) is pending per connection.
@@ -88,6 +88,10 @@ class Loop {
 
   // Makes a Run() that waits, or else the next one, return. From any thread.
   virtual void Wake() = 0;
+
+  // The descriptor of the set that watches the connections (ready_set.h), which the loop owns. From
+  // any thread.
+  virtual int ready_set() const = 0;
 };
 
 // Takes what has arrived on a connection into `buffer`, without waiting. An empty span means the

@@ -210,6 +210,7 @@ class UringLoop final : public Loop {
   }
 
   void Wake() override { ready_.Wake(); }
+  int ready_set() const override { return ready_.fd(); }
 
  private:
   struct Listener {

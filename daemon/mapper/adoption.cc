@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "daemon/custody/words.h"
+#include "daemon/host/close_aside.h"
 #include "daemon/host/log.h"
 #include "daemon/process/fault_point.h"
 #include "registry/base/clock.h"
@@ -98,8 +99,11 @@ void Adoption::TakeMessage() {
     case Received::kMessage:
       break;
   }
+  if (message.Says(words::kYours)) {
+    link_ = OwnedFd();
+    CloseAside(std::exchange(message.fds, {}));
+  }
   const size_t count = message.fds.size();
-  if (message.Says(words::kYours)) link_ = OwnedFd();
   if (!is_handed_over_) {
     restoration_.RestoreLate(std::move(message.fds));
     return;

@@ -20,6 +20,7 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "daemon/custody/notify.h"
+#include "daemon/host/close_aside.h"
 #include "daemon/host/log.h"
 #include "daemon/host/wake_fd.h"
 #include "daemon/mapper/forgetting.h"
@@ -362,6 +363,7 @@ void Mapper::ReplaceKeeper() {
   keeper_start_.Cancel();
   parts_.keeper->Reconnect(*std::move(link));
   parts_.keeper->HoldFiles(parts_.claim->files(), {});
+  parts_.keeper->HoldReadySets(ReadySets(parts_));
   deposits_->AddAll();
   deposits_->StoreDue();
 }
@@ -403,6 +405,8 @@ bool Mapper::Leave() {
   if (unstored > 0 && (has_successor || parts_.store->outlives_mapper())) {
     Log(Severity::kWarning, "%d connections could not be stored for the next mapper", unstored);
   }
+  // What is left to do is to close all that the successor has, too, and nobody waits for that.
+  if (has_successor) GiveWay();
   return is_well;
 }
 

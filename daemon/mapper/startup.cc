@@ -66,6 +66,14 @@ void JoinWorkers(Parts& parts) {
   parts.threads.clear();
 }
 
+std::vector<int> ReadySets(const Parts& parts) {
+  std::vector<int> sets;
+  for (const std::unique_ptr<Worker>& worker : parts.workers) {
+    sets.push_back(worker->loop().ready_set());
+  }
+  return sets;
+}
+
 Startup::Startup(Configuration& configuration, Inheritance inherited, Parts& parts)
     : configuration_(configuration),
       options_(configuration.options()),
@@ -306,6 +314,7 @@ absl::Status Startup::Announce() {
     Log(Severity::kWarning,
         "the registry cannot be stored for the next mapper, which has to find it by its path");
   }
+  parts_.store->HoldReadySets(ReadySets(parts_));
   if (parts_.successor.has_value()) FaultPoint("successor:told");
   return absl::OkStatus();
 }

@@ -74,6 +74,8 @@ struct Parts {
 
 // Ends the workers that are there. REQUIRES: the phase says so.
 void JoinWorkers(Parts& parts);
+// Those of the workers' loops.
+std::vector<int> ReadySets(const Parts& parts);
 
 class Startup {
  public:

@@ -9,15 +9,17 @@
 
 namespace evermap {
 
-void HandOver::Begin(OwnedFd link, std::vector<int> connections) {
+void HandOver::Begin(OwnedFd link, std::vector<int> connections, std::vector<OwnedFd> ready_sets) {
   link_ = std::move(link);
   connections_ = std::move(connections);
+  ready_sets_ = std::move(ready_sets);
   is_full_ = false;
 }
 
 void HandOver::End() {
   link_ = OwnedFd();
   connections_ = {};
+  ready_sets_.clear();
 }
 
 void HandOver::Continue(absl::FunctionRef<bool(int connection)> is_held) {
@@ -30,6 +32,9 @@ void HandOver::Continue(absl::FunctionRef<bool(int connection)> is_held) {
       if (is_held(connection)) message.push_back(connection);
     }
     const bool are_all = message.empty();
+    if (are_all) {
+      for (const OwnedFd& set : ready_sets_) message.push_back(set.get());
+    }
     const int error =
         SendNotification(link_.get(), are_all ? words::kYours : words::kStore, message);
     if (error == EAGAIN || error == ENOBUFS || error == ENOMEM || error == ETOOMANYREFS) {

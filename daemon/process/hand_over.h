@@ -2,7 +2,7 @@
 // that mapper serves already (mapper/adoption.h takes them). They go through a link of their own:
 //
 //   keeper -> mapper   kStore   connections, up to kNotifyFdsMax in a message
-//                      kYours   these were all
+//                      kYours   these were all; the ready sets of the mapper that has died, to be closed
 //
 // The keeper keeps what it hands over, so that a mapper that dies in the middle has lost nothing. It
 // sends a bounded number in a turn.
@@ -26,9 +26,9 @@ class HandOver {
   static constexpr size_t kMessagesPerTurn = 8;
   static constexpr int64_t kFullPauseMs = 10;
 
-  // Begins to send these connections through `link`, in place of what was under way. They stay the
-  // caller's.
-  void Begin(OwnedFd link, std::vector<int> connections);
+  // Begins to send these connections through `link`, in place of what was under way, and after them the
+  // sets, at most kNotifyFdsMax. The connections stay the caller's.
+  void Begin(OwnedFd link, std::vector<int> connections, std::vector<OwnedFd> ready_sets);
   // Nothing more is sent.
   void End();
   bool is_under_way() const { return link_.valid(); }
@@ -44,6 +44,7 @@ class HandOver {
  private:
   OwnedFd link_;
   std::vector<int> connections_;  // that are to be sent yet
+  std::vector<OwnedFd> ready_sets_;
   bool is_full_ = false;
 };
 

@@ -27,6 +27,7 @@ struct Inheritance {
   OwnedFd predecessor;               // a successor's link to its predecessor
   bool predecessor_offers_files = false;  // words::kFiles is its first message
   pid_t watcher = 0;                      // a successor's watcher (watcher.h); 0: none
+  std::vector<OwnedFd> ready_sets;        // a keeper's, of that mapper
   OwnedFd mapper;                         // a keeper's link to the mapper that it is to follow,
   pid_t mapper_pid = 0;                   // and that mapper's process id; 0: none
   bool is_stray = false;                  // a keeper that nobody attends (keeper_relief.h)

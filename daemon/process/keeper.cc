@@ -62,6 +62,7 @@ class Keeper {
     for (OwnedFd& fd : inherited.connections) holdings_->Hold(std::move(fd));
     for (OwnedFd& fd : inherited.listeners) holdings_->Hold(std::move(fd));
     for (OwnedFd& fd : inherited.files) holdings_->HoldFile(std::move(fd));
+    holdings_->HoldReadySets(std::move(inherited.ready_sets));
     if (inherited.mapper_pid > 0 && inherited.mapper.valid()) {
       Resume(std::move(inherited.mapper), inherited.mapper_pid);
     }
@@ -161,6 +162,7 @@ void Keeper::OnNewcomer() {
                       !hand_over_.is_under_way();
   const Kept kept = {.sockets = holdings_->Sockets(),
                      .files = holdings_->Files(),
+                     .ready_sets = holdings_->ReadySets(),
                      .link = link_.get(),
                      .mapper_pid = mapper_pid_};
   if (!post_.TakeNewcomer(serves, kept)) return;
@@ -207,7 +209,8 @@ void Keeper::StartMapper() {
     Log(Severity::kError, "the keeper cannot watch a mapper: %s", ErrorText(errno));
     kill(*pid, SIGKILL);
   }
-  hand_over_.Begin(std::move(connections_ends->first), holdings_->Connections());
+  hand_over_.Begin(std::move(connections_ends->first), holdings_->Connections(),
+                   holdings_->TakeReadySets());
   Follow(*pid, OpenProcess(*pid));
 }
 
@@ -369,13 +372,10 @@ void Keeper::OnMessage(Notification& message, Newcomer newcomer) {
   if (message.Says(words::kStore)) {
     const bool are_files = !message.Says(words::kStoreName);
     for (OwnedFd& fd : message.fds) {
-      if (are_files) {
-        holdings_->HoldFile(std::move(fd));
-      } else {
-        holdings_->Hold(std::move(fd));
-      }
+      are_files ? holdings_->HoldFile(std::move(fd)) : holdings_->Hold(std::move(fd));
     }
   }
+  if (message.Says(words::kReadySets)) holdings_->HoldReadySets(std::move(message.fds));
   if (message.Says(words::kForget)) {
     holdings_->LetGoOfFile(message.Get(words::kFileName).value_or(""));
   }

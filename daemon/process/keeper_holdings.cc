@@ -31,6 +31,12 @@ OwnedFd AtItsPlace(OwnedFd fd, bool is_connection) {
   return moved.valid() ? std::move(moved) : std::move(fd);
 }
 
+std::vector<int> Numbers(const std::vector<OwnedFd>& fds) {
+  std::vector<int> numbers;
+  for (const OwnedFd& fd : fds) numbers.push_back(fd.get());
+  return numbers;
+}
+
 std::vector<int> InOrder(std::vector<int> fds, const std::vector<int>& more) {
   fds.insert(fds.end(), more.begin(), more.end());
   std::sort(fds.begin(), fds.end());
@@ -81,11 +87,9 @@ void KeeperHoldings::LetGoOfFile(std::string_view name) {
   std::erase_if(files_, [name](const OwnedFd& file) { return StoredName(file.get()) == name; });
 }
 
-std::vector<int> KeeperHoldings::Files() const {
-  std::vector<int> files;
-  for (const OwnedFd& file : files_) files.push_back(file.get());
-  return files;
-}
+std::vector<int> KeeperHoldings::Files() const { return Numbers(files_); }
+
+std::vector<int> KeeperHoldings::ReadySets() const { return Numbers(ready_sets_); }
 
 std::vector<int> KeeperHoldings::All() const { return InOrder(Sockets(), Files()); }
 

@@ -1,7 +1,8 @@
 // What a keeper holds for the next mapper: listening sockets, nodes' connections, and the files of
 // the claim to the registry (registry/claim.h). Each is a number to it, and belongs to it.
 //
-// A socket that hangs up is let go; a file, which does not hang up, when the mapper says so.
+// A socket that hangs up is let go; a file, which does not hang up, when the mapper says so. And the
+// ready sets of the mapper that is followed, so that it does not have to close them when it dies.
 //
 // Thread safety: belongs to the keeper's thread.
 #ifndef EVERMAP_DAEMON_PROCESS_KEEPER_HOLDINGS_H_
@@ -9,6 +10,7 @@
 
 #include <cstddef>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "absl/container/flat_hash_set.h"
@@ -34,6 +36,11 @@ class KeeperHoldings {
   void LetGoOfFile(std::string_view name);
   void LetGoOfFiles() { files_.clear(); }
 
+  // Holds the ready sets of the mapper (custody/store.h), in place of those that it held.
+  void HoldReadySets(std::vector<OwnedFd> sets) { ready_sets_ = std::move(sets); }
+  // Takes them away, for the mapper that is started next.
+  std::vector<OwnedFd> TakeReadySets() { return std::exchange(ready_sets_, {}); }
+
   // All of these stay this object's. In ascending order, as launch.h asks for, since the keeper may hold as
   // many as its limit allows:
   std::vector<int> All() const;
@@ -43,12 +50,14 @@ class KeeperHoldings {
   std::vector<int> Connections() const;
   std::vector<int> Sockets() const { return {sockets_.begin(), sockets_.end()}; }
   std::vector<int> Files() const;
+  std::vector<int> ReadySets() const;
 
  private:
   const int epoll_fd_;
   absl::flat_hash_set<int> sockets_;    // owned
   absl::flat_hash_set<int> listeners_;  // those of them that listen
   std::vector<OwnedFd> files_;
+  std::vector<OwnedFd> ready_sets_;
 };
 
 }  // namespace evermap

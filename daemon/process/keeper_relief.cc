@@ -109,11 +109,12 @@ Attempt TryToRelieve(uint16_t port, Inheritance& inherited) {
       continue;
     }
     inherited.mapper_pid = ToPid(message.Get(words::kMainPid));
-    if (inherited.mapper_pid <= 0 || message.fds.size() != 1 ||
+    if (inherited.mapper_pid <= 0 || message.fds.empty() ||
         ToPid(message.Get(words::kKeeperPid)) != keeper_pid) {
       return Attempt::kNobody;
     }
     inherited.mapper = std::move(message.fds[0]);
+    std::move(message.fds.begin() + 1, message.fds.end(), std::back_inserter(inherited.ready_sets));
     FaultPoint("keeper:relieves");
     if (!Says(keeper.get(), words::kRelieved)) return Attempt::kNobody;
     Log(Severity::kNotice,
@@ -174,8 +175,10 @@ bool ReliefPost::HandOver(int newcomer, const Kept& kept) {
   listening_ = OwnedFd();
   const std::string last =
       absl::StrCat(words::kMainPid, "=", kept.mapper_pid, "\n", words::kKeeperPid, "=", getpid());
+  std::vector<int> fds = {kept.link};
+  fds.insert(fds.end(), kept.ready_sets.begin(), kept.ready_sets.end());
   Notification message;
-  return SendNotificationPatiently(newcomer, last, {kept.link}, kTurnPatience) == 0 &&
+  return SendNotificationPatiently(newcomer, last, fds, kTurnPatience) == 0 &&
          AwaitNotification(newcomer, message, kTurnPatience) == Received::kMessage &&
          message.Says(words::kRelieved);
 }

@@ -48,6 +48,7 @@ inline constexpr int64_t kListenRetryMs = 500;
 struct Kept {
   std::vector<int> sockets;
   std::vector<int> files;
+  std::vector<int> ready_sets;  // at most kReadySetsMax
   int link = -1;
   pid_t mapper_pid = 0;
 };

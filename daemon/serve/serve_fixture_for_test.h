@@ -26,7 +26,7 @@
 
 namespace evermap {
 
-class NotingLoop final : public Loop {
+class NotingLoop : public Loop {
  public:
   enum class Waiting { kReadable, kWritable };
 
@@ -43,6 +43,7 @@ class NotingLoop final : public Loop {
   bool Run(int, LoopHandler&) override { return false; }
   void Stop() override {}
   void Wake() override { ++wakes; }
+  int ready_set() const override { return -1; }
 
   // Takes the pending operation off a connection, so that the test can complete it.
   void Complete(uint32_t connection, Waiting waiting) {

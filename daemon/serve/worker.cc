@@ -1,7 +1,5 @@
 #include "daemon/serve/worker.h"
 
-#include <sys/resource.h>
-
 #include <algorithm>
 #include <optional>
 #include <utility>
@@ -9,6 +7,7 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "daemon/host/address.h"
+#include "daemon/host/close_aside.h"
 #include "daemon/host/log.h"
 #include "daemon/serve/counting.h"
 #include "daemon/serve/verb_table.h"
@@ -32,8 +31,6 @@ constexpr size_t kMalformedKind = kAskKinds.size() - 1;
 static_assert(kMalformedKind == kVerbs.size());
 // How many connections that were handed over are taken in a turn: for 0.1 ms.
 constexpr size_t kAdoptedPerTurn = 64;
-// The lowest priority, for a worker that has nothing more to do than to clean up.
-constexpr int kLeavingNice = 19;
 
 }  // namespace
 
@@ -98,7 +95,7 @@ void Worker::Turn(int64_t timeout_ms) {
 }
 
 int Worker::RunTimeoutMs(int64_t timeout_ms) const {
-  if (lists_.has_waiting() || !arrived_.empty()) return 0;
+  if (lists_.has_waiting() || !arrived_.empty() || inbox_.has_any()) return 0;
   int64_t wake_ms = timeout_ms < 0 ? -1 : MonotonicCoarseMs() + timeout_ms;
   const auto wake_by = [&wake_ms](int64_t due_ms) {
     if (wake_ms < 0 || due_ms < wake_ms) wake_ms = due_ms;
@@ -132,9 +129,8 @@ void Worker::Drain(int64_t drain_ms, bool waits_for_postponed) {
 void Worker::Stop() {
   if (shared_.has_successor.load(std::memory_order_acquire)) {
     absl::SleepFor(kSuccessorLead);
-    // The priority is that of this thread. Where changing it is not permitted, as in the systemd
-    // unit, cleaning up costs others a little time.
-    setpriority(PRIO_PROCESS, 0, kLeavingNice);
+    // It has nothing more to do than to clean up.
+    GiveWay();
   }
   loop_->Stop();
 }

@@ -269,6 +269,64 @@ class HalfAdoptedTest(AdoptionCase):
             self.check_live(mapper, before)
 
 
+class ReadySetsTest(AdoptionCase):
+    """The keeper holds the sets with which the mapper watches its connections, so that one that dies does not have to close them; the
+    next mapper does, when it has adopted all."""
+
+    COUNT = 300
+    WORKERS = 2
+
+    def watched(self, pid):
+        """How many descriptors each set of a process watches; of those that it closes meanwhile 0."""
+        counts = []
+        for fd in os.listdir(f'/proc/{pid}/fd'):
+            with contextlib.suppress(FileNotFoundError):
+                if os.readlink(f'/proc/{pid}/fd/{fd}') == 'anon_inode:[eventpoll]':
+                    with open(f'/proc/{pid}/fdinfo/{fd}') as info:
+                        counts.append(sum(line.startswith('tfd:') for line in info))
+        return sorted(counts)
+
+    def check_sets(self, mapper):
+        """The sets of the mapper's workers are the keeper's, too. Each of the two has another one."""
+        pid = mapper.mapper_pid()
+        keeper, = mapper.family() - {pid}
+        def both():
+            of_mapper, of_keeper = self.watched(pid), self.watched(keeper)
+            return len(of_mapper) == len(of_keeper) == self.WORKERS + 1 and sum(of_keeper) >= 2 * self.COUNT
+        harness.wait_until(both, lambda: f'{self.watched(pid)} {self.watched(keeper)} {mapper.log()}')
+        self.assertGreaterEqual(sum(self.watched(pid)), self.COUNT)
+
+    def test_through_crashes_upgrades_and_the_death_of_the_keeper(self):
+        mapper = self.kept(args=['-workers', str(self.WORKERS)])
+        before = self.hold(mapper, self.COUNT)
+        self.check_sets(mapper)
+        for number in range(6):
+            with self.subTest(number=number):
+                pid = mapper.mapper_pid()
+                if number == 4:
+                    keeper, = mapper.family() - {pid}
+                    os.kill(keeper, signal.SIGKILL)
+                    mapper.wait()
+                    harness.wait_until(lambda k=keeper: len(mapper.family() - {k}) == 2, lambda: f'another keeper: {mapper.log()}')
+                else:
+                    os.kill(pid, signal.SIGHUP if number % 2 else signal.SIGKILL)
+                    self.another(mapper, pid)
+                    harness.wait_until(lambda p=pid: not harness.process_exists(p), 'the former one has ended')
+                self.check_sets(mapper)
+        self.check_live(mapper, before)
+
+    def test_next_mapper_that_dies_before_it_has_closed_them(self):
+        mapper = self.kept(args=['-workers', str(self.WORKERS)])
+        before = self.hold(mapper, self.COUNT)
+        for _ in range(5):
+            pid = mapper.mapper_pid()
+            os.kill(pid, signal.SIGKILL)
+            harness.wait_until(lambda p=pid: mapper.mapper_pid() not in (0, None, p), lambda: f'another: {mapper.log()}')
+        harness.wait_until(lambda: status(mapper)['connections'] >= self.COUNT, lambda: f'all are adopted: {status(mapper)["connections"]} {self.watched(mapper.mapper_pid())}')
+        self.check_sets(mapper)
+        self.check_live(mapper, before)
+
+
 class ManyNodesTest(AdoptionCase):
 
     COUNT = harness.scaled('ADOPTED_NODES', 4000)

@@ -84,6 +84,7 @@ class ScriptedLoop final : public Loop {
   }
   void Stop() override {}
   void Wake() override {}
+  int ready_set() const override { return -1; }
 
   bool Run(int, LoopHandler& handler) override {
     if (input_.empty()) {

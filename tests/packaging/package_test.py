@@ -153,7 +153,7 @@ class PackageTest(PackageCase):
         said = self.run_inside("erl -noshell -sname fox -epmd_module evermap_epmd -eval "
                                "'io:format(\"~0p ~0p~n\", [evermap:lookup(hare), evermap:info()]), halt().'")
         self.assertIn('source => registry', said)
-        self.assertIn('/run/epmd/registry.4369', said)
+        self.assertIn('/run/evermap/registry.4369', said)
 
 
 class UseEvermapTest(unittest.TestCase):

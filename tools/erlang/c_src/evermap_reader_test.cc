@@ -335,7 +335,8 @@ TEST_F(ForeignReaderTest, Inv1LookupsNeverMixTwoRegistrations) {
   });
   int found = 0;
   Picture picture;
-  for (int i = 0; i < Scaled(20'000); ++i) {
+  // The other thread may begin late.
+  for (int i = 0; i < Scaled(20'000) || found == 0; ++i) {
     evermap_reader_node node;
     const evermap_reader_status status = Lookup(reader, "same", node);
     ASSERT_TRUE(status == EVERMAP_READER_OK || status == EVERMAP_READER_NOT_FOUND ||
@@ -352,7 +353,6 @@ TEST_F(ForeignReaderTest, Inv1LookupsNeverMixTwoRegistrations) {
   }
   is_over = true;
   writer.join();
-  EXPECT_GT(found, 0);
   // Once it is quiet nothing has been missed.
   ASSERT_EQ(picture.Update(reader.get()), EVERMAP_READER_OK);
   EXPECT_TRUE(picture.names.empty());
