@@ -64,7 +64,7 @@ void Adoption::Turn() {
   if (!is_handed_over_) return;
   if (!has_read_registry_) {
     has_read_registry_ = true;
-    restoration_.ReadRegistry();
+    CountLost(restoration_.ReadRegistry(), /*received=*/0);
   } else if (!connections_.empty()) {
     const size_t count = std::min(connections_.size(), kPerTurn);
     const auto first = connections_.end() - static_cast<std::ptrdiff_t>(count);

@@ -87,7 +87,8 @@ TEST_F(RestorationTest, ARegistrationWithoutAConnectionBecomesAnOrphan) {
   RestoreAll({});
   EXPECT_EQ(Read(node).state, RegistrationState::kOrphaned);
   EXPECT_EQ(orphaned(), 1u);
-  // It was an orphan before this mapper: it is not counted again.
+  // It was an orphan before this mapper: it is not counted again, and nothing is awaited for it.
+  EXPECT_EQ(restoration_->ReadRegistry(), 1u);
   RestoreAll({});
   EXPECT_EQ(orphaned(), 1u);
 }
