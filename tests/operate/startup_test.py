@@ -15,10 +15,12 @@ import struct
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 
 import harness
-from harness import Mapper, one_line, seccomp
+from harness import Kept, Mapper, one_line, seccomp
+from harness.process import command_line, process_exists
 
 UNBOUND_ADDRESS = '192.0.2.77'  # of the block for documentation (RFC 5737)
 NOBODY = 65534
@@ -691,6 +693,24 @@ class SystemdTest(TemporaryDirectoryTest):
                     self.assertRegex(self.log.read().decode(), r'^[^\n]+\n$')
 
 
+class Usual(Kept):
+    """A mapper, and a keeper, that keep their registry in the usual place."""
+
+    def command(self):
+        command = super().command()
+        at = command.index('-registry')
+        return command[:at] + command[at + 2:]
+
+    def family(self):
+        return {int(entry) for entry in os.listdir('/proc') if entry.isdigit() and
+                str(self.port).encode() in command_line(int(entry)) and process_exists(int(entry))}
+
+    def mapper_pid(self):
+        """0 while there is none, or two."""
+        pids = self.family() - {self.pid}
+        return pids.pop() if len(pids) == 1 else 0
+
+
 @harness.ours_only
 class PlaceTest(TemporaryDirectoryTest):
     """Machines that lack something: the mapper does without it, or says what it needs."""
@@ -738,6 +758,26 @@ class PlaceTest(TemporaryDirectoryTest):
                                 '-no_keeper', '-registry', self.registry, binary=prefix[0])
         self.assertEqual(done.returncode, 1, done)
         self.assertIn('make room there', one_line(done))
+
+    @harness.as_root_only
+    def test_usual_place_without_room(self):
+        """The registry has no file then, so that tools do not find it, and is handed on all the same."""
+        for place in ('-o size=4k tmpfs', '-o ro tmpfs'):
+            with self.subTest(place=place), \
+                 Usual(directory=self.directory, prefix=self.in_namespace(f'mount -t tmpfs {place} /run')) as mapper:
+                self.assertIn('the registry has no file', mapper.log())
+                with mapper.register(b'hare', port=4711)[0] as connection, mapper.register(b'fox', port=4712)[0]:
+                    time.sleep(0.5)  # in which the keeper gets the connections
+                    for number in (signal.SIGKILL, signal.SIGHUP, signal.SIGKILL):
+                        before = mapper.mapper_pid()
+                        os.kill(before, number)
+                        harness.wait_until(lambda b=before: mapper.mapper_pid() not in (0, b), lambda: f'another: {mapper.log()}')
+                        harness.wait_until(lambda: mapper.lookup(b'hare') is not None, lambda: f'it is found: {mapper.log()}')
+                        self.assertEqual(mapper.lookup(b'fox').port, 4712)
+                    self.assertNotIn('have lost their connection', mapper.log())
+                    connection.close()
+                    mapper.wait_gone(b'hare')
+                    self.assertEqual(mapper.lookup(b'fox').port, 4712)
 
     @harness.as_root_only
     def test_file_system_that_becomes_full(self):
