@@ -3,7 +3,8 @@
 // sends itself.
 //
 // Whoever kills a process from outside asks it with the signal WRITE_COVERAGE_SIGNAL to write its
-// counters and kill itself: the coverage build's Python does (tools/project/coverage).
+// counters and kill itself: the coverage build's Python does (tools/project/coverage). A program that puts
+// all signals right (daemon/process/inherited_state.h) leaves that one.
 #include <signal.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -12,6 +13,7 @@ void __gcov_dump(void);
 void __real__exit(int code) __attribute__((noreturn));
 void __real_abort(void) __attribute__((noreturn));
 int __real_raise(int number);
+int __real_sigaction(int number, const struct sigaction *action, struct sigaction *before);
 
 void __wrap__exit(int code) {
   __gcov_dump();
@@ -28,6 +30,10 @@ int __wrap_raise(int number) {
   return __real_raise(number);
 }
 
+int __wrap_sigaction(int number, const struct sigaction *action, struct sigaction *before) {
+  return number == WRITE_COVERAGE_SIGNAL ? 0 : __real_sigaction(number, action, before);
+}
+
 static void WriteAndDie(int number) {
   (void)number;
   __gcov_dump();
@@ -37,5 +43,5 @@ static void WriteAndDie(int number) {
 __attribute__((constructor)) static void ListenForEnd(void) {
   struct sigaction action = {.sa_handler = WriteAndDie};
   sigfillset(&action.sa_mask);
-  sigaction(WRITE_COVERAGE_SIGNAL, &action, NULL);
+  __real_sigaction(WRITE_COVERAGE_SIGNAL, &action, NULL);
 }
