@@ -13,7 +13,7 @@ void __gcov_dump(void);
 void __real__exit(int code) __attribute__((noreturn));
 void __real_abort(void) __attribute__((noreturn));
 int __real_raise(int number);
-int __real_sigaction(int number, const struct sigaction *action, struct sigaction *before);
+int __real_sigaction(int number, const struct sigaction* action, struct sigaction* before);
 
 void __wrap__exit(int code) {
   __gcov_dump();
@@ -30,7 +30,7 @@ int __wrap_raise(int number) {
   return __real_raise(number);
 }
 
-int __wrap_sigaction(int number, const struct sigaction *action, struct sigaction *before) {
+int __wrap_sigaction(int number, const struct sigaction* action, struct sigaction* before) {
   return number == WRITE_COVERAGE_SIGNAL ? 0 : __real_sigaction(number, action, before);
 }
 
