@@ -370,10 +370,7 @@ void Keeper::CloseLink() {
 
 void Keeper::OnMessage(Notification& message, Newcomer newcomer) {
   if (message.Says(words::kStore)) {
-    const bool are_files = !message.Says(words::kStoreName);
-    for (OwnedFd& fd : message.fds) {
-      are_files ? holdings_->HoldFile(std::move(fd)) : holdings_->Hold(std::move(fd));
-    }
+    holdings_->HoldAll(std::exchange(message.fds, {}), message.Says(words::kStoreName));
   }
   if (message.Says(words::kReadySets)) holdings_->HoldReadySets(std::move(message.fds));
   if (message.Says(words::kForget)) {

@@ -83,6 +83,16 @@ void KeeperHoldings::HoldFile(OwnedFd passed) {
   files_.push_back(AtItsPlace(std::move(passed), /*is_connection=*/false));
 }
 
+void KeeperHoldings::HoldAll(std::vector<OwnedFd> passed, bool are_sockets) {
+  for (OwnedFd& fd : passed) {
+    if (are_sockets) {
+      Hold(std::move(fd));
+    } else {
+      HoldFile(std::move(fd));
+    }
+  }
+}
+
 void KeeperHoldings::LetGoOfFile(std::string_view name) {
   std::erase_if(files_, [name](const OwnedFd& file) { return StoredName(file.get()) == name; });
 }

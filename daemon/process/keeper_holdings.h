@@ -33,6 +33,8 @@ class KeeperHoldings {
   size_t sockets() const { return sockets_.size(); }
   // Holds a file; nothing happens when one of its name is held already.
   void HoldFile(OwnedFd passed);
+  // Holds what a mapper has sent in one message.
+  void HoldAll(std::vector<OwnedFd> passed, bool are_sockets);
   void LetGoOfFile(std::string_view name);
   void LetGoOfFiles() { files_.clear(); }
 
