@@ -66,8 +66,8 @@ class Store {
   virtual void ForgetFiles(absl::Span<const Claim::File> files) = 0;
   // Has the store hold these sets (loop/ready_set.h), which stay the caller's, while this process is the
   // mapper. To close the last descriptor of a set costs a microsecond for each connection in it, and
-  // a process that is killed with 19,000 of them would pay that before anybody sees that it has
-  // ended. A store that cannot hold them does nothing.
+  // a process that is killed would pay that before anybody sees that it has ended
+  // (bench/RESULTS.md). A store that cannot hold them does nothing.
   virtual void HoldReadySets(absl::Span<const int> /*sets*/) {}
   // Has the store hold `fd`, once a Flush() has sent it. The store's from now on.
   virtual void Put(OwnedFd fd) = 0;

@@ -322,7 +322,8 @@ class ReadySetsTest(AdoptionCase):
             pid = mapper.mapper_pid()
             os.kill(pid, signal.SIGKILL)
             harness.wait_until(lambda p=pid: mapper.mapper_pid() not in (0, None, p), lambda: f'another: {mapper.log()}')
-        harness.wait_until(lambda: status(mapper)['connections'] >= self.COUNT, lambda: f'all are adopted: {status(mapper)["connections"]} {self.watched(mapper.mapper_pid())}')
+        harness.wait_until(lambda: status(mapper)['connections'] >= self.COUNT,
+                           lambda: f'all are adopted: {status(mapper)["connections"]} {self.watched(mapper.mapper_pid())}')
         self.check_sets(mapper)
         self.check_live(mapper, before)
 
