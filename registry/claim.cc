@@ -129,10 +129,9 @@ bool HasRunningMapper(const std::string& path) {
   return segment != nullptr && IsRunning(RegistryView(*segment).mapper_status());
 }
 
-bool IsOfThisBoot(const Segment& segment) {
-  const BootId boot = CurrentBootId();
+bool MayBeOfThisBoot(const Segment& segment) {
   const FormerSegment words(segment);
-  return Load(words.boot_id(0)) == boot[0] && Load(words.boot_id(1)) == boot[1];
+  return MayBeOneBoot(CurrentBootId(), {Load(words.boot_id(0)), Load(words.boot_id(1))});
 }
 
 // What the header of this process's registry is to say.
@@ -148,7 +147,7 @@ enum class Standing : uint8_t { kOwn, kForgetsNodes };
 Problem Examine(const Claim::Options& options, const RegistryOwner& own, const WriterPlace& place,
                 const Segment& segment, Standing& standing) {
   standing = Standing::kOwn;
-  if (!IsOfThisBoot(segment)) return {};
+  if (!MayBeOfThisBoot(segment)) return {};
   const RegistryOwner owner = ReadOwner(segment);
   if (!owner.is_known()) {
     // A mapper of 0.1.0 has a writer's place and no lock.
@@ -159,7 +158,9 @@ Problem Examine(const Claim::Options& options, const RegistryOwner& own, const W
   if (owner.lock != own.lock && IsRunning(RegistryView(segment).mapper_status())) {
     return HeldByAnother(options.path, &segment);
   }
-  if (owner.network_namespace == own.network_namespace && owner.port == own.port) return {};
+  if (MayBeOneNamespace(owner.network_namespace, own.network_namespace) && owner.port == own.port) {
+    return {};
+  }
   if (!options.takes_foreign) {
     return Taken(
         Problem::Kind::kForeign, options.path,

@@ -35,6 +35,12 @@ NetworkNamespace OwnNetworkNamespace() {
   return {};
 }
 
+bool MayBeOneNamespace(const NetworkNamespace& one, const NetworkNamespace& other) {
+  const bool are_comparable =
+      one.number != 0 && other.number != 0 && one.is_cookie == other.is_cookie;
+  return !are_comparable || one.number == other.number;
+}
+
 RegistryOwner ReadOwner(const Segment& segment) {
   const Word* const words = segment.at<Word>(layout::kOwnerAt);
   const uint64_t last = Load(words[3]);

@@ -18,12 +18,14 @@ class Segment;  // segment.h
 
 // A network namespace. The kernel numbers each one anew (SO_NETNS_COOKIE, Linux 5.14); where it does
 // not tell that number, the inode of /proc/self/ns/net stands for it, which may be used again later.
-// The two kinds are never equal.
 struct NetworkNamespace {
   uint64_t number = 0;  // 0: not known
   bool is_cookie = false;
   bool operator==(const NetworkNamespace&) const = default;
 };
+// Whether both may be one namespace. Of two of which one is not known, or that are told in different
+// ways, nobody knows that they are two.
+bool MayBeOneNamespace(const NetworkNamespace& one, const NetworkNamespace& other);
 // The one that this process is in.
 NetworkNamespace OwnNetworkNamespace();
 

@@ -187,6 +187,11 @@ void SettleAll(Segment& segment, const WriterPlace& place) {
   AnnounceChange(segment);
 }
 
+void WriteBootId(const BootId& boot, Segment& segment) {
+  Store(segment.header().boot_id[0], boot[0]);
+  Store(segment.header().boot_id[1], boot[1]);
+}
+
 void RestartAfterReboot(Segment& segment, const BootId& boot) {
   for (uint32_t bucket = 0; bucket < segment.geometry().buckets; ++bucket) {
     Store(segment.bucket(bucket), layout::LinkLike(0, Load(segment.bucket(bucket))));
@@ -213,8 +218,7 @@ void RestartAfterReboot(Segment& segment, const BootId& boot) {
   }
   AnnounceChange(segment);
   // The boot id is stored last, so that a restart that is cut short is done again.
-  Store(segment.header().boot_id[0], boot[0]);
-  Store(segment.header().boot_id[1], boot[1]);
+  WriteBootId(boot, segment);
 }
 
 }  // namespace evermap

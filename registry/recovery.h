@@ -59,6 +59,9 @@ void SettleAll(Segment& segment, const WriterPlace& place);
 // REQUIRES: the opening lock is held, and no other writer lives.
 void RestartAfterReboot(Segment& segment, const BootId& boot);
 
+// From now on the live registrations are of this boot.
+void WriteBootId(const BootId& boot, Segment& segment);
+
 }  // namespace evermap
 
 #endif  // EVERMAP_REGISTRY_RECOVERY_H_

@@ -18,9 +18,11 @@
 
 #include "absl/strings/str_cat.h"
 #include "registry/layout.h"
+#include "registry/owner.h"
 #include "registry/registry.h"
 #include "registry/registry_testing.h"
 #include "registry/segment.h"
+#include "registry/segment_header.h"
 
 namespace evermap {
 namespace {
@@ -257,6 +259,38 @@ TEST_F(RecoveryTest, ARebootTurnsLiveNodesIntoRememberedOnes) {
   Registration found;
   EXPECT_FALSE(registry->Lookup("hare", found));
   EXPECT_EQ(registry->Register({.name = "hare"}).creation, node.creation + 1);
+}
+
+TEST_F(RecoveryTest, NobodyIsForgottenOfABootThatNobodyCouldTell) {
+  Open()->Register({.name = "hare", .port = 5});
+  std::string content = ReadFile(path_);
+  content.replace(offsetof(layout::Header, boot_id), sizeof(BootId), sizeof(BootId), '\0');
+  WriteFile(path_, content);
+  Registration found;
+  EXPECT_TRUE(Open()->Lookup("hare", found));
+  // By now it can.
+  content = ReadFile(path_);
+  content[offsetof(layout::Header, boot_id)] ^= 1;
+  WriteFile(path_, content);
+  EXPECT_FALSE(Open()->Lookup("hare", found));
+}
+
+TEST(NetworkNamespaceTest, OnlyTwoThatAreToldInOneWayAreTwo) {
+  const NetworkNamespace one = {.number = 7, .is_cookie = true};
+  EXPECT_TRUE(MayBeOneNamespace(one, one));
+  EXPECT_FALSE(MayBeOneNamespace(one, {.number = 8, .is_cookie = true}));
+  EXPECT_TRUE(MayBeOneNamespace(one, {.number = 8, .is_cookie = false}));
+  EXPECT_TRUE(MayBeOneNamespace(one, {.number = 0, .is_cookie = true}));
+  EXPECT_TRUE(MayBeOneNamespace({}, {.number = 8, .is_cookie = false}));
+  EXPECT_FALSE(MayBeOneNamespace({.number = 7}, {.number = 8}));
+}
+
+TEST(BootIdTest, OnlyTwoThatAreKnownAreOfTwoBoots) {
+  EXPECT_TRUE(MayBeOneBoot({1, 2}, {1, 2}));
+  EXPECT_FALSE(MayBeOneBoot({1, 2}, {1, 3}));
+  EXPECT_TRUE(MayBeOneBoot({0, 0}, {1, 3}));
+  EXPECT_TRUE(MayBeOneBoot({1, 2}, {0, 0}));
+  EXPECT_NE(CurrentBootId(), (BootId{0, 0}));
 }
 
 }  // namespace

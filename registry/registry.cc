@@ -62,10 +62,10 @@ absl::StatusOr<std::unique_ptr<Registry>> Registry::OpenMapped(std::string path,
   RemoveLeftovers(path, *segment);
 
   const BootId boot = CurrentBootId();
-  const layout::Header& header = segment->header();
-  const bool same_boot = Load(header.boot_id[0]) == boot[0] && Load(header.boot_id[1]) == boot[1];
-  if ((same_boot || has_company) && !as.forgets_nodes) {
+  const BootId noted = {Load(segment->header().boot_id[0]), Load(segment->header().boot_id[1])};
+  if ((MayBeOneBoot(boot, noted) || has_company) && !as.forgets_nodes) {
     SettleAll(*segment, *place);
+    if (noted == BootId{}) WriteBootId(boot, *segment);
   } else {
     RestartAfterReboot(*segment, boot);
   }

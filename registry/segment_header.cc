@@ -73,6 +73,11 @@ BootId CurrentBootId() {
   return digits == 32 ? id : BootId{0, 0};
 }
 
+bool MayBeOneBoot(const BootId& one, const BootId& other) {
+  const BootId unknown = {0, 0};
+  return one == other || one == unknown || other == unknown;
+}
+
 size_t HeaderSizeMax() {
   size_t size = layout::kDescription.header_size;
   for (const LayoutDescription* former : layout::kFormerLayouts) {

@@ -3,6 +3,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdint>
 
 namespace evermap {
@@ -11,8 +12,9 @@ OwnedFd MakeWakeFd() { return OwnedFd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)); }
 
 void Wake(int wake_fd) {
   const uint64_t one = 1;
-  // A write fails only when the counter is full: then the descriptor is readable already.
-  [[maybe_unused]] const ssize_t written = write(wake_fd, &one, sizeof(one));
+  // When the counter is full, the descriptor is readable already.
+  while (write(wake_fd, &one, sizeof(one)) < 0 && errno == EINTR) {
+  }
 }
 
 void ClearWakes(int wake_fd) {

@@ -1,8 +1,6 @@
 #include "daemon/loop/ready_set.h"
 
 #include <sys/epoll.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cassert>
@@ -12,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
 #include "daemon/host/log.h"
+#include "daemon/host/wake_fd.h"
 #include "registry/base/clock.h"
 #include "registry/base/owned_fd.h"
 #include "registry/base/text.h"
@@ -22,7 +21,7 @@ absl::Status ReadySet::Init() {
   epoll_fd_ = OwnedFd(epoll_create1(EPOLL_CLOEXEC));
   int error = epoll_fd_.valid() ? 0 : errno;
   if (error == 0) {
-    wake_fd_ = OwnedFd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+    wake_fd_ = MakeWakeFd();
     error = wake_fd_.valid()
                 ? Control(EPOLL_CTL_ADD, wake_fd_.get(), EPOLLIN, Token(Source::kWake, 0))
                 : errno;
@@ -45,11 +44,7 @@ void ReadySet::Forget(uint32_t connection, int fd) {
   watched.is_registered = false;
 }
 
-void ReadySet::Wake() {
-  const uint64_t one = 1;
-  // write(2) fails only when the counter is full, and then a wake-up is on its way.
-  [[maybe_unused]] const ssize_t written = write(wake_fd_.get(), &one, sizeof(one));
-}
+void ReadySet::Wake() { evermap::Wake(wake_fd_.get()); }
 
 int ReadySet::AddListener(uint32_t listener, int fd) {
   // EPOLLEXCLUSIVE: a connection wakes one of the loops that wait for it, and not all.
@@ -82,11 +77,9 @@ int ReadySet::Report(int timeout_ms, LoopHandler& handler,
       case Source::kConnection:
         ReportConnection(number, handler);
         break;
-      case Source::kWake: {
-        uint64_t wakes;
-        [[maybe_unused]] const ssize_t got = read(wake_fd_.get(), &wakes, sizeof(wakes));
+      case Source::kWake:
+        ClearWakes(wake_fd_.get());
         break;
-      }
     }
   }
   return std::max(count, 0);

@@ -84,7 +84,9 @@ uint32_t Restoration::ReadRegistry() {
 
 bool Restoration::RestoreOne(OwnedFd connection) {
   const uint64_t cookie = SocketCookie(connection.get());
-  const auto found = cookie == 0 ? registered_.end() : registered_.find(cookie);
+  // Of whom it is cannot be told now. It stays with who holds it, for the next mapper.
+  if (cookie == 0) return false;
+  const auto found = registered_.find(cookie);
   if (found == registered_.end() || HasEnded(found->second.node)) {
     // All who hold the connection let it go when it is shut down.
     shutdown(connection.get(), SHUT_RDWR);

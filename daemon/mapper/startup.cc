@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <signal.h>
-#include <sys/signalfd.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -19,6 +18,7 @@
 #include "daemon/host/cores.h"
 #include "daemon/host/descriptor_limit.h"
 #include "daemon/host/log.h"
+#include "daemon/host/signal_descriptor.h"
 #include "daemon/host/wake_fd.h"
 #include "daemon/loop/create_loop.h"
 #include "daemon/mapper/listeners.h"
@@ -46,17 +46,6 @@ uint32_t WorkerCount(const Options& options) {
   return options.workers != 0
              ? options.workers
              : std::min(UsableCores(kCgroupRoot, "/proc/self/cgroup"), kWorkersByItselfMax);
-}
-
-// Invalid when there is no descriptor.
-OwnedFd SignalDescriptor() {
-  sigset_t signals;
-  sigemptyset(&signals);
-  for (const int signal : {SIGTERM, SIGINT, SIGHUP, kRequestSignal}) sigaddset(&signals, signal);
-  // The signals are blocked before threads start, so that all threads have them blocked.
-  if (pthread_sigmask(SIG_BLOCK, &signals, nullptr) != 0) return OwnedFd();
-  signal(SIGPIPE, SIG_IGN);
-  return OwnedFd(signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK));
 }
 
 }  // namespace
@@ -207,7 +196,7 @@ absl::StatusOr<std::unique_ptr<Claim>> Startup::ClaimUsual() {
 }
 
 absl::Status Startup::MakeWakeFds() {
-  parts_.signal_fd = SignalDescriptor();
+  parts_.signal_fd = SignalDescriptor({SIGTERM, SIGINT, SIGHUP, kRequestSignal});
   parts_.stop_fd = MakeWakeFd();
   parts_.custody_fd = MakeWakeFd();
   parts_.disputes_fd = MakeWakeFd();

@@ -37,7 +37,7 @@ void Orphans::Judge() {
     bool stays = life == Life::kAlive || (life == Life::kUnknown && has_grace);
     if (!stays && !signs.are_told()) {
       if (probes_left == 0) untried = std::min(untried, kept);
-      stays = AcceptsConnections(found, probes_left);
+      stays = MayListen(found, probes_left);
     }
     if (stays) {
       orphans_[kept++] = orphan;
@@ -56,10 +56,10 @@ void Orphans::Judge() {
   }
 }
 
-bool Orphans::AcceptsConnections(const Registration& orphan, int& probes_left) {
+bool Orphans::MayListen(const Registration& orphan, int& probes_left) {
   if (probes_left == 0) return true;
   --probes_left;
-  return ProbeLoopback(orphan.port) == ProbeResult::kAccepted;
+  return ProbeLoopback(orphan.port) != ProbeResult::kRefused;
 }
 
 }  // namespace evermap

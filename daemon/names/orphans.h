@@ -62,7 +62,7 @@ class Orphans {
 
   // Whether `orphan`, of which nothing is known, stays beyond its grace time; `probes_left` counts
   // down.
-  static bool AcceptsConnections(const Registration& orphan, int& probes_left);
+  static bool MayListen(const Registration& orphan, int& probes_left);
 
   Registry& registry_;
   const absl::Duration grace_;

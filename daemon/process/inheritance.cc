@@ -134,7 +134,7 @@ absl::StatusOr<Inheritance> TakeInheritance() {
           }
           status = absl::FailedPreconditionError(
               absl::StrCat("descriptor ", fd,
-                           " from systemd is no TCP socket; see ListenStream= in epmd.socket"));
+                           " is passed and no TCP socket; see ListenStream= in epmd.socket"));
       }
     }
   }

@@ -135,7 +135,7 @@ TEST(InheritanceTest, WhatIsNoTcpSocketIsNamedAndAllIsClosed) {
       const auto inherited = TakeInheritance();
       return absl::IsFailedPrecondition(inherited.status()) &&
              inherited.status().message() ==
-                 "descriptor 4 from systemd is no TCP socket; see ListenStream= in epmd.socket" &&
+                 "descriptor 4 is passed and no TCP socket; see ListenStream= in epmd.socket" &&
              !IsOpen(3) && !IsOpen(4) && !IsOpen(5);
     }));
   }

@@ -24,6 +24,7 @@
 #include "daemon/host/descriptor_limit.h"
 #include "daemon/host/log.h"
 #include "daemon/host/own_program.h"
+#include "daemon/host/signal_descriptor.h"
 #include "daemon/host/timers.h"
 #include "daemon/process/fault_point.h"
 #include "daemon/process/hand_over.h"
@@ -63,9 +64,8 @@ class Keeper {
     for (OwnedFd& fd : inherited.listeners) holdings_->Hold(std::move(fd));
     for (OwnedFd& fd : inherited.files) holdings_->HoldFile(std::move(fd));
     holdings_->HoldReadySets(std::move(inherited.ready_sets));
-    if (inherited.mapper_pid > 0 && inherited.mapper.valid()) {
-      Resume(std::move(inherited.mapper), inherited.mapper_pid);
-    }
+    const bool has_mapper = inherited.mapper_pid > 0 && inherited.mapper.valid();
+    if (has_mapper && !Resume(std::move(inherited.mapper), inherited.mapper_pid)) return 1;
     while (watch_.state() != State::kEnded) Turn();
     return watch_.exit_code();
   }
@@ -76,7 +76,8 @@ class Keeper {
   enum class Newcomer { kFollowed, kKilled };
 
   bool Prepare();
-  void Resume(OwnedFd link, pid_t mapper_pid);
+  // False, and said, when it cannot watch that mapper, which starts another keeper then.
+  bool Resume(OwnedFd link, pid_t mapper_pid);
   // The mapper accepts connections.
   void SayReady();
   // Waits for the next events, or until something is due, and does it.
@@ -89,6 +90,7 @@ class Keeper {
   bool Watch(int fd, uint32_t events);
 
   void StartMapper();
+  bool TryFollow(pid_t pid, OwnedFd process);
   void Follow(pid_t pid, OwnedFd process);
   void OnLeaderEnd();
   void OnMapperEnd();
@@ -124,12 +126,7 @@ bool Keeper::Prepare() {
   RaiseDescriptorLimit();
   // A successor becomes a child of this process when its watcher or its predecessor ends.
   prctl(PR_SET_CHILD_SUBREAPER, 1);
-  sigset_t signals;
-  sigemptyset(&signals);
-  for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGCHLD}) sigaddset(&signals, signal);
-  sigprocmask(SIG_BLOCK, &signals, nullptr);
-  signal(SIGPIPE, SIG_IGN);
-  signal_fd_ = OwnedFd(signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK));
+  signal_fd_ = SignalDescriptor({SIGTERM, SIGINT, SIGHUP, SIGCHLD});
   epoll_fd_ = OwnedFd(epoll_create1(EPOLL_CLOEXEC));
   if (!signal_fd_.valid() || !epoll_fd_.valid() || !Watch(signal_fd_.get(), EPOLLIN)) {
     Log(Severity::kError, "the keeper cannot start: %s", ErrorText(errno));
@@ -140,14 +137,16 @@ bool Keeper::Prepare() {
 }
 
 // Follows a mapper that serves already: it has started this keeper, or has had another before.
-void Keeper::Resume(OwnedFd link, pid_t mapper_pid) {
+bool Keeper::Resume(OwnedFd link, pid_t mapper_pid) {
   FaultPoint("keeper:resumed");
   watch_ = MapperWatch::OfServingMapper();
   link_ = std::move(link);
   AskForSender(link_.get());
-  Watch(link_.get(), EPOLLIN);
-  Follow(mapper_pid, OpenProcess(mapper_pid));
-  SayReady();
+  const bool hears = Watch(link_.get(), EPOLLIN);
+  if (!hears) Log(Severity::kError, "the keeper cannot hear the mapper: %s", ErrorText(errno));
+  const bool is_of_use = hears && TryFollow(mapper_pid, OpenProcess(mapper_pid));
+  if (is_of_use) SayReady();
+  return is_of_use;
 }
 
 void Keeper::SayReady() {
@@ -214,8 +213,9 @@ void Keeper::StartMapper() {
   Follow(*pid, OpenProcess(*pid));
 }
 
-// From now on process `pid` is the mapper; `process` is what OpenProcess() gives, with errno.
-void Keeper::Follow(pid_t pid, OwnedFd process) {
+// From now on process `pid` is the mapper; `process` is what OpenProcess() gives, with errno. False,
+// and said, when it may run and cannot be watched.
+bool Keeper::TryFollow(pid_t pid, OwnedFd process) {
   const int open_error = process.valid() ? 0 : errno;
   assert(pid > 0 && watch_.has_mapper());
   // The one that was followed before may have ended, and say so itself now; then its status stays.
@@ -225,24 +225,28 @@ void Keeper::Follow(pid_t pid, OwnedFd process) {
   mapper_fd_ = std::move(process);
   errno = open_error;
   if (!mapper_fd_.valid() || !Watch(mapper_fd_.get(), EPOLLIN)) {
-    // ESRCH: it has ended, and another process has waited for it. Any other error: it may run, and
-    // must not when this keeper starts another.
-    if (errno != ESRCH) {
-      Log(Severity::kError, "the keeper cannot watch the mapper (process %d): %s", pid,
-          ErrorText(errno));
-      kill(pid, SIGKILL);
-      // Nor must anybody hear that it serves, or take it for one that has exited.
-      CloseLink();
-      if (int status = 0; waitpid(pid, &status, 0) == pid) mapper_status_ = status;
-    }
+    const int error = errno;
     mapper_fd_ = OwnedFd();
-    return;
+    if (error == ESRCH) return true;  // It has ended, and another process has waited for it.
+    Log(Severity::kError, "the keeper cannot watch the mapper (process %d): %s", pid,
+        ErrorText(error));
+    return false;
   }
   if (watch_.state() == State::kStopping) {
     SignalProcess(mapper_fd_.get(), mapper_pid_, SIGTERM);
   }
   leader_fd_ = OpenFirstThread(pid, mapper_fd_.get());
   if (leader_fd_.valid()) Watch(leader_fd_.get(), EPOLLIN);
+  return true;
+}
+
+// As TryFollow(), but one that cannot be watched must not run when this keeper starts another.
+void Keeper::Follow(pid_t pid, OwnedFd process) {
+  if (TryFollow(pid, std::move(process))) return;
+  kill(pid, SIGKILL);
+  // Nor must anybody hear that it serves, or take it for one that has exited.
+  CloseLink();
+  if (int status = 0; waitpid(pid, &status, 0) == pid) mapper_status_ = status;
 }
 
 void Keeper::Turn() {
@@ -439,9 +443,8 @@ void Keeper::ReplaceIfOutdated(pid_t pid, const std::string& named) {
   _exit(1);
 }
 
-// The first thread of a mapper ends with all the others. When the process has ended is known only
-// when the kernel has closed what it had, which takes a millisecond for each 2,000 connections; by
-// then the next mapper may serve.
+// The first thread of a mapper ends with all the others, milliseconds before the kernel has closed
+// what the process had and it has ended; by then the next mapper may serve.
 void Keeper::OnLeaderEnd() {
   leader_fd_ = OwnedFd();
   // How one ends that has served for a moment only decides when the next one is started.

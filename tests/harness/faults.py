@@ -39,9 +39,12 @@ RING_SERVING = {
 
 
 class Switch:
-    """Turns faults on and off in all processes of a mapper."""
+    """Turns faults on and off in all processes of a mapper.
 
-    def __init__(self, plan, seed=SEED):
+    plan: [(call, error, how many of 1,000 fail)]
+    """
+
+    def __init__(self, plan=(), seed=SEED):
         self._fd = os.memfd_create('faults')
         os.ftruncate(self._fd, mmap.PAGESIZE)
         self._map = mmap.mmap(self._fd, mmap.PAGESIZE)
@@ -51,6 +54,12 @@ class Switch:
 
     def turn(self, on):
         self._map[:4] = struct.pack('<I', on)
+
+    def only(self, call, error, number):
+        """One call fails, beside the plan: in the process that gets first to this number of its calls, from 1 and from now on."""
+        turn, = struct.unpack_from('<I', self._map, 4)
+        self._map[24:56] = struct.pack('<Ii24s', number, error, call.encode())
+        self._map[4:8] = struct.pack('<I', turn + 1)
 
     @property
     def injected(self):

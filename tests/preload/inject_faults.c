@@ -1,13 +1,13 @@
-// Preloaded into a mapper (LD_PRELOAD), lets its system calls fail. For machine_faults_test.py and
-// faults_compare.py.
+// Preloaded into a mapper (LD_PRELOAD), lets its system calls fail. For machine_faults_test.py,
+// each_call_test.py and faults_compare.py.
 //
 //   FAULTS
 //     a plan: "CALL=ERRNO/PER_MILLE;..." with ERRNO a number; one call may be there several times
 //   FAULTS_SEED
 //     a number; the same seed and order of calls give the same faults
 //   FAULTS_SWITCH
-//     a file: 4 bytes whether faults are injected now, 4 for nothing, 8 with how many were, 8 with
-//     the seconds by which the wall clock is wrong
+//     a file as struct Switch below says: whether faults are injected now, how many were, and
+//     beside the plan one call that fails once, in the process that gets first to its number
 //
 // Operations of a ring do not pass the C library, but liburing's functions that ask for them do:
 //
@@ -25,11 +25,14 @@
 // Function pointers out of dlsym(), and glibc's unions of socket addresses, are not ISO C.
 #pragma GCC diagnostic ignored "-Wpedantic"
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <liburing.h>
 #include <poll.h>
+#include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -38,11 +41,17 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/inotify.h>
 #include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/select.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/timerfd.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -55,15 +64,18 @@ struct Fault {
 };
 struct Switch {
   _Atomic uint32_t is_on;
-  uint32_t unused;
+  _Atomic uint32_t turn;  // another number each time that what follows was changed
   _Atomic uint64_t injected;
-  _Atomic int64_t clock_offset_s;
+  _Atomic int64_t clock_offset_s;  // by which the wall clock is wrong
+  _Atomic uint32_t only_number;    // of calls since that turn, from 1; 0: none, or it has been
+  int32_t only_error;
+  char only_call[kNameMax];
 };
 
 static struct Fault faults[kFaultsMax];
 static int fault_count;
 static uint64_t seed;
-static _Atomic uint64_t turn;
+static _Atomic uint64_t drawn_before;
 static struct Switch off;
 static struct Switch* shared = &off;
 
@@ -73,13 +85,33 @@ static uint64_t Mix(uint64_t value) {
   return value ^ (value >> 31);
 }
 
+// Whether it is this call's turn to be the one that fails.
+static int IsTheOnly(const char* call) {
+  static _Atomic uint64_t counted;  // of which turn, and how many
+  uint32_t number = atomic_load(&shared->only_number);
+  if (number == 0 || strcmp(shared->only_call, call) != 0) return 0;
+  const uint64_t now = (uint64_t)atomic_load(&shared->turn) << 32;
+  uint64_t before = atomic_load(&counted);
+  uint64_t after;
+  do {
+    after = (before >> 32 == now >> 32 ? before : now) + 1;
+  } while (!atomic_compare_exchange_weak(&counted, &before, after));
+  return (uint32_t)after == number &&
+         atomic_compare_exchange_strong(&shared->only_number, &number, 0);
+}
+
 // Whether this call is to fail; errno is then what it fails with.
 static int Fails(const char* call) {
   if (!atomic_load_explicit(&shared->is_on, memory_order_relaxed)) return 0;
+  if (IsTheOnly(call)) {
+    atomic_fetch_add(&shared->injected, 1);
+    errno = shared->only_error;
+    return 1;
+  }
   for (int i = 0; i < fault_count; ++i) {
     if (strcmp(faults[i].call, call) != 0) continue;
-    const uint64_t drawn = Mix(seed + atomic_fetch_add(&turn, 1) * 0x9e3779b97f4a7c15u) % 1000;
-    if (drawn >= faults[i].per_mille) continue;
+    const uint64_t drawn = Mix(seed + atomic_fetch_add(&drawn_before, 1) * 0x9e3779b97f4a7c15u);
+    if (drawn % 1000 >= faults[i].per_mille) continue;
     atomic_fetch_add(&shared->injected, 1);
     errno = faults[i].error;
     return 1;
@@ -90,31 +122,61 @@ static int Fails(const char* call) {
 #define REAL(name) static __typeof__(name)* real_##name
 REAL(accept);
 REAL(accept4);
+REAL(access);
 REAL(bind);
 REAL(clock_gettime);
 REAL(close);
+REAL(connect);
 REAL(dup);
+REAL(dup3);
 REAL(epoll_create1);
 REAL(epoll_ctl);
 REAL(epoll_wait);
+REAL(execve);
 REAL(fchmod);
+REAL(fchown);
+REAL(fdopendir);
 REAL(fork);
+REAL(fstat64);
 REAL(fsync);
 REAL(getpeername);
+REAL(getrandom);
+REAL(getrlimit64);
+REAL(getsockname);
 REAL(getsockopt);
+REAL(inotify_add_watch);
+REAL(inotify_init1);
+REAL(link);
 REAL(linkat);
 REAL(listen);
+REAL(memfd_create);
+REAL(mkdir);
+REAL(opendir);
+REAL(pipe2);
 REAL(poll);
+REAL(pread64);
+REAL(pthread_create);
+REAL(pwritev64v2);
 REAL(read);
+REAL(readlink);
 REAL(recv);
 REAL(recvmsg);
 REAL(rename);
+REAL(renameat2);
+REAL(sched_getaffinity);
 REAL(select);
 REAL(send);
 REAL(sendmsg);
+REAL(setrlimit64);
 REAL(setsockopt);
 REAL(socket);
 REAL(socketpair);
+REAL(stat64);
+REAL(timerfd_create);
+REAL(timerfd_settime);
+REAL(unlink);
+REAL(waitid);
+REAL(waitpid);
 REAL(write);
 static int (*real_eventfd)(unsigned, int);
 static int (*real_fallocate64)(int, int, off64_t, off64_t);
@@ -150,50 +212,80 @@ __attribute__((constructor)) static void Start(void) {
   FIND_RING(io_uring_submit_and_wait_timeout);
   FIND(accept);
   FIND(accept4);
+  FIND(access);
   FIND(bind);
   FIND(clock_gettime);
   FIND(close);
+  FIND(connect);
   FIND(dup);
+  FIND(dup3);
   FIND(epoll_create1);
   FIND(epoll_ctl);
   FIND(epoll_wait);
   FIND(eventfd);
+  FIND(execve);
   FIND(fallocate64);
   FIND(fchmod);
+  FIND(fchown);
   FIND(fcntl64);
+  FIND(fdopendir);
   FIND(fork);
+  FIND(fstat64);
   FIND(fsync);
   FIND(ftruncate64);
   FIND(getpeername);
+  FIND(getrandom);
+  FIND(getrlimit64);
+  FIND(getsockname);
   FIND(getsockopt);
+  FIND(inotify_add_watch);
+  FIND(inotify_init1);
+  FIND(kill);
+  FIND(link);
   FIND(linkat);
   FIND(listen);
+  FIND(memfd_create);
+  FIND(mkdir);
   FIND(mmap64);
   FIND(open64);
   FIND(openat64);
+  FIND(opendir);
   FIND(pidfd_open);
-  FIND(kill);
   FIND(pidfd_send_signal);
+  FIND(pipe2);
   FIND(poll);
+  FIND(pread64);
+  FIND(pthread_create);
+  FIND(pwritev64v2);
   FIND(read);
+  FIND(readlink);
   FIND(recv);
   FIND(recvmsg);
   FIND(rename);
+  FIND(renameat2);
+  FIND(sched_getaffinity);
   FIND(select);
   FIND(send);
   FIND(sendmsg);
+  FIND(setrlimit64);
   FIND(setsockopt);
   FIND(signalfd);
   FIND(socket);
   FIND(socketpair);
+  FIND(stat64);
+  FIND(timerfd_create);
+  FIND(timerfd_settime);
+  FIND(unlink);
+  FIND(waitid);
+  FIND(waitpid);
   FIND(write);
   const char* plan = getenv("FAULTS");
   const char* path = getenv("FAULTS_SWITCH");
   const char* number = getenv("FAULTS_SEED");
-  if (plan == NULL || path == NULL) return;
+  if (path == NULL) return;
   // Processes of one mapper shall not fail in step.
   seed = Mix((number == NULL ? 0 : strtoull(number, NULL, 10)) + (uint64_t)getpid());
-  while (*plan != '\0' && fault_count < kFaultsMax) {
+  while (plan != NULL && *plan != '\0' && fault_count < kFaultsMax) {
     struct Fault* fault = &faults[fault_count++];
     const size_t size = strcspn(plan, "=");
     if (size >= kNameMax || plan[size] != '=') abort();
@@ -262,6 +354,65 @@ CALL(int, socket, (int domain, int type, int protocol), (domain, type, protocol)
 CALL(int, socketpair, (int domain, int type, int protocol, int ends[2]),
      (domain, type, protocol, ends))
 CALL(ssize_t, write, (int fd, const void* data, size_t size), (fd, data, size))
+
+CALL(int, access, (const char* path, int mode), (path, mode))
+CALL(int, connect, (int fd, const struct sockaddr* address, socklen_t size), (fd, address, size))
+CALL(int, dup3, (int fd, int other, int flags), (fd, other, flags))
+CALL(int, execve, (const char* path, char* const* argv, char* const* envp), (path, argv, envp))
+CALL(int, fchown, (int fd, uid_t user, gid_t group), (fd, user, group))
+CALL(int, fstat64, (int fd, struct stat64* file), (fd, file))
+CALL(ssize_t, getrandom, (void* data, size_t size, unsigned flags), (data, size, flags))
+CALL(int, getsockname, (int fd, struct sockaddr* address, socklen_t* size), (fd, address, size))
+CALL(int, inotify_add_watch, (int fd, const char* path, uint32_t mask), (fd, path, mask))
+CALL(int, inotify_init1, (int flags), (flags))
+CALL(int, link, (const char* from, const char* to), (from, to))
+CALL(int, memfd_create, (const char* name, unsigned flags), (name, flags))
+CALL(int, mkdir, (const char* path, mode_t mode), (path, mode))
+CALL(int, pipe2, (int ends[2], int flags), (ends, flags))
+CALL(ssize_t, pread64, (int fd, void* data, size_t size, off64_t offset), (fd, data, size, offset))
+CALL(ssize_t, pwritev64v2,
+     (int fd, const struct iovec* parts, int count, off64_t offset, int flags),
+     (fd, parts, count, offset, flags))
+CALL(ssize_t, readlink, (const char* path, char* data, size_t size), (path, data, size))
+CALL(int, renameat2, (int from, const char* old, int to, const char* name, unsigned flags),
+     (from, old, to, name, flags))
+CALL(int, sched_getaffinity, (pid_t pid, size_t size, cpu_set_t* cpus), (pid, size, cpus))
+CALL(int, stat64, (const char* path, struct stat64* file), (path, file))
+CALL(int, timerfd_create, (int clock, int flags), (clock, flags))
+CALL(int, timerfd_settime,
+     (int fd, int flags, const struct itimerspec* wanted, struct itimerspec* before),
+     (fd, flags, wanted, before))
+CALL(int, unlink, (const char* path), (path))
+CALL(int, waitid, (idtype_t kind, id_t id, siginfo_t* info, int options), (kind, id, info, options))
+CALL(pid_t, waitpid, (pid_t pid, int* status, int options), (pid, status, options))
+
+// Two that return a pointer, and one that returns its error.
+DIR* opendir(const char* path) {
+  if (real_opendir == NULL) FIND(opendir);
+  return Fails("opendir") ? NULL : real_opendir(path);
+}
+
+DIR* fdopendir(int fd) {
+  if (real_fdopendir == NULL) FIND(fdopendir);
+  return Fails("fdopendir") ? NULL : real_fdopendir(fd);
+}
+
+int pthread_create(pthread_t* thread, const pthread_attr_t* attributes, void* (*start)(void*),
+                   void* argument) {
+  if (real_pthread_create == NULL) FIND(pthread_create);
+  return Fails("pthread_create") ? errno : real_pthread_create(thread, attributes, start, argument);
+}
+
+// The resource is an enum of glibc's in GNU C.
+int getrlimit64(__rlimit_resource_t resource, struct rlimit64* limit) {
+  if (real_getrlimit64 == NULL) FIND(getrlimit64);
+  return Fails("getrlimit64") ? -1 : real_getrlimit64(resource, limit);
+}
+
+int setrlimit64(__rlimit_resource_t resource, const struct rlimit64* limit) {
+  if (real_setrlimit64 == NULL) FIND(setrlimit64);
+  return Fails("setrlimit64") ? -1 : real_setrlimit64(resource, limit);
+}
 
 int close(int fd) {
   if (real_close == NULL) FIND(close);

@@ -1,0 +1,222 @@
+"""Each system call of a mapper fails once, and nothing else does: the first, the second, the third ... of its kind.
+
+The tests of machine_faults_test.py let many fail, by chance; here none is left out that a story gets to. The mapper serves, or ends with
+code 1 and says why; nodes that are registered stay (P5); and whatever a half-done step has left, the next try without faults succeeds.
+"""
+
+import errno
+import os
+import signal
+import socket
+import unittest
+import unittest.mock
+
+import harness
+from harness import Kept, Mapper
+from harness.custody import CustodyCase
+from harness.environment import EPMDCTL
+from harness.epmdctl import creations, epmdctl, status
+from harness.faults import INJECT, Switch
+
+# Of each kind, how many are tried: what is called more often is called in a loop.
+NUMBERS = harness.scaled('CALL_NUMBERS', 24)
+NODES = 5
+EPMD_NEXT_LAYOUT = os.environ.get('EPMD_NEXT_LAYOUT_BINARY') or harness.EPMD + '_next_layout'
+EPMDCTL_NEXT_LAYOUT = os.environ.get('EPMDCTL_NEXT_LAYOUT') or EPMDCTL + '_next_layout'
+WANTED = os.environ.get('CALLS', '').split()  # for a run by hand: these alone
+
+# Each with an error that Linux, a security module or a full machine may give it.
+CALLS = {
+    'access': errno.EACCES, 'bind': errno.ENOMEM, 'connect': errno.EAGAIN, 'dup': errno.EMFILE, 'dup3': errno.EMFILE,
+    'epoll_create1': errno.EMFILE, 'epoll_ctl': errno.ENOMEM, 'epoll_wait': errno.EINTR, 'eventfd': errno.EMFILE,
+    'execve': errno.ENOMEM, 'fallocate64': errno.ENOSPC, 'fchmod': errno.EPERM, 'fchown': errno.EPERM, 'fcntl64': errno.ENOLCK,
+    'fdopendir': errno.ENOMEM, 'fork': errno.EAGAIN, 'fstat64': errno.EIO, 'fsync': errno.EIO, 'ftruncate64': errno.ENOSPC,
+    'getpeername': errno.ENOBUFS, 'getrandom': errno.ENOSYS, 'getrlimit64': errno.EPERM, 'getsockname': errno.ENOBUFS,
+    'getsockopt': errno.ENOBUFS, 'inotify_add_watch': errno.ENOSPC, 'inotify_init1': errno.EMFILE, 'link': errno.ENOSPC,
+    'linkat': errno.ENOSPC, 'listen': errno.ENOBUFS, 'memfd_create': errno.EMFILE, 'mkdir': errno.ENOSPC, 'mmap64': errno.ENOMEM,
+    'open64': errno.EMFILE, 'openat64': errno.EMFILE, 'opendir': errno.EMFILE, 'pidfd_open': errno.EMFILE,
+    'pidfd_send_signal': errno.EPERM, 'pipe2': errno.EMFILE, 'poll': errno.EINTR, 'pread64': errno.EIO,
+    'pthread_create': errno.EAGAIN, 'pwritev64v2': errno.ENOSPC, 'read': errno.EINTR, 'readlink': errno.EACCES,
+    'recv': errno.ENOMEM, 'recvmsg': errno.ENOMEM, 'rename': errno.ENOSPC, 'renameat2': errno.EINVAL,
+    'sched_getaffinity': errno.EINVAL, 'send': errno.ENOBUFS, 'sendmsg': errno.ENOBUFS, 'setrlimit64': errno.EPERM,
+    'setsockopt': errno.ENOMEM, 'signalfd': errno.EMFILE, 'socket': errno.EMFILE, 'socketpair': errno.EMFILE, 'stat64': errno.EACCES,
+    'timerfd_create': errno.EMFILE, 'timerfd_settime': errno.EINVAL, 'unlink': errno.EACCES, 'waitid': errno.EINTR,
+    'waitpid': errno.EINTR, 'write': errno.EINTR, 'ring_init': errno.ENOMEM, 'ring_probe': errno.EPERM,
+}
+
+
+@harness.ours_only
+@unittest.skipIf(INJECT is None, 'INJECT_FAULTS, the path of inject_faults.c as a library, is not set')
+@unittest.skipIf(harness.INSTRUMENTED, 'a sanitizer wants to be loaded first')
+class EachCallTest(CustodyCase):
+
+    def setUp(self):
+        self.assertTrue(os.path.exists(INJECT), INJECT)  # The loader only warns.
+        self.switch = Switch()
+        self.addCleanup(self.switch.close)
+
+    def each(self, story):
+        """Calls story(call, error) for each number of each call until one is not got to. The story turns the fault on."""
+        tried = injected = 0
+        for call, error in CALLS.items():
+            if WANTED and call not in WANTED:
+                continue
+            for number in range(1, NUMBERS + 1):
+                before = self.switch.injected
+                self.switch.only(call, error, number)
+                with self.subTest(call=call, error=errno.errorcode[error], number=number):
+                    try:
+                        story(call, error)
+                    finally:
+                        self.switch.turn(False)
+                tried += 1
+                if self.switch.injected == before:
+                    break
+                injected += 1
+        print(f'\n{self.id()}: {tried} times, {injected} with a fault')
+        self.assertGreater(injected, 0)
+
+    def check_serves(self, mapper):
+        # Of the loopback addresses, on which it always listens, it may lack one.
+        for host in (harness.HOST, '::1'):
+            client = harness.Client(mapper.port, host)
+            try:
+                node, _ = client.register(b'newcomer', port=4711)
+            except OSError:
+                continue
+            with node:
+                self.assertEqual(client.lookup(b'newcomer').port, 4711)
+            client.wait_gone(b'newcomer')
+            return
+        self.fail('it serves on no address')
+
+    def start_with_the_fault(self, mapper):
+        """It serves, or ends with code 1 and a line; or with 0 and none, as for erl, when the port seems to be taken."""
+        said = os.path.getsize(mapper.log_path) if os.path.exists(mapper.log_path) else 0
+
+        def fate():
+            if not mapper.alive():
+                return 'ended'
+            return 'serves' if 'serves port' in mapper.log()[said:] else None
+
+        with self.switch:
+            mapper.start(answering=False)
+            became = harness.wait_until(fate, 'it serves or ends')
+        if became == 'serves':
+            self.check_serves(mapper)
+        else:
+            lines = mapper.log()[said:].strip().splitlines()
+            self.assertEqual(len(lines), mapper.wait(), lines)
+            self.assertIn(len(lines), (0, 1), lines)
+
+    def test_start(self):
+        """A first start, with nothing there."""
+        def story(*_):
+            mapper = Mapper(args=['-workers', '2'], env=self.switch.environment)
+            try:
+                self.start_with_the_fault(mapper)
+                mapper.stop()
+                mapper.start()
+                self.check_serves(mapper)
+            finally:
+                mapper.close()
+        self.each(story)
+
+    def test_start_after_a_kill(self):
+        """A start on what a mapper without a keeper has left: its nodes are orphans until they are known to be gone."""
+        mapper = Mapper(args=['-workers', '2'], env=self.switch.environment)
+        self.addCleanup(mapper.close)
+        mapper.start()
+        with socket.create_server((harness.HOST, 0)) as listener:
+            connection, creation = mapper.register(b'orphan', port=listener.getsockname()[1])
+            self.addCleanup(connection.close)
+
+            def story(*_):
+                mapper.stop(signal.SIGKILL)
+                self.start_with_the_fault(mapper)
+                if not mapper.alive():
+                    mapper.stop()
+                    mapper.start()
+                self.assertEqual(mapper.lookup(b'orphan').port, listener.getsockname()[1])
+                self.assertEqual(creations(mapper)[b'orphan'][1], creation)
+            self.each(story)
+
+    def kill_the_mapper(self, mapper):
+        pid = mapper.mapper_pid()
+        os.kill(pid, signal.SIGKILL)
+        harness.wait_until(lambda: status(mapper)['running'] and mapper.mapper_pid() != pid, 'another mapper')
+
+    def kill_the_keeper(self, mapper):
+        keepers = mapper.family() - {mapper.mapper_pid()}
+        for pid in keepers:
+            os.kill(pid, signal.SIGKILL)
+        harness.wait_until(lambda: len(mapper.family() - keepers) == 2, lambda: f'another keeper: {mapper.log()[-2000:]}')
+
+    def kept_through(self, act):
+        """act(mapper) with each call failing once: nobody is lost, and it is whole again."""
+        mappers = []
+
+        def whole(mapper):
+            now = status(mapper)
+            return now['running'] and now['orphaned'] == 0 and len(mapper.family()) == 2
+
+        def fresh():
+            mapper = self.kept(args=['-workers', '2'], env=self.switch.environment)
+            nodes = self.register(mapper, NODES)
+            harness.wait_until(lambda: status(mapper)['counters']['stored'] >= NODES, 'all are stored')
+            mappers.append((mapper, nodes, creations(mapper)))
+
+        def story(call, _):
+            if not mappers:
+                fresh()
+            mapper, nodes, before = mappers.pop()
+            with self.switch:
+                act(mapper)
+            if call == 'getsockopt' and act != self.kill_the_keeper:
+                # Whose a connection is could not be told; the keeper has it for the next mapper.
+                harness.wait_until(lambda: sum(status(mapper)[of] for of in ('connections', 'orphaned')) >= NODES, 'all are looked at')
+                self.kill_the_mapper(mapper)
+            harness.wait_until(lambda: whole(mapper), lambda: f'{mapper.family()} {mapper.log()[-2000:]}')
+            self.check_kept(mapper, before)
+            self.check_serves(mapper)
+            mappers.append((mapper, nodes, before))  # The next one goes on with it, unless it is lost.
+        self.each(story)
+
+    def test_kill_of_the_mapper(self):
+        self.kept_through(self.kill_the_mapper)
+
+    def test_kill_of_the_keeper(self):
+        self.kept_through(self.kill_the_keeper)
+
+    def upgrade(self, mapper, program=None):
+        done = mapper.upgraded(program)
+        if done.returncode != 0:
+            self.assertRegex(done.stderr, 'upgrade failed|has not begun|before it began|does not run')
+
+    def test_upgrade(self):
+        self.kept_through(self.upgrade)
+
+    @unittest.skipUnless(os.path.exists(EPMD_NEXT_LAYOUT), 'no variant with another layout in this build')
+    def test_upgrade_to_another_layout_and_back(self):
+        def act(mapper):
+            self.upgrade(mapper, EPMD_NEXT_LAYOUT)
+            self.upgrade(mapper, harness.EPMD)
+        with unittest.mock.patch('harness.epmdctl.EPMDCTL', EPMDCTL_NEXT_LAYOUT):
+            self.kept_through(act)
+
+    def test_reload(self):
+        def act(mapper):
+            done = epmdctl(mapper, 'reload')
+            if done.returncode != 0:
+                self.assertRegex(done.stderr, 'reload|refused')
+        self.kept_through(act)
+
+    def test_registry_that_vanishes(self):
+        def act(mapper):
+            os.unlink(mapper.registry)
+            harness.wait_until(lambda: os.path.exists(mapper.registry), 'it is put back')
+        self.kept_through(act)
+
+
+if __name__ == '__main__':
+    unittest.main()
