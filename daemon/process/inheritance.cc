@@ -132,9 +132,8 @@ absl::StatusOr<Inheritance> TakeInheritance() {
             inherited.files.push_back(std::move(owned));
             break;
           }
-          status = absl::FailedPreconditionError(
-              absl::StrCat("descriptor ", fd,
-                           " is passed and no TCP socket; see ListenStream= in epmd.socket"));
+          status = absl::FailedPreconditionError(absl::StrCat(
+              "descriptor ", fd, " is passed and no TCP socket; see ListenStream= in epmd.socket"));
       }
     }
   }
