@@ -170,6 +170,16 @@ TEST_F(SegmentTest, Inv6AReaderAsksWhoseTheFileIs) {
   EXPECT_FALSE(is_read());
 }
 
+TEST_F(SegmentTest, AWriterTakesNothingOfAnotherUser) {
+  if (geteuid() != 0) GTEST_SKIP() << "needs root";
+  Open(16);
+  ASSERT_EQ(chown(path_.c_str(), 64101, 64101), 0);
+  const absl::Status refused = Registry::Open({.path = path_}).status();
+  EXPECT_NE(std::string(refused.message()).find("belongs to user 64101, not to user 0"),
+            std::string::npos)
+      << refused;
+}
+
 TEST_F(SegmentTest, AReaderMayPassThroughADirectoryThatItMayNotList) {
   if (geteuid() != 0) GTEST_SKIP() << "needs root";
   Open(16);
@@ -248,6 +258,9 @@ TEST_F(SegmentTest, WhatCannotBeOpened) {
   EXPECT_EQ(Reader::Open(std::string(1 << 14, 'x'), error), nullptr);
   EXPECT_EQ(Reader::Open(absl::StrCat("/", std::string(300, 'x')), error), nullptr);
   EXPECT_EQ(Reader::Open(directory_, error), nullptr);
+  EXPECT_NE(std::string(Registry::Open({.path = directory_}).status().message())
+                .find("is not a regular file"),
+            std::string::npos);
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <map>
 #include <string>
@@ -225,6 +226,26 @@ TEST(SettingsTest, ListsAreBoundedOverAllFiles) {
   EXPECT_THAT(files.problems, IsEmpty());
   ParseSettings("/c", "access = dump from user:root", files);
   EXPECT_THAT(files.problems, ElementsAre(HasSubstr("/c:1: access")));
+}
+
+TEST(SettingsTest, ADirectoryHasNoMoreFilesThanMayBeRead) {
+  char root[40] = "/tmp/evermap-settings-XXXXXX";
+  ASSERT_NE(mkdtemp(root), nullptr);
+  const std::string path = absl::StrCat(root, "/epmd.conf");
+  const std::string directory = path + ".d";
+  ASSERT_TRUE(std::filesystem::create_directory(directory));
+  for (size_t i = 0; i <= kSettingsFilesMax; ++i) {
+    std::ofstream(absl::StrCat(directory, "/", i, ".conf")) << "port = 1\n";
+  }
+  EXPECT_THAT(ReadSettingsFiles(path, false).problems,
+              testing::Contains(HasSubstr("has more than")));
+  std::filesystem::remove_all(directory);
+  std::ofstream(directory.c_str()) << "no directory";
+  EXPECT_THAT(ReadSettingsFiles(path, false).problems,
+              ElementsAre(HasSubstr("cannot be read: Not a directory")));
+  EXPECT_THAT(ReadSettingsFiles(absl::StrCat("/", std::string(300, 'x')), false).problems,
+              testing::Contains(HasSubstr("cannot be read")));
+  std::filesystem::remove_all(root);
 }
 
 }  // namespace

@@ -90,6 +90,7 @@ TEST_F(StoreTest, OneThatKeepsNothing) {
   EXPECT_TRUE(store.FlushPatiently(absl::Now()));
   EXPECT_TRUE(store.AnnounceMapper());
   store.AnnounceStopping();
+  store.ForgetFiles({});
 }
 
 TEST_F(StoreTest, WhatItDoesNotTakeWaits) {
@@ -178,8 +179,20 @@ TEST_F(StoreTest, OneThatSaysSomethingElse) {
   EXPECT_TRUE(store.AnnounceMapper());
 }
 
+TEST_F(StoreTest, FilesAreForgottenByTheirNames) {
+  KeeperStore store(std::move(ours_), kProgram);
+  const std::vector<Claim::File> files = {{.name = "one"}, {.name = "two"}};
+  store.ForgetFiles(files);
+  for (const char* name : {"one", "two"}) {
+    ASSERT_EQ(ReceiveNotification(theirs_.get(), message_), Received::kMessage);
+    EXPECT_EQ(message_.Get("FDSTOREREMOVE"), "1");
+    EXPECT_EQ(message_.Get("FDNAME"), name);
+  }
+}
+
 TEST_F(StoreTest, SystemdIsNotToldTheProgram) {
   SystemdStore store(std::move(ours_));
+  store.WarnOfLoss();
   EXPECT_EQ(store.name(), "systemd");
   EXPECT_TRUE(store.outlives_mapper());
   // A successor reaches systemd by itself, and its end is no event.

@@ -130,5 +130,27 @@ TEST_F(FileTest, OthersMayNotWrite) {
   EXPECT_THAT(ErrorOf({Write("hare=root\n", 0646)}), HasSubstr("chmod"));
 }
 
+TEST_F(FileTest, IsOfRootOrOfTheMappersUser) {
+  if (geteuid() != 0) GTEST_SKIP() << "needs root";
+  const std::string value = Write("hare=root\n");
+  ASSERT_EQ(chown(path().c_str(), 64101, 64101), 0);
+  EXPECT_THAT(ErrorOf({value}), HasSubstr("belongs to another user"));
+}
+
+TEST_F(FileTest, WhatIsNoFileOrTooLongIsRefused) {
+  EXPECT_THAT(ErrorOf({absl::StrCat("@", directory_)}), HasSubstr(directory_));
+  const std::string value = Write("");
+  ASSERT_EQ(truncate(path().c_str(), kReservationFileSizeMax + 1), 0);
+  EXPECT_THAT(ErrorOf({value}), HasSubstr("is too long"));
+}
+
+TEST(ReservationsTest, RulesTakeTheSameRoom) {
+  Reservations reservations;
+  for (size_t i = 0; i < kReservationsMax; ++i) {
+    ASSERT_TRUE(reservations.Let(absl::StrCat("node", i), {}).ok());
+  }
+  EXPECT_THAT(std::string(reservations.Let("hare", {}).message()), HasSubstr("one more than"));
+}
+
 }  // namespace
 }  // namespace evermap
