@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -95,6 +96,26 @@ std::string TextOf(const uint64_t* words, uint64_t size, size_t size_max) {
   return text;
 }
 
+// When the process was started; 0 when none of that id runs that /proc shows. Nothing when that cannot
+// be told now, as without a descriptor.
+std::optional<uint64_t> ToldStartTicks(pid_t pid) {
+  if (pid <= 0) return 0;
+  const OwnedFd fd(open(("/proc/" + std::to_string(pid) + "/stat").c_str(), O_RDONLY | O_CLOEXEC));
+  char text[1024];
+  const ssize_t size = fd.valid() ? read(fd.get(), text, sizeof(text) - 1) : -1;
+  if (size < 0 && errno != ENOENT && errno != ESRCH) return std::nullopt;
+  if (size <= 0) return 0;
+  text[size] = '\0';
+  // Field 2 is the program's name in parentheses, with anything in it.
+  const char* at = std::strrchr(text, ')');
+  if (at == nullptr || at[1] != ' ' || at[2] == 'Z' || at[2] == 'X') return 0;
+  for (int field = 2; field < 22; ++field) {
+    at = std::strchr(at + 1, ' ');
+    if (at == nullptr) return 0;
+  }
+  return std::strtoull(at, nullptr, 10);
+}
+
 }  // namespace
 
 MapperStatus ReadMapperStatus(const StatusNote& note) {
@@ -150,35 +171,20 @@ void WriteUpgradeStatus(const UpgradeStatus& status, StatusNote& note) {
   Write(words, note);
 }
 
-uint64_t ProcessStartTicks(pid_t pid) {
-  if (pid <= 0) return 0;
-  const OwnedFd fd(open(("/proc/" + std::to_string(pid) + "/stat").c_str(), O_RDONLY | O_CLOEXEC));
-  char text[1024];
-  const ssize_t size = fd.valid() ? read(fd.get(), text, sizeof(text) - 1) : 0;
-  if (size <= 0) return 0;
-  text[size] = '\0';
-  // Field 2 is the program's name in parentheses, with anything in it.
-  const char* at = std::strrchr(text, ')');
-  if (at == nullptr || at[1] != ' ' || at[2] == 'Z' || at[2] == 'X') return 0;
-  for (int field = 2; field < 22; ++field) {
-    at = std::strchr(at + 1, ' ');
-    if (at == nullptr) return 0;
-  }
-  return std::strtoull(at, nullptr, 10);
-}
+uint64_t ProcessStartTicks(pid_t pid) { return ToldStartTicks(pid).value_or(0); }
 
 bool IsRunning(const MapperStatus& status) {
   const pid_t pid = static_cast<pid_t>(status.pid);
   if (pid <= 0) return false;
   // Where it runs there is no /proc, or it did not find itself there.
-  if (status.start_ticks == 0) return kill(pid, 0) == 0 || errno == EPERM;
-  if (const uint64_t start_ticks = ProcessStartTicks(pid); start_ticks != 0) {
-    return start_ticks == status.start_ticks;
-  }
+  const std::optional<uint64_t> start_ticks =
+      status.start_ticks == 0 ? std::nullopt : ToldStartTicks(pid);
+  if (start_ticks.value_or(0) != 0) return *start_ticks == status.start_ticks;
   // Hidden even from its own user, when the caller is in another user namespace (systemd's
   // ProtectProc= with PrivateUsers=): then kill(2) succeeds.
-  return access(("/proc/" + std::to_string(pid)).c_str(), F_OK) != 0 &&
-         (kill(pid, 0) == 0 || errno == EPERM);
+  const bool is_told =
+      start_ticks.has_value() && access(("/proc/" + std::to_string(pid)).c_str(), F_OK) == 0;
+  return !is_told && (kill(pid, 0) == 0 || errno == EPERM);
 }
 
 }  // namespace evermap

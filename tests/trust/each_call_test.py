@@ -16,7 +16,7 @@ import harness
 from harness import Kept, Mapper
 from harness.custody import CustodyCase
 from harness.environment import EPMDCTL
-from harness.epmdctl import creations, epmdctl, status
+from harness.epmdctl import FAILED, NO_REGISTRY, creations, epmdctl, status
 from harness.faults import INJECT, Switch
 
 # Of each kind, how many are tried: what is called more often is called in a loop.
@@ -217,6 +217,19 @@ class EachCallTest(CustodyCase):
                 self.switch.turn(False)
                 self.assertEqual(epmdctl(mapper, 'reload').returncode, 0)
         self.kept_through(act)
+
+    def test_epmdctl(self):
+        """It says what it is to say, or in a line why not; and of a mapper that runs never that it does not."""
+        mapper = self.kept()
+        self.register(mapper, 1)
+        for command in (['status'], ['list'], ['lookup', 'node0'], ['config'], ['doctor']):
+            def story(*_, command=command):
+                with self.switch:
+                    done = epmdctl(mapper, *command, **self.switch.environment)
+                self.assertIn(done.returncode, (0, FAILED, NO_REGISTRY), done)
+                self.assertTrue(done.returncode == 0 or done.stderr or command == ['doctor'], done)
+                self.assertNotIn('does not run', done.stdout)
+            self.each(story)
 
     def test_registry_that_vanishes(self):
         def act(mapper):
