@@ -129,6 +129,10 @@ class Server {
   int Play(Role role, absl::FunctionRef<void()> ready) {
     // Whatever was logged is tried before this process ends.
     const absl::Cleanup flush_log = [] { FlushLog(); };
+    if (options_.daemon && role != Role::kStarter) {
+      null_device_ = OpenNullDevice();
+      if (!null_device_.valid()) return 1;
+    }
     // Signals are for the keeper then.
     const bool has_keeper = inherited_.keeper.valid();
     const auto on_ready = [&] {
@@ -138,7 +142,7 @@ class Server {
       if (!options_.daemon) return;
       // Who has started this process is still told what was logged so far.
       FlushLog();
-      LetGoOfStandardStreams();
+      LetGoOfStandardStreams(std::move(null_device_));
       SetUpLog(LogTarget::kSyslog, options_.debug_level);
     };
     switch (role) {
@@ -215,6 +219,7 @@ class Server {
   Inheritance inherited_;
   const std::string waiting_;
   PidFile pid_file_;
+  OwnedFd null_device_;  // of a daemon that does not serve yet
 };
 
 // Takes the NOTIFY_SOCKET of a reader that holds no descriptors out of the environment, and returns it:

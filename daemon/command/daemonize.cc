@@ -43,11 +43,15 @@ void Report(int report_fd, int code) {
 
 }  // namespace
 
-void LetGoOfStandardStreams() {
-  const int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
-  if (null_fd < 0) return;
-  for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) dup2(null_fd, fd);
-  if (null_fd > STDERR_FILENO) close(null_fd);
+OwnedFd OpenNullDevice() {
+  OwnedFd fd(open("/dev/null", O_RDWR | O_CLOEXEC));
+  if (!fd.valid()) Fail("no /dev/null");
+  return fd;
+}
+
+void LetGoOfStandardStreams(OwnedFd null_device) {
+  for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) dup2(null_device.get(), fd);
+  if (null_device.get() <= STDERR_FILENO) null_device.Release();
 }
 
 int RunDetached(absl::FunctionRef<int(absl::FunctionRef<void()> ready)> serve) {

@@ -4,6 +4,7 @@
 #define EVERMAP_DAEMON_COMMAND_DAEMONIZE_H_
 
 #include "absl/functional/function_ref.h"
+#include "registry/base/owned_fd.h"
 
 namespace evermap {
 
@@ -14,9 +15,13 @@ namespace evermap {
 // called before other threads start, which the new process would not have.
 int RunDetached(absl::FunctionRef<int(absl::FunctionRef<void()> ready)> serve);
 
-// Replaces the standard streams by /dev/null, so that the starter's terminal is left alone and the
-// reader of a pipe sees its end.
-void LetGoOfStandardStreams();
+// /dev/null, to be opened before it is needed: later there may be no descriptor. Invalid, and said,
+// when it cannot be.
+OwnedFd OpenNullDevice();
+
+// Replaces the standard streams by it, so that the starter's terminal is left alone and the reader of
+// a pipe sees its end.
+void LetGoOfStandardStreams(OwnedFd null_device);
 
 }  // namespace evermap
 

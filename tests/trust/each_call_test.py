@@ -218,6 +218,25 @@ class EachCallTest(CustodyCase):
                 self.assertEqual(epmdctl(mapper, 'reload').returncode, 0)
         self.kept_through(act)
 
+    def test_daemon(self):
+        """Who starts one in the background is told the truth: it serves by then, or it does not and the reason was said."""
+        def story(*_):
+            mapper = Kept(args=['-daemon', '-workers', '2'])
+            try:
+                with self.switch:
+                    done = harness.run_epmd(*mapper.command()[1:], env=self.switch.environment)
+                if done.returncode == 0:
+                    self.check_serves(mapper)
+                    harness.wait_until(lambda: len(mapper.family()) == 2, lambda: str(mapper.family()))
+                else:
+                    # 127 of a program that cannot be executed.
+                    self.assertIn(done.returncode, (1, 127), done)
+                    self.assertTrue(done.stderr, done)
+                    harness.wait_until(lambda: not mapper.family(), lambda: str(mapper.family()))
+            finally:
+                mapper.close()
+        self.each(story)
+
     def test_epmdctl(self):
         """It says what it is to say, or in a line why not; and of a mapper that runs never that it does not."""
         mapper = self.kept()
