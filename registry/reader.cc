@@ -16,6 +16,21 @@ namespace evermap {
 
 using layout::Load;
 
+namespace {
+
+// How many records there are whose kind is one of these.
+uint32_t CountOf(const Segment& segment, bool (*is_counted)(layout::Kind)) {
+  uint32_t count = 0;
+  uint32_t words = ~0u;
+  const uint32_t slots = segment.high_water();
+  for (uint32_t slot = 0; (slot = NextOccupied(segment, slot, slots, words)) < slots; ++slot) {
+    if (is_counted(layout::KindOf(Load(segment.record(slot).state)))) ++count;
+  }
+  return count;
+}
+
+}  // namespace
+
 bool RegistryView::Lookup(std::string_view name, Registration& found) const {
   if (name.empty() || name.size() > kRegistryNameSizeMax) return false;
   if (!segment_.is_newest()) return LookupInFormer(segment_, name, found);
@@ -28,14 +43,12 @@ bool RegistryView::ReadSlot(uint32_t slot, Registration& found) const {
 }
 
 uint32_t RegistryView::CountLive() const {
-  if (!segment_.is_newest()) return CountLiveInFormer(segment_);
-  uint32_t live = 0;
-  uint32_t words = ~0u;
-  const uint32_t slots = segment_.high_water();
-  for (uint32_t slot = 0; (slot = NextOccupied(segment_, slot, slots, words)) < slots; ++slot) {
-    if (layout::IsFound(layout::KindOf(Load(segment_.record(slot).state)))) ++live;
-  }
-  return live;
+  return segment_.is_newest() ? CountOf(segment_, layout::IsFound) : CountLiveInFormer(segment_);
+}
+
+uint32_t RegistryView::CountOrphaned() const {
+  assert(segment_.is_newest());
+  return CountOf(segment_, layout::IsFoundOrphaned);
 }
 
 uint64_t RegistryView::SteadyNs() const {

@@ -10,6 +10,7 @@
 #include "daemon/host/log.h"
 #include "daemon/process/fault_point.h"
 #include "registry/base/clock.h"
+#include "registry/reader.h"
 
 namespace evermap {
 
@@ -36,11 +37,13 @@ void Adoption::Begin(std::vector<OwnedFd> connections, OwnedFd link) {
   is_handed_over_ = true;
   connections_ = std::move(connections);
   link_ = std::move(link);
-  // What is here already has its descriptors.
   const uint32_t registered = registry_.live_count();
-  const size_t received = link_.valid() ? connections_.size() : registered;
-  custody_.SetAwaited(registered,
-                      registered - static_cast<uint32_t>(std::min<size_t>(registered, received)));
+  // Those of orphans are gone.
+  const uint32_t awaited = registered - std::min(registered, registry_.view().CountOrphaned());
+  // What is here already has its descriptors.
+  const size_t received = link_.valid() ? connections_.size() : awaited;
+  custody_.SetAwaited(awaited,
+                      awaited - static_cast<uint32_t>(std::min<size_t>(awaited, received)));
   const int64_t now_ms = MonotonicCoarseMs();
   turn_.Plan(now_ms);
   if (link_.valid()) silence_.Plan(now_ms + kSilenceMaxMs);
@@ -64,7 +67,7 @@ void Adoption::Turn() {
   if (!is_handed_over_) return;
   if (!has_read_registry_) {
     has_read_registry_ = true;
-    CountLost(restoration_.ReadRegistry(), /*received=*/0);
+    restoration_.ReadRegistry();
   } else if (!connections_.empty()) {
     const size_t count = std::min(connections_.size(), kPerTurn);
     const auto first = connections_.end() - static_cast<std::ptrdiff_t>(count);

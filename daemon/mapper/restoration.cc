@@ -68,18 +68,15 @@ void Restoration::OrphanUnwatched(absl::Span<const RegistrationRef> nodes) {
   CountOrphaned(orphaned);
 }
 
-uint32_t Restoration::ReadRegistry() {
+void Restoration::ReadRegistry() {
   registered_.clear();
-  uint32_t orphans = 0;
   registry_.ForEach(Which::kRegistered, [&](const Registration& node) {
-    orphans += node.state == RegistrationState::kOrphaned ? 1 : 0;
     registered_[node.connection_cookie] = {
         .node = {node.slot, node.id},
         .is_orphaned = node.state == RegistrationState::kOrphaned,
         .has_user = node.owner_uid != kUnknownUid,
         .has_distribution_socket = node.listener_cookie != 0};
   });
-  return orphans;
 }
 
 bool Restoration::RestoreOne(OwnedFd connection) {

@@ -43,8 +43,8 @@ class Restoration {
               absl::Duration orphan_grace, Give give);
 
   // Finds the registrations to which connections may belong that come next. Costs less than a
-  // microsecond for each. Returns how many of them are orphans already, whose connections are gone.
-  uint32_t ReadRegistry();
+  // microsecond for each.
+  void ReadRegistry();
   // Gives out these connections. Those whose registrations have ended are shut down. Returns how
   // many custody holds since.
   size_t Restore(std::vector<OwnedFd> connections);
