@@ -9,8 +9,8 @@
 
 #include "daemon/custody/custody_testing.h"
 #include "gtest/gtest.h"
-#include "registry/reader.h"
 #include "registry/counters.h"
+#include "registry/reader.h"
 
 namespace evermap {
 namespace {
