@@ -161,8 +161,9 @@ void Mapper::AcceptAnew() {
 }
 
 void Mapper::StartLookout() {
-  // Where there is one worker, no other could take its place.
-  if (parts_.workers.size() == 1) return;
+  // Where there is one worker, no other could take its place. But what an earlier mapper's ring was
+  // woken for (leftovers.h) waits until it is told.
+  if (parts_.workers.size() == 1 && !parts_.listeners_are_inherited) return;
   const auto accepted = [this] {
     uint64_t count = 0;
     for (uint32_t number = 0; number < parts_.workers.size(); ++number) {
