@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <cstdint>
+#include <filesystem>
 #include <map>
 #include <memory>
 #include <random>
@@ -20,6 +21,7 @@
 #include "registry/former_segment.h"
 #include "registry/layout_v1.h"
 #include "registry/layout_v1_testing.h"
+#include "registry/location.h"
 #include "registry/reader.h"
 #include "registry/recovery.h"
 #include "registry/registry.h"
@@ -39,6 +41,20 @@ static_assert(layout_v3::kDescription.header == layout::kDescription.header);
 static_assert(layout_v3::kDescription.record == layout::kDescription.record);
 
 class LayoutTest : public RegistryDirectoryTest {};
+
+TEST_F(LayoutTest, Inv7WhereAStepIsRefusedVersion1Stays) {
+  WriteFile(path_, LayoutV1Content());
+  // What is in the way of the old file's second name cannot be removed as a file.
+  const std::string in_the_way = PreviousPath(path_);
+  ASSERT_TRUE(std::filesystem::create_directories(in_the_way + "/full"));
+  const absl::Status refused = Registry::Open({.path = path_}).status();
+  EXPECT_NE(std::string(refused.message()).find("cannot be migrated: the old file cannot be named"),
+            std::string::npos)
+      << refused;
+  EXPECT_EQ(ReadFile(path_), LayoutV1Content());
+  std::filesystem::remove_all(in_the_way);
+  EXPECT_TRUE(Registry::Open({.path = path_}).ok());
+}
 
 TEST_F(LayoutTest, Inv7Version1IsReadAsItIs) {
   WriteFile(path_, LayoutV1Content());

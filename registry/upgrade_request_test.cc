@@ -134,6 +134,15 @@ TEST_F(UpgradeRequestTest, AReloadIsOpenUntilItIsEnded) {
   EXPECT_THAT(complaint, IsEmpty());
 }
 
+TEST_F(UpgradeRequestTest, AReloadThatNobodyWaitsForIsTakenBack) {
+  uint64_t id = 0;
+  ASSERT_THAT(WriteReloadRequest(registry_, id), IsEmpty());
+  RemoveReloadRequest(registry_);
+  std::string complaint;
+  EXPECT_FALSE(BeginReload(registry_, complaint));
+  EXPECT_THAT(complaint, IsEmpty());
+}
+
 TEST_F(UpgradeRequestTest, WhatIsNoRequestForAReloadIsRemoved) {
   std::string complaint;
   ASSERT_EQ(mkdir((registry_ + ".reload").c_str(), 0755), 0);

@@ -99,6 +99,13 @@ class Reader(contextlib.AbstractContextManager):
         self._library.evermap_close(self._registry)
 
 
+def usual_path(port, room):
+    """(what evermap_usual_path() writes into so many bytes, the size that it returns)"""
+    path = ctypes.create_string_buffer(room)
+    size = _library().evermap_usual_path(ctypes.c_uint16(port), path, ctypes.c_size_t(room))
+    return path.value.decode(), size
+
+
 class ReaderOfNobody(contextlib.AbstractContextManager):
     """A Reader in a process of the user nobody, which never looks without having been told. From there come, for each news,
     its bits and the names."""

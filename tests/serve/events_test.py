@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import random
+import resource
 import shutil
 import signal
 import threading
@@ -165,6 +166,30 @@ class ToldTest(EventsCase):
             self.assertFalse(reader.is_told())
         self.nodes(mapper).come(3)
         self.assertEqual(mapper.log().count('have to poll'), 1)
+
+    def test_usual_path(self):
+        path, size = harness.libevermap.usual_path(4711, 4096)
+        self.assertEqual(size, len(path))
+        self.assertIn('4711', path)
+        # As snprintf(3) does it.
+        self.assertEqual(harness.libevermap.usual_path(4711, 8), (path[:7], size))
+
+    def test_errors_of_the_kernel_are_told(self):
+        mapper = self.started(Mapper())
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with Reader(mapper.registry) as reader:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+            try:
+                with self.assertRaises(WatchError) as raised:
+                    Reader(mapper.registry)
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            self.assertEqual(raised.exception.errno, errno.EMFILE)
+            with open(os.devnull, 'wb') as write_only:
+                os.dup2(write_only.fileno(), reader.fileno())
+            with self.assertRaises(WatchError) as raised:
+                reader.take()
+            self.assertEqual(raised.exception.errno, errno.EBADF)
 
     @harness.as_root_only
     @unittest.skipIf(harness.INSTRUMENTED, "Python has no room for a sanitizer's runtime")
