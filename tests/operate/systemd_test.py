@@ -452,12 +452,15 @@ class SystemdTest(unittest.TestCase):
         node, _ = self.client.register(b'node', port=7)
         self.addCleanup(node.close)
         self.systemd.check('systemctl kill --signal=STOP systemd-journald.service')
-        longest_s = 0.0
+        took_s = []
         for _ in range(JOURNAL_LINES):
             begin = time.monotonic()
             self.assertEqual(self.client.lookup(b'node').port, 7)
-            longest_s = max(longest_s, time.monotonic() - begin)
-        self.assertLess(longest_s, JOURNAL_S_MAX)
+            took_s.append(time.monotonic() - begin)
+        took_s.sort()
+        print(f'\n{JOURNAL_LINES} lookups, ms: p50 {took_s[len(took_s) // 2] * 1e3:.2f}, p99 {took_s[len(took_s) * 99 // 100] * 1e3:.2f}, '
+              f'longest {took_s[-1] * 1e3:.2f}')
+        self.assertLess(took_s[-1], JOURNAL_S_MAX)
         self.systemd.check('systemctl kill --signal=CONT systemd-journald.service')
         harness.wait_until(lambda: 'lines of the log are left out' in self.systemd.run('journalctl -q -o cat -u epmd.service')[1],
                            'the journal is told how much it has missed')
