@@ -131,7 +131,10 @@ class Server {
     const absl::Cleanup flush_log = [] { FlushLog(); };
     if (options_.daemon && role != Role::kStarter) {
       null_device_ = OpenNullDevice();
-      if (!null_device_.valid()) return 1;
+      // Whoever takes over from another serves all the same.
+      const bool is_first = !inherited_.keeper.valid() && !inherited_.mapper.valid() &&
+                            !inherited_.predecessor.valid();
+      if (!null_device_.valid() && is_first) return 1;
     }
     // Signals are for the keeper then.
     const bool has_keeper = inherited_.keeper.valid();

@@ -292,7 +292,8 @@ absl::StatusOr<std::unique_ptr<Claim>> Claim::Make(const Options& options,
   const RegistryOwner own = OwnerWith(locked.lock, options);
   Standing standing = Standing::kOwn;
   std::unique_ptr<Segment> segment;
-  if (handed.segment == nullptr) {
+  const bool was_handed_over = handed.segment != nullptr;
+  if (!was_handed_over) {
     segment = MapAtPath(options, own, *locked.place, standing, problem);
     if (segment == nullptr) return ToStatus(problem);
   } else {
@@ -303,7 +304,9 @@ absl::StatusOr<std::unique_ptr<Claim>> Claim::Make(const Options& options,
   }
   absl::StatusOr<std::unique_ptr<Registry>> registry =
       Registry::OpenMapped(path, std::move(segment), std::move(locked.place),
-                           {.owner = own, .forgets_nodes = standing == Standing::kForgetsNodes});
+                           {.owner = own,
+                            .is_of_this_boot = was_handed_over,
+                            .forgets_nodes = standing == Standing::kForgetsNodes});
   if (!registry.ok()) return registry.status();
   const std::string own_names[] = {StoredName(locked.lock.get()),
                                    StoredName((*registry)->segment_->fd())};
@@ -332,7 +335,7 @@ absl::StatusOr<std::unique_ptr<Claim>> Claim::MakeUnnamed(const Options& options
   if (segment == nullptr) return ToStatus(problem);
   absl::StatusOr<std::unique_ptr<Registry>> registry =
       Registry::OpenMapped(options.path, std::move(segment), std::move(place),
-                           {.owner = OwnerWith(lock, options), .forgets_nodes = false});
+                           {.owner = OwnerWith(lock, options), .is_of_this_boot = true});
   if (!registry.ok()) return registry.status();
   std::unique_ptr<Claim> claim(new Claim(options.path, std::move(lock), {}, *std::move(registry)));
   claim->was_published_ = false;

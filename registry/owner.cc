@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <cassert>
+#include <cerrno>
 
 #include "registry/base/owned_fd.h"
 #include "registry/layout.h"
@@ -24,13 +25,14 @@ constexpr uint64_t kIsCookie = uint64_t{1} << 16;
 
 NetworkNamespace OwnNetworkNamespace() {
   const OwnedFd socket(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  if (!socket.valid()) return {};
   uint64_t cookie = 0;
   socklen_t size = sizeof(cookie);
-  if (socket.valid() &&
-      getsockopt(socket.get(), SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &size) == 0 && cookie != 0) {
+  if (getsockopt(socket.get(), SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &size) == 0) {
     return {cookie, true};
   }
   struct stat file;
+  if (errno != ENOPROTOOPT) return {};
   if (stat("/proc/self/ns/net", &file) == 0) return {file.st_ino, false};
   return {};
 }
@@ -52,10 +54,13 @@ RegistryOwner ReadOwner(const Segment& segment) {
 void WriteOwner(const RegistryOwner& owner, Segment& segment) {
   assert(segment.is_newest());
   Word* const words = segment.header().owner;
+  const NetworkNamespace its = owner.network_namespace.number != 0
+                                   ? owner.network_namespace
+                                   : ReadOwner(segment).network_namespace;
   Store(words[0], owner.lock.device);
   Store(words[1], owner.lock.inode);
-  Store(words[2], owner.network_namespace.number);
-  Store(words[3], owner.port | (owner.network_namespace.is_cookie ? kIsCookie : 0));
+  Store(words[2], its.number);
+  Store(words[3], owner.port | (its.is_cookie ? kIsCookie : 0));
 }
 
 }  // namespace evermap

@@ -26,7 +26,7 @@ struct NetworkNamespace {
 // Whether both may be one namespace. Of two of which one is not known, or that are told in different
 // ways, nobody knows that they are two.
 bool MayBeOneNamespace(const NetworkNamespace& one, const NetworkNamespace& other);
-// The one that this process is in.
+// The one that this process is in; not known when the kernel cannot say now, as without a descriptor.
 NetworkNamespace OwnNetworkNamespace();
 
 struct RegistryOwner {
@@ -38,6 +38,7 @@ struct RegistryOwner {
   bool is_known() const { return lock.inode != 0; }
 };
 RegistryOwner ReadOwner(const Segment& segment);
+// A network namespace that is not known leaves the one that is written there.
 // REQUIRES: `segment` is mapped for writing, and has the newest layout.
 void WriteOwner(const RegistryOwner& owner, Segment& segment);
 

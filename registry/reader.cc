@@ -46,9 +46,9 @@ uint32_t RegistryView::CountLive() const {
   return segment_.is_newest() ? CountOf(segment_, layout::IsFound) : CountLiveInFormer(segment_);
 }
 
-uint32_t RegistryView::CountOrphaned() const {
+uint32_t RegistryView::CountConnected() const {
   assert(segment_.is_newest());
-  return CountOf(segment_, layout::IsFoundOrphaned);
+  return CountOf(segment_, layout::IsFoundLive);
 }
 
 uint64_t RegistryView::SteadyNs() const {

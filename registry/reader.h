@@ -49,8 +49,8 @@ class RegistryView {
   // Live and orphaned registrations now. Looks at these, and at a word for each 32 slots_used(); in a
   // former layout at all of them.
   uint32_t CountLive() const;
-  // The orphaned ones of these. REQUIRES: the newest layout.
-  uint32_t CountOrphaned() const;
+  // Those of these that are not orphaned. REQUIRES: the newest layout.
+  uint32_t CountConnected() const;
   // The time now by which Registration::departure is counted.
   uint64_t SteadyNs() const;
   // Counters of a worker; only those that lie within the first statistics_size() bytes are its own,

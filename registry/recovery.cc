@@ -188,6 +188,8 @@ void SettleAll(Segment& segment, const WriterPlace& place) {
 }
 
 void WriteBootId(const BootId& boot, Segment& segment) {
+  // One of which a half is 0 is none (MayBeOneBoot()).
+  Store(segment.header().boot_id[1], 0);
   Store(segment.header().boot_id[0], boot[0]);
   Store(segment.header().boot_id[1], boot[1]);
 }

@@ -59,7 +59,7 @@ void SettleAll(Segment& segment, const WriterPlace& place);
 // REQUIRES: the opening lock is held, and no other writer lives.
 void RestartAfterReboot(Segment& segment, const BootId& boot);
 
-// From now on the live registrations are of this boot.
+// From now on the live registrations are of this boot. Where it is cut short, the file says of none.
 void WriteBootId(const BootId& boot, Segment& segment);
 
 }  // namespace evermap

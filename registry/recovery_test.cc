@@ -290,6 +290,8 @@ TEST(BootIdTest, OnlyTwoThatAreKnownAreOfTwoBoots) {
   EXPECT_FALSE(MayBeOneBoot({1, 2}, {1, 3}));
   EXPECT_TRUE(MayBeOneBoot({0, 0}, {1, 3}));
   EXPECT_TRUE(MayBeOneBoot({1, 2}, {0, 0}));
+  EXPECT_TRUE(MayBeOneBoot({1, 2}, {1, 0}));
+  EXPECT_TRUE(MayBeOneBoot({0, 3}, {1, 2}));
   EXPECT_NE(CurrentBootId(), (BootId{0, 0}));
 }
 

@@ -63,9 +63,11 @@ absl::StatusOr<std::unique_ptr<Registry>> Registry::OpenMapped(std::string path,
 
   const BootId boot = CurrentBootId();
   const BootId noted = {Load(segment->header().boot_id[0]), Load(segment->header().boot_id[1])};
-  if ((MayBeOneBoot(boot, noted) || has_company) && !as.forgets_nodes) {
+  const bool is_of_this_boot = as.is_of_this_boot || has_company || MayBeOneBoot(boot, noted);
+  if (is_of_this_boot && !as.forgets_nodes) {
     SettleAll(*segment, *place);
-    if (noted == BootId{}) WriteBootId(boot, *segment);
+    // What is registered from here on is of this boot, whether it can be told or not.
+    if (noted != boot && !(as.is_of_this_boot && boot == BootId{})) WriteBootId(boot, *segment);
   } else {
     RestartAfterReboot(*segment, boot);
   }

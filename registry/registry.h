@@ -91,7 +91,9 @@ class Registry {
   // change nothing until they call RollBackSuccessorsMigration() or end.
   static absl::StatusOr<std::unique_ptr<Registry>> Open(const Options& options);
   struct As {
-    RegistryOwner owner;         // whose the registry becomes, if that is known
+    RegistryOwner owner;  // whose the registry becomes, if that is known
+    // It was handed over as a descriptor, none of which survives a reboot.
+    bool is_of_this_boot = false;
     bool forgets_nodes = false;  // live registrations become remembered ones, as after a reboot
   };
   // The same, for a claim (claim.h), with a file that is mapped for writing in the newest layout.

@@ -74,8 +74,8 @@ BootId CurrentBootId() {
 }
 
 bool MayBeOneBoot(const BootId& one, const BootId& other) {
-  const BootId unknown = {0, 0};
-  return one == other || one == unknown || other == unknown;
+  const auto is_known = [](const BootId& id) { return id[0] != 0 && id[1] != 0; };
+  return one == other || !is_known(one) || !is_known(other);
 }
 
 size_t HeaderSizeMax() {

@@ -20,8 +20,8 @@ namespace evermap {
 using BootId = std::array<uint64_t, 2>;
 // Boot id of the running kernel; all zero when it cannot be read.
 BootId CurrentBootId();
-// Whether both may be of one boot. Of an id that could not be read nobody knows that it was another
-// boot, and only what is known to be of another may be forgotten.
+// Whether both may be of one boot. Of an id that could not be read, or was written by halves, nobody
+// knows that it was another boot, and only what is known to be of another may be forgotten.
 bool MayBeOneBoot(const BootId& one, const BootId& other);
 
 // What a new registry file begins with.

@@ -45,11 +45,13 @@ void Report(int report_fd, int code) {
 
 OwnedFd OpenNullDevice() {
   OwnedFd fd(open("/dev/null", O_RDWR | O_CLOEXEC));
+  if (!fd.valid()) fd = OwnedFd(open("/", O_PATH | O_CLOEXEC));
   if (!fd.valid()) Fail("no /dev/null");
   return fd;
 }
 
 void LetGoOfStandardStreams(OwnedFd null_device) {
+  if (!null_device.valid()) return;
   for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) dup2(null_device.get(), fd);
   if (null_device.get() <= STDERR_FILENO) null_device.Release();
 }

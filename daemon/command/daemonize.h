@@ -15,12 +15,12 @@ namespace evermap {
 // called before other threads start, which the new process would not have.
 int RunDetached(absl::FunctionRef<int(absl::FunctionRef<void()> ready)> serve);
 
-// /dev/null, to be opened before it is needed: later there may be no descriptor. Invalid, and said,
-// when it cannot be.
+// /dev/null, to be opened before it is needed: later there may be no descriptor. Where there is none, what
+// can be neither read nor written. Invalid, and said, when there is no descriptor now.
 OwnedFd OpenNullDevice();
 
-// Replaces the standard streams by it, so that the starter's terminal is left alone and the reader of
-// a pipe sees its end.
+// Replaces the standard streams by it, if it is valid, so that the starter's terminal is left alone and
+// the reader of a pipe sees its end.
 void LetGoOfStandardStreams(OwnedFd null_device);
 
 }  // namespace evermap

@@ -37,9 +37,7 @@ void Adoption::Begin(std::vector<OwnedFd> connections, OwnedFd link) {
   is_handed_over_ = true;
   connections_ = std::move(connections);
   link_ = std::move(link);
-  const uint32_t registered = registry_.live_count();
-  // Those of orphans are gone.
-  const uint32_t awaited = registered - std::min(registered, registry_.view().CountOrphaned());
+  const uint32_t awaited = registry_.view().CountConnected();
   // What is here already has its descriptors.
   const size_t received = link_.valid() ? connections_.size() : awaited;
   custody_.SetAwaited(awaited,

@@ -176,7 +176,8 @@ void Mapper::StartLookout() {
   const absl::Status started = lookout_->Start(
       parts_.listeners, {.accept_anew = [this] { AcceptAnew(); }, .accepted = accepted});
   if (started.ok()) return;
-  Log(Severity::kWarning, "a worker that stands still may keep new connections waiting: %s",
+  Log(Severity::kWarning,
+      "a worker, or mapper, that stands still may keep new connections waiting: %s",
       started.message());
 }
 

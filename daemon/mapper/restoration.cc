@@ -13,6 +13,18 @@
 #include "registry/reader.h"
 
 namespace evermap {
+namespace {
+
+// A node lives that is cut off for want of this number.
+constexpr int kCookieTries = 3;
+
+uint64_t PatientSocketCookie(int fd) {
+  uint64_t cookie = 0;
+  for (int i = 0; i < kCookieTries && cookie == 0; ++i) cookie = SocketCookie(fd);
+  return cookie;
+}
+
+}  // namespace
 
 Restoration::Restoration(Registry& registry, Custody& custody, Inquiry& inquiry, Timers& timers,
                          absl::Duration orphan_grace, Give give)
@@ -80,10 +92,8 @@ void Restoration::ReadRegistry() {
 }
 
 bool Restoration::RestoreOne(OwnedFd connection) {
-  const uint64_t cookie = SocketCookie(connection.get());
-  // Of whom it is cannot be told now. It stays with who holds it, for the next mapper.
-  if (cookie == 0) return false;
-  const auto found = registered_.find(cookie);
+  const uint64_t cookie = PatientSocketCookie(connection.get());
+  const auto found = cookie == 0 ? registered_.end() : registered_.find(cookie);
   if (found == registered_.end() || HasEnded(found->second.node)) {
     // All who hold the connection let it go when it is shut down.
     shutdown(connection.get(), SHUT_RDWR);

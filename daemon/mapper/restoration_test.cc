@@ -88,7 +88,7 @@ TEST_F(RestorationTest, ARegistrationWithoutAConnectionBecomesAnOrphan) {
   RestoreAll({});
   EXPECT_EQ(Read(node).state, RegistrationState::kOrphaned);
   EXPECT_EQ(orphaned(), 1u);
-  EXPECT_EQ(registry_->view().CountOrphaned(), 1u);
+  EXPECT_EQ(registry_->view().CountConnected(), 0u);
   // It was an orphan before this mapper: it is not counted again.
   restoration_->ReadRegistry();
   RestoreAll({});

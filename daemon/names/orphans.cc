@@ -37,7 +37,8 @@ void Orphans::Judge() {
     bool stays = life == Life::kAlive || (life == Life::kUnknown && has_grace);
     if (!stays && !signs.are_told()) {
       if (probes_left == 0) untried = std::min(untried, kept);
-      stays = MayListen(found, probes_left);
+      const bool may_be_asked_again = now_ns < found.departure + 2 * grace_ns;
+      stays = MayListen(found, may_be_asked_again, probes_left);
     }
     if (stays) {
       orphans_[kept++] = orphan;
@@ -56,10 +57,12 @@ void Orphans::Judge() {
   }
 }
 
-bool Orphans::MayListen(const Registration& orphan, int& probes_left) {
+bool Orphans::MayListen(const Registration& orphan, bool may_be_asked_again, int& probes_left) {
   if (probes_left == 0) return true;
   --probes_left;
-  return ProbeLoopback(orphan.port) != ProbeResult::kRefused;
+  const ProbeResult result = ProbeLoopback(orphan.port);
+  return result == ProbeResult::kAccepted ||
+         (result == ProbeResult::kUnknown && may_be_asked_again);
 }
 
 }  // namespace evermap

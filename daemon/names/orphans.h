@@ -6,7 +6,8 @@
 // which the registry knows by its cookie. An orphan whose socket is gone is ended. Where no socket
 // is known, the orphan is ended after a grace time. Until then the node may come back (OTP 24 and
 // later do so after two seconds) and adopt its registration (proof.h). Where the kernel does not
-// tell, an orphan whose grace time is over stays as long as its port accepts a connection.
+// tell, an orphan whose grace time is over stays as long as its port accepts a connection; one whose
+// port cannot be tried, as without a descriptor, for that time again.
 //
 // Thread safety: an Orphans belongs to the main thread; LifeSigns may be used in any thread.
 #ifndef EVERMAP_DAEMON_NAMES_ORPHANS_H_
@@ -61,8 +62,8 @@ class Orphans {
   static constexpr int kProbesMax = 64;
 
   // Whether `orphan`, of which nothing is known, stays beyond its grace time; `probes_left` counts
-  // down.
-  static bool MayListen(const Registration& orphan, int& probes_left);
+  // down. Where its port cannot be tried, that is said by `may_be_asked_again`.
+  static bool MayListen(const Registration& orphan, bool may_be_asked_again, int& probes_left);
 
   Registry& registry_;
   const absl::Duration grace_;

@@ -15,7 +15,8 @@
 // difference in the CPU of a lookup was seen with 8 requests at a time (epmd-bench compare, both
 // loops, two workers on one core).
 //
-// What a worker has accepted already waits as long as that worker does.
+// What a worker has accepted already waits as long as that worker does. One worker alone has a lookout for
+// the ring of an earlier mapper, which takes wakes until the kernel has taken it apart.
 //
 // Thread safety: Start() and the destructor belong to the main thread.
 #ifndef EVERMAP_DAEMON_SERVE_LOOKOUT_H_

@@ -176,6 +176,8 @@ class ToldTest(EventsCase):
 
     def test_errors_of_the_kernel_are_told(self):
         mapper = self.started(Mapper())
+        with Reader(mapper.registry):
+            pass  # The library is loaded.
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
         try:

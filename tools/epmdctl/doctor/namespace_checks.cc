@@ -1,6 +1,7 @@
 #include "tools/epmdctl/doctor/namespace_checks.h"
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <sched.h>
 #include <sys/stat.h>
 
@@ -8,7 +9,6 @@
 #include <map>
 #include <optional>
 #include <set>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -67,19 +67,30 @@ void TellProgram(const std::string& who, const EpmdProgram& program, Report& rep
   report.Say("which epmd", Verdict::kWarning, std::move(text), std::move(advice));
 }
 
+struct Visit {
+  int network;
+  absl::FunctionRef<void()> work;
+  bool has_entered;
+};
+
+void* RunVisit(void* given) {
+  auto& visit = *static_cast<Visit*>(given);
+  visit.has_entered = setns(visit.network, CLONE_NEWNET) == 0;
+  if (visit.has_entered) visit.work();
+  return nullptr;
+}
+
 }  // namespace
 
 bool RunInNetworkOf(pid_t pid, absl::FunctionRef<void()> work) {
   const OwnedFd network(open(absl::StrCat("/proc/", pid, "/ns/net").c_str(), O_RDONLY | O_CLOEXEC));
   if (!network.valid()) return false;
-  bool has_entered = false;
-  // The namespace is that of a thread.
-  std::thread thread([&] {
-    has_entered = setns(network.get(), CLONE_NEWNET) == 0;
-    if (has_entered) work();
-  });
-  thread.join();
-  return has_entered;
+  // The namespace is that of a thread. std::thread would end the process where there is none to be had.
+  Visit visit = {.network = network.get(), .work = work, .has_entered = false};
+  pthread_t thread;
+  if (pthread_create(&thread, nullptr, RunVisit, &visit) != 0) return false;
+  pthread_join(thread, nullptr);
+  return visit.has_entered;
 }
 
 void ExamineProgram(uint16_t port, Report& report) {
