@@ -44,9 +44,10 @@ class UpgradeTest(CustodyCase):
         self.check_kept(mapper, before)
         for number in range(load.THREADS):
             mapper.wait_gone(load.name_of(number))
-        # Nothing is left: two processes, the descriptors of the first upgrade, and their memory.
+        # Nothing is left: two processes, the descriptors of the first upgrade, and their memory. One that is opened when the kernel is
+        # first asked for something may not have been open yet.
         harness.wait_until(lambda: len(mapper.family()) == 2, lambda: f'two processes: {mapper.family()}')
-        harness.wait_until(lambda: self.measure(mapper)[0] <= descriptors,
+        harness.wait_until(lambda: self.measure(mapper)[0] <= descriptors + 1,
                            lambda: f'{self.measure(mapper)} descriptors after {descriptors}')
         if not harness.INSTRUMENTED:
             self.assertLess(self.measure(mapper)[1], memory * 1.5 + 4096)
