@@ -264,15 +264,36 @@ TEST_F(RecoveryTest, ARebootTurnsLiveNodesIntoRememberedOnes) {
 TEST_F(RecoveryTest, NobodyIsForgottenOfABootThatNobodyCouldTell) {
   Open()->Register({.name = "hare", .port = 5});
   std::string content = ReadFile(path_);
-  content.replace(offsetof(layout::Header, boot_id), sizeof(BootId), sizeof(BootId), '\0');
-  WriteFile(path_, content);
   Registration found;
-  EXPECT_TRUE(Open()->Lookup("hare", found));
+  // One that could not be read, and one of which half was written (WriteBootId()).
+  for (const size_t half : {size_t{0}, sizeof(uint64_t)}) {
+    std::string changed = content;
+    changed.replace(offsetof(layout::Header, boot_id) + half, sizeof(BootId) - half,
+                    sizeof(BootId) - half, '\0');
+    WriteFile(path_, changed);
+    EXPECT_TRUE(Open()->Lookup("hare", found)) << half;
+    EXPECT_EQ(ReadFile(path_).compare(offsetof(layout::Header, boot_id), sizeof(BootId), content,
+                                      offsetof(layout::Header, boot_id), sizeof(BootId)),
+              0);
+  }
   // By now it can.
   content = ReadFile(path_);
   content[offsetof(layout::Header, boot_id)] ^= 1;
   WriteFile(path_, content);
   EXPECT_FALSE(Open()->Lookup("hare", found));
+}
+
+TEST_F(RecoveryTest, ANamespaceThatIsNotKnownLeavesTheOneInTheHeader) {
+  Open();
+  Problem problem;
+  const std::unique_ptr<Segment> segment = Segment::Map(path_, SegmentAccess::kWrite, problem);
+  ASSERT_NE(segment, nullptr) << problem.message;
+  const RegistryOwner owner = {
+      .lock = {1, 2}, .network_namespace = {.number = 7, .is_cookie = true}, .port = 4369};
+  WriteOwner(owner, *segment);
+  WriteOwner({.lock = {1, 3}, .network_namespace = {}, .port = 4369}, *segment);
+  EXPECT_EQ(ReadOwner(*segment).network_namespace, owner.network_namespace);
+  EXPECT_EQ(ReadOwner(*segment).lock.inode, 3u);
 }
 
 TEST(NetworkNamespaceTest, OnlyTwoThatAreToldInOneWayAreTwo) {

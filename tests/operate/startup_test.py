@@ -20,6 +20,7 @@ import unittest
 
 import harness
 from harness import Kept, Mapper, one_line, seccomp
+from harness.epmdctl import status
 from harness.process import command_line, process_exists
 
 UNBOUND_ADDRESS = '192.0.2.77'  # of the block for documentation (RFC 5737)
@@ -491,6 +492,24 @@ class DaemonTest(TemporaryDirectoryTest):
                 for descriptor in (0, 1, 2):
                     harness.wait_until(lambda p=pid, d=descriptor: os.readlink(f'/proc/{p}/fd/{d}') == '/dev/null',
                                        'is no socket')
+        finally:
+            self.end(port)
+
+    @harness.ours_only
+    @harness.as_root_only
+    def test_daemon_without_a_null_device(self):
+        """Where /dev has nothing: it serves, and lets go of the pipe that it was started with; so does the next mapper."""
+        port = harness.free_port()
+        done = harness.run_epmd('--mount', '/bin/sh', '-c', 'mount -t tmpfs none /dev && exec "$0" "$@"', harness.EPMD, '-daemon', '-port',
+                                str(port), '-address', '127.0.0.1', '-loop', harness.LOOP, '-registry', self.registry, binary='unshare')
+        try:
+            self.assertEqual(done.returncode, 0, done)
+            mapper = harness.Mapper(port=port, registry=self.registry)
+            self.addCleanup(mapper.close)
+            pid = status(mapper)['pid']
+            os.kill(pid, signal.SIGKILL)
+            harness.wait_until(lambda: status(mapper)['running'] and status(mapper)['pid'] != pid, 'another mapper')
+            self.assertEqual(harness.Client(port).names(), [])
         finally:
             self.end(port)
 

@@ -1,7 +1,6 @@
 #include "tools/epmdctl/doctor/namespace_checks.h"
 
 #include <fcntl.h>
-#include <pthread.h>
 #include <sched.h>
 #include <sys/stat.h>
 
@@ -15,6 +14,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "daemon/host/thread.h"
 #include "daemon/wire/client.h"
 #include "registry/base/owned_fd.h"
 #include "registry/base/text.h"
@@ -67,30 +67,20 @@ void TellProgram(const std::string& who, const EpmdProgram& program, Report& rep
   report.Say("which epmd", Verdict::kWarning, std::move(text), std::move(advice));
 }
 
-struct Visit {
-  int network;
-  absl::FunctionRef<void()> work;
-  bool has_entered;
-};
-
-void* RunVisit(void* given) {
-  auto& visit = *static_cast<Visit*>(given);
-  visit.has_entered = setns(visit.network, CLONE_NEWNET) == 0;
-  if (visit.has_entered) visit.work();
-  return nullptr;
-}
-
 }  // namespace
 
 bool RunInNetworkOf(pid_t pid, absl::FunctionRef<void()> work) {
   const OwnedFd network(open(absl::StrCat("/proc/", pid, "/ns/net").c_str(), O_RDONLY | O_CLOEXEC));
   if (!network.valid()) return false;
-  // The namespace is that of a thread. std::thread would end the process where there is none to be had.
-  Visit visit = {.network = network.get(), .work = work, .has_entered = false};
-  pthread_t thread;
-  if (pthread_create(&thread, nullptr, RunVisit, &visit) != 0) return false;
-  pthread_join(thread, nullptr);
-  return visit.has_entered;
+  bool has_entered = false;
+  // The namespace is that of a thread.
+  absl::StatusOr<Thread> thread = Thread::Start("epmdctl-visit", [&] {
+    has_entered = setns(network.get(), CLONE_NEWNET) == 0;
+    if (has_entered) work();
+  });
+  if (!thread.ok()) return false;
+  thread->Join();
+  return has_entered;
 }
 
 void ExamineProgram(uint16_t port, Report& report) {
