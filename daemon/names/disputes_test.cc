@@ -19,7 +19,6 @@ namespace evermap {
 namespace {
 
 using testing::HasSubstr;
-using testing::Not;
 
 class DisputesTest : public testing::Test {
  protected:

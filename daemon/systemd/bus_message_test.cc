@@ -11,7 +11,7 @@
 namespace evermap {
 namespace {
 
-using std::string_view_literals::operator""sv;
+using namespace std::string_view_literals;
 
 TEST(BusMessageTest, ValuesLieWhereTheSpecificationHasThem) {
   if (std::endian::native != std::endian::little) GTEST_SKIP() << "the bytes are little endian";

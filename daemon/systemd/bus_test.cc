@@ -23,8 +23,8 @@
 namespace evermap {
 namespace {
 
-using std::string_literals::operator""s;
-using std::string_view_literals::operator""sv;
+using namespace std::string_literals;
+using namespace std::string_view_literals;
 using testing::ElementsAre;
 using testing::HasSubstr;
 
