@@ -46,8 +46,13 @@ bool WouldBlock(ssize_t sent) {
   return sent < 0 && (errno == EAGAIN || errno == ENOBUFS || errno == ENOMEM);
 }
 
+// What the send buffer of a new connection takes at once: less than the least that Linux begins
+// with (tcp_wmem, tcp(7)).
+constexpr size_t kTakenAtOnceMax = 4096;
+
 // Makes close(2) reset the connection. A list of names ends with its connection, so the reader of
-// half a list must see a reset and not an end, also when this process is killed.
+// half a list must see a reset and not an end, also when this process is killed: that may be
+// directly after a part was sent, so it is said before.
 void SetResetAtClose(int fd, bool is_wanted) {
   const linger now = {.l_onoff = is_wanted ? 1 : 0, .l_linger = 0};
   setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
@@ -266,6 +271,7 @@ void Exchange::SendTextAndClose(uint32_t number, SharedText text) {
   Connection& connection = connections_[number];
   connection.reply = std::move(text);
   connection.sent = 0;
+  if (connection.reply->size() > kTakenAtOnceMax) SetResetAtClose(connection.fd, true);
   SendRest(number);
 }
 
@@ -276,7 +282,9 @@ void Exchange::SendRest(uint32_t number) {
   const ssize_t sent = SendNow(connection.fd, rest.data(), rest.size(), MSG_MORE);
   const bool was_writing = connection.state == State::kWriting;
   if (sent == static_cast<ssize_t>(rest.size()) || (sent < 0 && !WouldBlock(sent))) {
-    if (was_writing) SetResetAtClose(connection.fd, false);
+    if (was_writing || connection.reply->size() > kTakenAtOnceMax) {
+      SetResetAtClose(connection.fd, false);
+    }
     Close(number);
     return;
   }

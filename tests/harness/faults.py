@@ -11,6 +11,7 @@ import struct
 
 INJECT = os.environ.get('INJECT_FAULTS')
 SEED = int(os.environ.get('SEED', '1'))
+KILLED = -1  # for Switch.only(): the call succeeds, and then its process is killed
 STEADY = 20  # nodes that stay registered while calls fail
 
 # While it serves: {call: errors}. Each may happen to Linux, or to a security module or a container on it.

@@ -7,7 +7,8 @@
 //     a number; the same seed and order of calls give the same faults
 //   FAULTS_SWITCH
 //     a file as struct Switch below says: whether faults are injected now, how many were, and
-//     beside the plan one call that fails once, in the process that gets first to its number
+//     beside the plan one call that fails once, in the process that gets first to its number, or
+//     that succeeds and is the last of its process, which is killed then
 //
 // Operations of a ring do not pass the C library, but liburing's functions that ask for them do:
 //
@@ -55,7 +56,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { kFaultsMax = 64, kNameMax = 24, kAskedMax = 64 };
+enum { kFaultsMax = 64, kNameMax = 24, kAskedMax = 64, kKilled = -1 };
 
 struct Fault {
   char call[kNameMax];
@@ -68,7 +69,7 @@ struct Switch {
   _Atomic uint64_t injected;
   _Atomic int64_t clock_offset_s;  // by which the wall clock is wrong
   _Atomic uint32_t only_number;    // of calls since that turn, from 1; 0: none, or it has been
-  int32_t only_error;
+  int32_t only_error;              // kKilled: none; SIGKILL comes after the call
   char only_call[kNameMax];
 };
 
@@ -76,6 +77,7 @@ static struct Fault faults[kFaultsMax];
 static int fault_count;
 static uint64_t seed;
 static _Atomic uint64_t drawn_before;
+static _Thread_local int is_last_call;
 static struct Switch off;
 static struct Switch* shared = &off;
 
@@ -105,6 +107,8 @@ static int Fails(const char* call) {
   if (!atomic_load_explicit(&shared->is_on, memory_order_relaxed)) return 0;
   if (IsTheOnly(call)) {
     atomic_fetch_add(&shared->injected, 1);
+    is_last_call = shared->only_error == kKilled;
+    if (is_last_call) return 0;
     errno = shared->only_error;
     return 1;
   }
@@ -304,10 +308,13 @@ __attribute__((constructor)) static void Start(void) {
 }
 
 // Libraries that start before this one may call these before Start().
-#define CALL(result, name, parameters, arguments)             \
-  result name parameters {                                    \
-    if (real_##name == NULL) FIND(name);                      \
-    return Fails(#name) ? (result)-1 : real_##name arguments; \
+#define CALL(result, name, parameters, arguments)   \
+  result name parameters {                          \
+    if (real_##name == NULL) FIND(name);            \
+    if (Fails(#name)) return (result)-1;            \
+    result returned = real_##name arguments;        \
+    if (is_last_call) real_kill(getpid(), SIGKILL); \
+    return returned;                                \
   }
 CALL(int, accept, (int fd, struct sockaddr* address, socklen_t* size), (fd, address, size))
 CALL(int, accept4, (int fd, struct sockaddr* address, socklen_t* size, int flags),

@@ -13,7 +13,7 @@ import time
 import unittest
 
 import harness
-from harness import Kept, Mapper, alive2_body, frame
+from harness import Kept, Mapper, alive2_body, faults, frame
 
 SEED = int(os.environ.get('SEED', '20240229'))
 IDLE_CONNECTIONS = int(os.environ.get('IDLE', '900' if harness.TESTING_STOCK else '10000'))
@@ -306,8 +306,8 @@ class SlowReaderTest(unittest.TestCase):
             self.skipTest('too few file descriptors allowed here (ulimit -Hn)')
 
     @contextlib.contextmanager
-    def mapper_with_nodes(self, *args, mapper_type=Mapper):
-        with mapper_type(args=['-workers', '1', *args]) as mapper:
+    def mapper_with_nodes(self, *args, mapper_type=Mapper, env=None):
+        with mapper_type(args=['-workers', '1', *args], env=env) as mapper:
             nodes = []
             try:
                 for number in range(self.NODES):
@@ -317,12 +317,16 @@ class SlowReaderTest(unittest.TestCase):
                 for node in nodes:
                     node.close()
 
-    def ask_without_reading(self, mapper, request=b'n'):
+    def ask(self, mapper, request=b'n'):
         asker = socket.socket()
         asker.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
         asker.settimeout(harness.PATIENCE_S)
         asker.connect((mapper.host, mapper.port))
         asker.sendall(frame(request))
+        return asker
+
+    def ask_without_reading(self, mapper, request=b'n'):
+        asker = self.ask(mapper, request)
         self.assertEqual(len(harness.receive_exactly(asker, 4)), 4)
         return asker
 
@@ -419,6 +423,22 @@ class SlowReaderTest(unittest.TestCase):
                     end(mapper, pid)
                     harness.wait_until(lambda p=pid: not harness.process_exists(p), 'the mapper has ended')
                     self.assertIsNone(self.lines(asker))
+
+    @unittest.skipIf(harness.INSTRUMENTED or faults.INJECT is None, 'nothing can be preloaded')
+    def test_reader_whose_mapper_is_killed_as_it_sends(self):
+        """Directly after the first or the second part of a list."""
+        switch = faults.Switch()
+        self.addCleanup(switch.close)
+        with self.mapper_with_nodes(mapper_type=Kept, env=switch.environment) as mapper, switch:
+            for number in (1, 2):
+                with self.subTest(part=number):
+                    pid = mapper.mapper_pid()
+                    before = switch.injected
+                    switch.only('send', faults.KILLED, number)
+                    # Or the whole, if that was sent.
+                    self.assertIn(self.lines(self.ask(mapper)), (None, self.NODES))
+                    harness.wait_until(lambda p=pid: not harness.process_exists(p), 'the mapper has ended')
+                    self.assertEqual(switch.injected, before + 1)
 
     def test_many_ask_for_lists_at_once(self):
         """More than are answered in one turn of a worker, together with lookups."""
