@@ -23,9 +23,9 @@ namespace {
 
 // The kernel takes net.core.somaxconn when that is less.
 constexpr int kBacklog = 65535;
-// A port whose holder does not answer is tried again for about a second: so long the kernel may
-// take to close the sockets of a process that had an io_uring.
-constexpr int kBindAttemptsMax = 50;
+// A port whose holder does not answer is tried again for so long: the kernel closes the sockets of a
+// process that had an io_uring some time after its death, on busy cores some tenths of a second.
+constexpr absl::Duration kDyingMax = absl::Seconds(3);
 constexpr absl::Duration kBindPause = absl::Milliseconds(20);
 constexpr absl::Duration kProbeTimeout = absl::Seconds(1);
 
@@ -65,20 +65,20 @@ int Bind(const sockaddr_storage& address, socklen_t size, OwnedFd& fd) {
   return listen(fd.get(), kBacklog) == 0 ? 0 : errno;
 }
 
-// Whether the socket that holds the port is not served any more: a process that had an io_uring has
-// died, and the kernel closes its sockets a moment later.
-bool IsDying(const sockaddr_storage& address, uint16_t port) {
+// Whether a mapper serves the port. Where it is one that has died, and that had an io_uring, its
+// connections are reset, or end without a reply, or nobody accepts them.
+bool IsServed(const sockaddr_storage& address, uint16_t port) {
   const bool is_v4 = address.ss_family == AF_INET;
   std::string host = AddressText(address);
   if (host == "0.0.0.0" || host == "::") host = is_v4 ? "127.0.0.1" : "::1";
-  const Client client(host, port, {.timeout = kProbeTimeout});
-  return absl::IsUnavailable(client.NamesText().status());
+  return Client(host, port, {.timeout = kProbeTimeout}).Answers().ok();
 }
 
-// Bind(), tried again while the holder of the port is dying.
+// Bind(), tried again while the holder of the port may be dying.
 int BindWhenFree(const sockaddr_storage& address, socklen_t size, uint16_t port, OwnedFd& fd) {
+  const absl::Time end = absl::Now() + kDyingMax;
   int error = Bind(address, size, fd);
-  for (int i = 0; i < kBindAttemptsMax && error == EADDRINUSE && IsDying(address, port); ++i) {
+  while (error == EADDRINUSE && absl::Now() < end && !IsServed(address, port)) {
     absl::SleepFor(kBindPause);
     error = Bind(address, size, fd);
   }
