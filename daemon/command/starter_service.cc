@@ -11,6 +11,7 @@
 #include "daemon/host/log.h"
 #include "daemon/systemd/control_group.h"
 #include "daemon/systemd/manager.h"
+#include "daemon/systemd/scope.h"
 #include "daemon/wire/client.h"
 
 namespace evermap {
@@ -20,7 +21,7 @@ constexpr char kMapperUnit[] = "epmd.service";
 constexpr char kScopeDescription[] = "Erlang Port Mapper Daemon, started by a node";
 // systemd names the process that it has executed itself; whatever that starts inherits the name.
 constexpr char kExecutedPidVariable[] = "SYSTEMD_EXEC_PID";
-// How long to wait before the next look, whether the mapper answers or the move is done.
+// How long to wait before the next look whether the mapper answers.
 constexpr absl::Duration kPollPause = absl::Milliseconds(10);
 // How long a mapper may take to answer that it is there.
 constexpr absl::Duration kServiceProbeTimeout = absl::Seconds(1);
@@ -58,7 +59,7 @@ class MapperUnit {
   bool MayServe() const {
     const std::string state = Property("ActiveState");
     return state == "active" || state == "activating" || state == "reloading" ||
-           manager_.Job(path_).value_or(0) != 0;
+           !manager_.Job(path_).value_or("").empty();
   }
 
  private:
@@ -69,8 +70,6 @@ class MapperUnit {
   SystemdManager& manager_;
   std::string path_;
 };
-
-std::string OwnUnit(bool of_user) { return of_user ? OwnUserUnit() : OwnSystemUnit(); }
 
 }  // namespace
 
@@ -121,23 +120,15 @@ void LeaveService(const Service& service, uint16_t port) {
   const std::string scope = absl::StrCat("epmd-", port, "-", getpid(), ".scope");
   absl::StatusOr<SystemdManager> manager =
       SystemdManager::Connect(service.of_user, kManagerTimeout);
-  const absl::Status started =
-      manager.ok() ? manager->StartScope(scope, kScopeDescription, getpid()) : manager.status();
-  if (!started.ok()) {
+  const absl::Status left = manager.ok()
+                                ? EnterScope(*manager, scope, kScopeDescription, kLeaveTimeout)
+                                : manager.status();
+  if (!left.ok()) {
     Log(Severity::kWarning,
         "was started by a node of %s, and ends together with it, as it may not leave it: %s; have "
         "%s started before, or enable epmd.socket",
-        service.unit, started.message(), kMapperUnit);
+        service.unit, left.message(), kMapperUnit);
     return;
-  }
-  const absl::Time deadline = absl::Now() + kLeaveTimeout;
-  while (OwnUnit(service.of_user) != scope) {
-    if (absl::Now() > deadline) {
-      Log(Severity::kWarning, "was started by a node of %s, and has not got to %s", service.unit,
-          scope);
-      return;
-    }
-    absl::SleepFor(kPollPause);
   }
   Log(Severity::kNotice, "was started by a node of %s, and has left it for %s", service.unit,
       scope);

@@ -283,6 +283,12 @@ TEST(ManagerTest, QuestionsAndAnswers) {
                 }));
     self.Answer(6, "o", TextBody("/job/13"));
     self.Answer(7, "o", TextBody("/job/14"));
+    self.Answer(8, "o", TextBody("/job/15"));
+    self.Answer(9, "v", VariantBody("(uo)", [](BusWriter& writer) {
+                  writer.Align(8);
+                  writer.Uint32(0);
+                  writer.String("/");
+                }));
   });
   auto manager = SystemdManager::ConnectTo(peer.path(), true, kPatience);
   ASSERT_TRUE(manager.ok()) << manager.status();
@@ -290,10 +296,12 @@ TEST(ManagerTest, QuestionsAndAnswers) {
   EXPECT_EQ(manager->Text("/unit", kUnitInterface, "LoadState").value_or(""), "loaded");
   EXPECT_THAT(manager->Texts("/unit", kServiceInterface, "Environment").value(),
               ElementsAre("A=1", "B=2"));
-  EXPECT_EQ(manager->Job("/unit").value_or(0), 12u);
+  EXPECT_EQ(manager->Job("/unit").value_or(""), "/job/12");
   EXPECT_TRUE(manager->StartUnit("epmd.service").ok());
   EXPECT_TRUE(manager->StartScope("epmd-1.scope", "a scope", 4242).ok());
-  ASSERT_EQ(peer.calls.size(), 7u);
+  EXPECT_TRUE(manager->RestartUnitAlone("epmd.service").ok());
+  EXPECT_EQ(manager->Job("/unit").value_or("?"), "");
+  ASSERT_EQ(peer.calls.size(), 9u);
   EXPECT_THAT(peer.calls[0], HasSubstr("Hello"));
   const auto scope = DecodeBusMessage(peer.calls[6]);
   ASSERT_TRUE(scope.has_value());
@@ -320,6 +328,9 @@ TEST(ManagerTest, QuestionsAndAnswers) {
   EXPECT_EQ(units_end, reader.position());
   EXPECT_TRUE(reader.ok());
   EXPECT_EQ(reader.position(), scope->body.size());
+  EXPECT_THAT(peer.calls[7], HasSubstr("RestartUnit"));
+  EXPECT_THAT(peer.calls[7], HasSubstr("epmd.service"));
+  EXPECT_THAT(peer.calls[7], HasSubstr("ignore-dependencies"));
 }
 
 TEST(ManagerTest, AnswersOfAnotherType) {

@@ -13,8 +13,9 @@ constexpr char kManagerInterface[] = "org.freedesktop.systemd1.Manager";
 constexpr char kPropertiesInterface[] = "org.freedesktop.DBus.Properties";
 constexpr char kSystemBus[] = "/run/dbus/system_bus_socket";
 constexpr char kSystemManager[] = "/run/systemd/private";
-// The mode of a new job: it does not replace another.
+// Modes of a new job: it does not replace another; it is for this unit, whatever depends on that.
 constexpr char kFail[] = "fail";
+constexpr char kIgnoreDependencies[] = "ignore-dependencies";
 
 absl::Status NotUnderstood(const std::string& what) {
   return absl::InternalError(absl::StrCat("the reply to ", what, " is not what was expected"));
@@ -115,15 +116,16 @@ absl::StatusOr<std::vector<std::string>> SystemdManager::Texts(std::string_view 
   return texts;
 }
 
-absl::StatusOr<uint32_t> SystemdManager::Job(std::string_view path) {
+absl::StatusOr<std::string> SystemdManager::Job(std::string_view path) {
   const absl::StatusOr<BusMessage> reply = Property(path, kUnitInterface, "Job");
   if (!reply.ok()) return reply.status();
   BusReader reader(reply->body);
   const bool is_job = reader.Signature() == "(uo)";
   reader.Align(kBusStructAlignment);
   const uint32_t id = reader.Uint32();
+  const std::string_view job = reader.String();
   if (!is_job || !reader.ok()) return NotUnderstood("Job");
-  return id;
+  return std::string(id == 0 ? std::string_view() : job);
 }
 
 absl::Status SystemdManager::StartUnit(std::string_view unit) {
@@ -131,6 +133,13 @@ absl::Status SystemdManager::StartUnit(std::string_view unit) {
   arguments.String(unit);
   arguments.String(kFail);
   return Call("StartUnit", "ss", arguments).status();
+}
+
+absl::Status SystemdManager::RestartUnitAlone(std::string_view unit) {
+  BusWriter arguments;
+  arguments.String(unit);
+  arguments.String(kIgnoreDependencies);
+  return Call("RestartUnit", "ss", arguments).status();
 }
 
 absl::Status SystemdManager::StartScope(std::string_view scope, std::string_view description,

@@ -1,4 +1,4 @@
-// What is asked of the manager of systemd, of the system or of a user: four methods of its D-Bus
+// What is asked of the manager of systemd, of the system or of a user: some methods of its D-Bus
 // interface (org.freedesktop.systemd1(5)).
 //
 //   absl::StatusOr<SystemdManager> manager = SystemdManager::Connect(/*of_user=*/false, timeout);
@@ -25,6 +25,7 @@ namespace evermap {
 
 inline constexpr char kUnitInterface[] = "org.freedesktop.systemd1.Unit";
 inline constexpr char kServiceInterface[] = "org.freedesktop.systemd1.Service";
+inline constexpr char kJobInterface[] = "org.freedesktop.systemd1.Job";
 
 class SystemdManager {
  public:
@@ -37,17 +38,20 @@ class SystemdManager {
 
   // The path of the object of a unit, which need not be installed: its LoadState tells.
   absl::StatusOr<std::string> LoadUnit(std::string_view unit);
-  // Properties of the unit at `path`: a text, a list of texts, and the number of the job that waits
-  // or runs, 0 for none.
+  // Properties of the object at `path`: a text, a list of texts, and, of a unit, the path of the job
+  // that waits or runs, empty for none.
   absl::StatusOr<std::string> Text(std::string_view path, std::string_view interface,
                                    std::string_view property);
   absl::StatusOr<std::vector<std::string>> Texts(std::string_view path, std::string_view interface,
                                                  std::string_view property);
-  absl::StatusOr<uint32_t> Job(std::string_view path);
+  absl::StatusOr<std::string> Job(std::string_view path);
 
   // Has a unit started; is there before the unit is. It does not replace a job that waits already,
   // such as a stop when the host goes down.
   absl::Status StartUnit(std::string_view unit);
+  // Has a unit restarted, and none that requires it; is there before the unit is. It replaces a job
+  // of the unit's that waits already.
+  absl::Status RestartUnitAlone(std::string_view unit);
   // Makes a scope of this name with the process `pid` in it, which goes when that has ended.
   absl::Status StartScope(std::string_view scope, std::string_view description, pid_t pid);
 

@@ -486,6 +486,30 @@ class SystemdTest(unittest.TestCase):
         self.assertEqual(self.systemd.run('systemctl is-failed epmd.service')[0], 1)
 
     @once
+    def test_killed_while_it_is_stopped(self):
+        """It stays ended: nobody asks for another one (epmdctl restart-alone)."""
+        self.set_up(has_socket=True)
+        self.assertEqual(self.client.names(), [])
+        pid = self.main_pid()
+        self.systemd.check(f'kill -STOP {pid} && systemctl stop --no-block epmd.service epmd.socket && kill -KILL {pid}')
+        harness.wait_until(lambda: self.main_pid() == 0, 'it has ended')
+        time.sleep(1.5)  # longer than RestartSec=
+        self.assertIn(self.systemd.show('epmd.service', 'ActiveState')['ActiveState'], ('inactive', 'failed'))
+
+    @once
+    def test_killed_when_nobody_asks_for_another(self):
+        """Then systemd restarts it."""
+        self.set_up(has_socket=True)
+        node, _ = self.client.register(b'node', port=7)
+        self.addCleanup(node.close)
+        self.systemd.check(f'mv {BIN}/epmdctl {BIN}/good && printf "#!/bin/sh\nexit 1\n" >{BIN}/epmdctl && chmod 755 {BIN}/epmdctl')
+        pid = self.main_pid()
+        self.systemd.check(f'kill -KILL {pid}')
+        harness.wait_until(lambda: self.main_pid() not in (0, pid), 'there is another main process')
+        self.assertEqual(self.restarts(), 1)
+        self.assertEqual(self.client.lookup(b'node').port, 7)
+
+    @once
     def test_mapper_that_cannot_start(self):
         """systemd tries it again, but not all the time, and for ever."""
         self.set_up(has_socket=True)

@@ -427,7 +427,7 @@ class SlowReaderTest(unittest.TestCase):
 
     @unittest.skipIf(harness.INSTRUMENTED or faults.INJECT is None, 'nothing can be preloaded')
     def test_reader_whose_mapper_is_killed_as_it_sends(self):
-        """Directly after the first or the second part of a list."""
+        """Directly after the first or the second part of a list, or the first of the next one."""
         switch = faults.Switch()
         self.addCleanup(switch.close)
         # Without netlink nothing but replies is sent: who owns the nodes is still being asked for when the nodes are there.
@@ -437,10 +437,10 @@ class SlowReaderTest(unittest.TestCase):
                     pid = mapper.mapper_pid()
                     before = switch.injected
                     switch.only('send', faults.KILLED, number)
-                    # Or the whole, if that was sent.
-                    self.assertIn(self.lines(self.ask(mapper)), (None, self.NODES))
-                    harness.wait_until(lambda p=pid: not harness.process_exists(p), 'the mapper has ended')
-                    self.assertEqual(switch.injected, before + 1)
+                    # Or the whole, if that was sent: a reader that is quick enough gets it as one part.
+                    while switch.injected == before:
+                        self.assertIn(self.lines(self.ask(mapper)), (None, self.NODES))
+                    harness.wait_until(lambda p=pid: mapper.mapper_pid() not in (0, p), 'there is another mapper')
 
     def test_many_ask_for_lists_at_once(self):
         """More than are answered in one turn of a worker, together with lookups."""

@@ -17,6 +17,7 @@
 #include "tools/epmdctl/list_command.h"
 #include "tools/epmdctl/lookup_command.h"
 #include "tools/epmdctl/names_command.h"
+#include "tools/epmdctl/restart_alone_command.h"
 #include "tools/epmdctl/settings_command.h"
 #include "tools/epmdctl/status_command.h"
 #include "tools/epmdctl/top_command.h"
@@ -37,6 +38,7 @@ struct Arguments {
   std::string node;
   std::string peer;
   std::string host;
+  std::string unit;
   double watch_interval_s = kWatchIntervalDefaultS;
   double top_interval_s = kTopIntervalDefaultS;
   bool once = false;
@@ -181,6 +183,13 @@ void AddOperations(Commands& commands, Arguments& arguments) {
   upgrade->add_option("--timeout", arguments.timeout_s, "seconds to wait for the outcome")
       ->check(CLI::Range(1, 86400))
       ->capture_default_str();
+  commands
+      .Add("restart-alone",
+           "for ExecStopPost= of epmd.service: have systemd start it again when a signal has ended "
+           "its mapper, and not what requires it",
+           [](CurrentRegistry&, const Arguments& said) { return RestartAlone(said.unit); })
+      ->add_option("UNIT", arguments.unit, "name of the unit")
+      ->required();
 }
 
 // Runs the command that the command line names, and returns the exit code.
