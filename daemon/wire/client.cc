@@ -39,6 +39,15 @@ absl::Status CheckName(std::string_view name) {
   return absl::OkStatus();
 }
 
+absl::Status CheckDescription(const protocol::NodeDescription& node) {
+  if (absl::Status status = CheckName(node.name); !status.ok()) return status;
+  if (node.extra.size() > protocol::kExtraSizeMax) {
+    return absl::InvalidArgumentError(absl::StrFormat("a node's extra has at most %d bytes, not %d",
+                                                      protocol::kExtraSizeMax, node.extra.size()));
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 Client::Client(std::string_view host, uint16_t port, const Options& options)
@@ -180,24 +189,32 @@ absl::Status Client::Stop(std::string_view name) const {
 }
 
 absl::StatusOr<RegisteredNode> Client::Register(const protocol::NodeDescription& node) const {
-  if (absl::Status status = CheckName(node.name); !status.ok()) return status;
-  if (node.extra.size() > protocol::kExtraSizeMax) {
-    return absl::InvalidArgumentError(absl::StrFormat("a node's extra has at most %d bytes, not %d",
-                                                      protocol::kExtraSizeMax, node.extra.size()));
-  }
-  FrameBuffer frame;
-  const size_t size = protocol::EncodeAlive2Request(node, absl::MakeSpan(frame));
+  if (absl::Status status = CheckDescription(node); !status.ok()) return status;
   const Waiter waiter(Who(), timeout_);
   absl::StatusOr<TcpConnection> connection = Connect(host_, port_, waiter);
   if (!connection.ok()) return connection.status();
-  absl::Status status = SendAll(connection->fd(), absl::MakeConstSpan(frame).first(size), waiter);
+  return RegisterWithin(waiter, *std::move(connection), node);
+}
+
+absl::StatusOr<RegisteredNode> Client::RegisterOver(TcpConnection connection,
+                                                    const protocol::NodeDescription& node) const {
+  if (absl::Status status = CheckDescription(node); !status.ok()) return status;
+  return RegisterWithin(Waiter(Who(), timeout_), std::move(connection), node);
+}
+
+absl::StatusOr<RegisteredNode> Client::RegisterWithin(const Waiter& waiter,
+                                                      TcpConnection connection,
+                                                      const protocol::NodeDescription& node) const {
+  FrameBuffer frame;
+  const size_t size = protocol::EncodeAlive2Request(node, absl::MakeSpan(frame));
+  absl::Status status = SendAll(connection.fd(), absl::MakeConstSpan(frame).first(size), waiter);
   std::string reply;
-  if (status.ok()) status = ReceiveUpTo(connection->fd(), 1, waiter, reply);
+  if (status.ok()) status = ReceiveUpTo(connection.fd(), 1, waiter, reply);
   if (status.ok() && !reply.empty()) {
     const std::optional<size_t> reply_size =
         protocol::Alive2ReplySize(static_cast<std::byte>(reply.front()));
     if (reply_size.has_value()) {
-      status = ReceiveUpTo(connection->fd(), *reply_size, waiter, reply);
+      status = ReceiveUpTo(connection.fd(), *reply_size, waiter, reply);
       if (status.ok() && reply.size() < *reply_size) reply.clear();
     }
   }
@@ -214,7 +231,7 @@ absl::StatusOr<RegisteredNode> Client::Register(const protocol::NodeDescription&
                         "points?",
                         Who(), Quote(node.name), protocol::kNameCodePointsMax));
   }
-  return RegisteredNode(*std::move(connection), decoded->creation);
+  return RegisteredNode(std::move(connection), decoded->creation);
 }
 
 }  // namespace evermap

@@ -103,6 +103,9 @@ class Client {
   absl::Status Stop(std::string_view name) const;
   // kAlreadyExists when the mapper refuses the node, as it does when the name is taken.
   absl::StatusOr<RegisteredNode> Register(const protocol::NodeDescription& node) const;
+  // The same over a connection to the mapper that the caller has made, or begun to make.
+  absl::StatusOr<RegisteredNode> RegisterOver(TcpConnection connection,
+                                              const protocol::NodeDescription& node) const;
 
   // Sends `frame` and returns what comes back until the mapper closes the connection or
   // `reply_size_max` bytes are there. An empty reply is no error here, and neither is half of one.
@@ -115,6 +118,9 @@ class Client {
  private:
   // Returns the reply to NAMES or DUMP, which has kPortHeaderSize bytes or more.
   absl::StatusOr<std::string> AskForText(absl::Span<const std::byte> frame) const;
+  // `node` is valid.
+  absl::StatusOr<RegisteredNode> RegisterWithin(const Waiter& waiter, TcpConnection connection,
+                                                const protocol::NodeDescription& node) const;
   // The mapper's name in messages: "mapper on 127.0.0.1 port 4369".
   std::string Who() const;
   absl::Status ClosedEarly(std::string_view likely_cause) const;
