@@ -43,7 +43,7 @@ void Adoption::Begin(std::vector<OwnedFd> connections, OwnedFd link) {
   custody_.SetAwaited(awaited,
                       awaited - static_cast<uint32_t>(std::min<size_t>(awaited, received)));
   const int64_t now_ms = MonotonicCoarseMs();
-  turn_.Plan(now_ms);
+  turn_.Plan(now_ms + kServeFirstMs);
   if (link_.valid()) silence_.Plan(now_ms + kSilenceMaxMs);
 }
 

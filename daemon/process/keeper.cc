@@ -33,6 +33,7 @@
 #include "daemon/process/launch.h"
 #include "daemon/process/mapper_watch.h"
 #include "daemon/process/process_fd.h"
+#include "daemon/process/reaper.h"
 #include "registry/base/clock.h"
 #include "registry/base/owned_fd.h"
 #include "registry/base/text.h"
@@ -119,7 +120,7 @@ class Keeper {
   OwnedFd leader_fd_;    // a pidfd of its first thread alone
   OwnedFd mapper_fd_;    // process_fd.h; without one although a mapper is followed, that has ended
   std::optional<int> mapper_status_;  // as waitpid(2) gives it, if it was released already
-  bool must_reap_ = false;            // a child has ended
+  Reaper reaper_;
 };
 
 bool Keeper::Prepare() {
@@ -261,11 +262,14 @@ void Keeper::Turn() {
   if (hand_over_.is_under_way()) {
     hand_over_.Continue([this](int fd) { return holdings_->Holds(fd); });
   }
-  if (must_reap_) return Reap();
+  // What has ended is not released while a mapper waits for this keeper (reaper.h).
+  const bool is_awaited = watch_.is_starting() || hand_over_.is_under_way();
+  const int64_t reap_ms = is_awaited ? -1 : reaper_.wake_ms();
+  if (reap_ms >= 0 && now_ms >= reap_ms) return Reap();
   post_.TryAgain(now_ms);
   std::array<epoll_event, kEventsMax> events;
-  const int timeout_ms =
-      TimeoutUntil(now_ms, {watch_.wake_ms(), hand_over_.wake_ms(now_ms), post_.wake_ms()});
+  const int timeout_ms = TimeoutUntil(
+      now_ms, {watch_.wake_ms(), hand_over_.wake_ms(now_ms), post_.wake_ms(), reap_ms});
   const int count = epoll_wait(epoll_fd_.get(), events.data(), kEventsMax, timeout_ms);
   bool has_newcomer = false;
   for (int i = 0; i < count; ++i) {
@@ -315,7 +319,8 @@ void Keeper::OnSignal() {
   while (read(signal_fd_.get(), &info, sizeof(info)) == sizeof(info)) {
     switch (const int signal = static_cast<int>(info.ssi_signo)) {
       case SIGCHLD:
-        must_reap_ = true;
+        reaper_.OnChildEnd(MonotonicCoarseMs());
+        if (watch_.has_mapper() && LookAt(mapper_pid_).status.has_value()) OnMapperEnd();
         break;
       case SIGHUP:
         is_upgrade_pending_ = true;
@@ -336,16 +341,11 @@ void Keeper::PassUpgrade() {
   is_upgrade_pending_ = SignalProcess(mapper_fd_.get(), mapper_pid_, SIGHUP) != 0;
 }
 
-// The next mapper is started before the one that has ended is released: LookAt().
 void Keeper::Reap() {
-  if (watch_.has_mapper() && LookAt(mapper_pid_).status.has_value()) return OnMapperEnd();
-  must_reap_ = false;
-  int status = 0;
-  pid_t pid;
-  while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+  reaper_.Reap([this](pid_t pid, int status) {
     if (pid == mapper_pid_) mapper_status_ = status;
     if (pid == dying_pid_) LogEnd(std::exchange(dying_pid_, 0), status);
-  }
+  });
 }
 
 void Keeper::ReadLink(Newcomer newcomer) {

@@ -93,6 +93,8 @@ class MapperWatch {
 
   State state() const { return state_; }
   bool has_mapper() const;
+  // Whether the mapper was started and does not serve yet.
+  bool is_starting() const { return state_ == State::kStarting || state_ == State::kRestarting; }
   // When IsStartDue(), IsKillDue() or IsGivingUpDue() will be true, MonotonicCoarseMs(); -1: never.
   int64_t wake_ms() const;
   // Whether a mapper is to be started now; one of kStarted and kNotStarted must follow.

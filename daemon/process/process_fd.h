@@ -39,8 +39,7 @@ struct Child {
   std::optional<int> status = std::nullopt;  // as waitpid(2) gives it; nothing: it has not ended
 };
 // Whether process `pid` is a child of this one, and how it has ended. Does not release it, as waitpid(2)
-// does: that may take the kernel milliseconds, since there is an entry of /proc to remove for each
-// descriptor that somebody has listed.
+// does (reaper.h says why).
 Child LookAt(pid_t pid);
 // Returns 0 or an errno; ESRCH: it has ended.
 int SignalProcess(int process, pid_t pid, int signal);
