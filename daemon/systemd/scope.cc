@@ -16,7 +16,7 @@ constexpr absl::Duration kPollPause = absl::Milliseconds(1);
 
 absl::Status EnterScope(SystemdManager& manager, const std::string& scope,
                         std::string_view description, absl::Duration timeout) {
-  const absl::Status started = manager.StartScope(scope, description, getpid());
+  absl::Status started = manager.StartScope(scope, description, getpid());
   if (!started.ok()) return started;
   const absl::StatusOr<std::string> path = manager.LoadUnit(scope);
   if (!path.ok()) return path.status();

@@ -69,8 +69,8 @@ int Tell(const std::string& unit, const absl::Status& status) {
 // What the process does that leaves the unit. Closes `leaving` when it has.
 absl::Status Leave(SystemdManager& manager, const std::string& unit, const std::string& path,
                    OwnedFd leaving) {
-  const absl::Status left = EnterScope(manager, absl::StrCat("epmdctl-", getpid(), ".scope"),
-                                       "Restart of the Erlang Port Mapper Daemon", kManagerTimeout);
+  absl::Status left = EnterScope(manager, absl::StrCat("epmdctl-", getpid(), ".scope"),
+                                 "Restart of the Erlang Port Mapper Daemon", kManagerTimeout);
   if (!left.ok()) return left;
   leaving = OwnedFd();
   return RestartWhenEnded(manager, unit, path);
