@@ -46,8 +46,8 @@ class Adoption {
  public:
   // How many connections are taken in a turn: 0.2 ms.
   static constexpr size_t kPerTurn = kNotifyFdsMax;
-  // How long the workers have the cores for themselves first: they answer who has waited for a mapper,
-  // and there may be one core.
+  // How long the workers have the cores for themselves first: they answer who has waited for a
+  // mapper, and there may be one core.
   static constexpr int64_t kServeFirstMs = 2;
   // How long a keeper may send nothing, though it holds more. It answers within milliseconds unless
   // it is stopped, or has no CPU.

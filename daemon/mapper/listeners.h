@@ -14,8 +14,8 @@ namespace evermap {
 
 // Binds options.addresses, or all addresses of this host, and listens. Takes up to 4 s for each when
 // the holder of the port does not answer: it may be a mapper that is dying. At most kListenersMax,
-// never none. kAlreadyExists: another process listens on the port. kFailedPrecondition: an address cannot be
-// bound; the message is one line that says which, why, and the way out.
+// never none. kAlreadyExists: another process listens on the port. kFailedPrecondition: an address
+// cannot be bound; the message is one line that says which, why, and the way out.
 absl::StatusOr<std::vector<OwnedFd>> BindListeners(const Options& options);
 
 }  // namespace evermap

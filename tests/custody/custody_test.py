@@ -293,6 +293,16 @@ class CrashTest(CustodyCase):
             self.assertEqual(mapper.family(), set())
             self.assertEqual(harness.listeners(mapper.port), set())
 
+    def test_what_has_ended_is_released(self):
+        """A moment later, after a kill and after an upgrade: none stays as a zombie."""
+        mapper = self.kept()
+        kill = lambda: os.kill(mapper.mapper_pid(), signal.SIGKILL)
+        for end in (kill, lambda: self.assertEqual(mapper.upgraded().returncode, 0, mapper.log()), kill):
+            pid = mapper.mapper_pid()
+            end()
+            harness.wait_until(lambda p=pid: mapper.mapper_pid() not in (0, p), 'there is another mapper')
+            harness.wait_until(lambda p=pid: state_of(p) == '', lambda p=pid: f'process {p} is gone, not {state_of(p)}')
+
     def test_mapper_that_cannot_start_ends_the_keeper(self):
         mapper = Kept()
         self.addCleanup(mapper.close)
