@@ -16,7 +16,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "bench/measure/process_usage.h"
-#include "bench/measure/read_file.h"
+#include "registry/base/file_text.h"
 #include "registry/base/owned_fd.h"
 
 namespace evermap::bench {
@@ -151,7 +151,7 @@ absl::Status ChildProcess::WaitUntilAnswers(const Endpoint& endpoint) {
     problem = std::string(connection.status().message());
     absl::SleepFor(kPollPause);
   }
-  const std::string log = ReadFile(log_path_);
+  const std::string log = FileText(log_path_);
   return absl::UnavailableError(
       absl::StrCat("the mapper for ", endpoint.text(), ": ", problem, "; its log ends with:\n",
                    log.size() > kLogTailSize ? log.substr(log.size() - kLogTailSize) : log));

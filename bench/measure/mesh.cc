@@ -17,8 +17,8 @@
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "bench/measure/process_usage.h"
-#include "bench/measure/read_file.h"
 #include "registry/base/clock.h"
+#include "registry/base/file_text.h"
 
 namespace evermap::bench {
 namespace {
@@ -62,7 +62,7 @@ constexpr std::string_view kNodeProgram = R"(
 absl::StatusOr<double> HostCpuMs() {
   // "cpu  user nice system idle iowait irq softirq steal ...", in ticks.
   constexpr size_t kUser = 1, kIdle = 4, kIoWait = 5, kSteal = 8;
-  const std::string stat = ReadFile("/proc/stat");
+  const std::string stat = FileText("/proc/stat");
   const std::string first_line = stat.substr(0, stat.find('\n'));
   const std::vector<std::string> words = absl::StrSplit(first_line, ' ', absl::SkipEmpty());
   double ticks = 0;
@@ -155,7 +155,7 @@ absl::Status Mesh::AwaitAnswers() {
   for (size_t i = 0; i < nodes_.size(); ++i) {
     const absl::Status status = AwaitLine(nodes_[i].lines.get(), deadline);
     if (status.ok()) continue;
-    const std::string log = ReadFile(directory_ + "/log");
+    const std::string log = FileText(directory_ + "/log");
     return absl::UnavailableError(absl::StrCat(
         "node ", i + 1, " of ", nodes_.size(), " ", status.message(),
         "; the nodes' log ends with:\n",

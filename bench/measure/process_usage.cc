@@ -12,7 +12,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
-#include "bench/measure/read_file.h"
+#include "registry/base/file_text.h"
 
 namespace evermap::bench {
 namespace {
@@ -36,7 +36,7 @@ constexpr size_t kParentField = 1;
 
 // 0 when it cannot be read.
 uint64_t StatField(pid_t pid, size_t field) {
-  const std::string stat = ReadFile(absl::StrCat("/proc/", pid, "/stat"));
+  const std::string stat = FileText(absl::StrCat("/proc/", pid, "/stat"));
   const size_t name_end = stat.rfind(") ");
   if (name_end == std::string::npos) return 0;
   const std::vector<absl::string_view> fields =
@@ -69,9 +69,9 @@ uint64_t CpuNsOf(pid_t pid) {
 }
 
 uint64_t MemoryBytesOf(pid_t pid) {
-  const uint64_t pss_kib = ValueOf(ReadFile(absl::StrCat("/proc/", pid, "/smaps_rollup")), "Pss");
+  const uint64_t pss_kib = ValueOf(FileText(absl::StrCat("/proc/", pid, "/smaps_rollup")), "Pss");
   if (pss_kib > 0) return pss_kib * 1024;
-  return ValueOf(ReadFile(absl::StrCat("/proc/", pid, "/status")), "VmRSS") * 1024;
+  return ValueOf(FileText(absl::StrCat("/proc/", pid, "/status")), "VmRSS") * 1024;
 }
 
 void AddTo(ProcessUsage& usage, pid_t pid) {
@@ -79,7 +79,7 @@ void AddTo(ProcessUsage& usage, pid_t pid) {
   if (!threads.ok()) return;
   ++usage.processes;
   for (const pid_t thread : *threads) {
-    const std::string status = ReadFile(absl::StrCat("/proc/", pid, "/task/", thread, "/status"));
+    const std::string status = FileText(absl::StrCat("/proc/", pid, "/task/", thread, "/status"));
     ++usage.threads;
     usage.voluntary_switches += ValueOf(status, "voluntary_ctxt_switches");
     usage.involuntary_switches += ValueOf(status, "nonvoluntary_ctxt_switches");

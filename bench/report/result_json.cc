@@ -10,7 +10,7 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "bench/load/request_kind.h"
-#include "bench/measure/read_file.h"
+#include "registry/base/file_text.h"
 
 namespace evermap::bench {
 namespace {
@@ -18,7 +18,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 std::string CpuModel() {
-  for (const absl::string_view line : absl::StrSplit(ReadFile("/proc/cpuinfo"), '\n')) {
+  for (const absl::string_view line : absl::StrSplit(FileText("/proc/cpuinfo"), '\n')) {
     const size_t colon = line.find(": ");
     if (absl::StartsWith(line, "model name") && colon != absl::string_view::npos) {
       return std::string(line.substr(colon + 2));

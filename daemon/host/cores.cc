@@ -3,12 +3,12 @@
 #include <sched.h>
 
 #include <algorithm>
-#include <fstream>
 #include <thread>
 #include <vector>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_split.h"
+#include "registry/base/file_text.h"
 
 namespace evermap {
 namespace {
@@ -23,22 +23,15 @@ uint32_t CoresOfAffinity() {
   return std::max(static_cast<uint32_t>(count), 1u);
 }
 
-std::string FirstLine(const std::string& path) {
-  std::ifstream file(path);
-  std::string line;
-  std::getline(file, line);
-  return line;
-}
-
 // The quota that a cgroup has as a directory of version 2.
 uint32_t QuotaOfVersion2(const std::string& directory) {
-  return CoresOfQuota(FirstLine(directory + "/cpu.max"));
+  return CoresOfQuota(FirstLineOf(directory + "/cpu.max"));
 }
 
 // The same of version 1, which says -1 where there is none.
 uint32_t QuotaOfVersion1(const std::string& directory) {
-  return CoresOfQuota(FirstLine(directory + "/cpu.cfs_quota_us") + " " +
-                      FirstLine(directory + "/cpu.cfs_period_us"));
+  return CoresOfQuota(FirstLineOf(directory + "/cpu.cfs_quota_us") + " " +
+                      FirstLineOf(directory + "/cpu.cfs_period_us"));
 }
 
 // The least quota of the directory `root`/`cgroup` and those above it, down to `root`; `most` where
@@ -69,10 +62,9 @@ uint32_t CoresOfQuota(std::string_view text) {
 
 uint32_t UsableCores(const std::string& cgroup_root, const std::string& own_cgroup_file) {
   uint32_t cores = CoresOfAffinity();
+  const std::string lines = FileText(own_cgroup_file);
   // A line is NUMBER:CONTROLLERS:PATH. Version 2 has number 0 and names no controllers.
-  std::ifstream file(own_cgroup_file);
-  std::string line;
-  while (std::getline(file, line)) {
+  for (const absl::string_view line : absl::StrSplit(lines, '\n')) {
     const std::vector<std::string> fields = absl::StrSplit(line, absl::MaxSplits(':', 2));
     if (fields.size() < 3) continue;
     if (fields[0] == "0") {

@@ -12,12 +12,13 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
-#include <fstream>
+#include <sstream>
 #include <utility>
 
 #include "absl/status/status.h"
 #include "daemon/host/proc_sockets.h"
 #include "registry/base/clock.h"
+#include "registry/base/file_text.h"
 #include "registry/base/owned_fd.h"
 #include "registry/base/text.h"
 
@@ -112,7 +113,7 @@ uint64_t NetworkNamespace(int fd) {
 }
 
 bool HasAllUsers() {
-  std::ifstream map("/proc/self/uid_map");
+  std::istringstream map(FileText("/proc/self/uid_map"));
   uint32_t inside = 0;
   uint32_t outside = 0;
   uint32_t count = 0;

@@ -1,8 +1,8 @@
 #include "daemon/systemd/control_group.h"
 
 #include <algorithm>
-#include <fstream>
-#include <iterator>
+
+#include "registry/base/file_text.h"
 
 namespace evermap {
 namespace {
@@ -32,11 +32,7 @@ std::string_view TakeUnit(std::string_view& group) {
   return component;
 }
 
-std::string ReadGroup(const char* path) {
-  std::ifstream file(path);
-  const std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
-  return std::string(ControlGroupIn(text));
-}
+std::string ReadGroup(const char* path) { return std::string(ControlGroupIn(FileText(path))); }
 
 std::string OwnGroup() {
   const std::string own = ReadGroup("/proc/self/cgroup");

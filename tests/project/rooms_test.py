@@ -33,7 +33,7 @@ class RoomsTest(unittest.TestCase):
                               text=True, check=False)
         *lines, summary = done.stdout.splitlines()
         passed, failed = map(int, re.fullmatch(r'(\d+) passed, (\d+) failed', summary).groups())
-        if passed + failed != 6 or done.returncode != (1 if failed else 0):
+        if passed + failed != 7 or done.returncode != (1 if failed else 0):
             raise AssertionError(done)
         return [line for line in lines if not line.startswith('rooms: ')]
 
@@ -73,6 +73,10 @@ class RoomsTest(unittest.TestCase):
     def test_the_keeper_knows_nothing_of_nodes(self):
         found = self.planted('daemon/process/keeper_more.cc', '#include "daemon/custody/custody.h"\n')
         self.assertEqual(found, ['daemon/process/keeper_more.cc:1: daemon/process/ may not include daemon/custody/custody.h'])
+
+    def test_a_stream_that_reads_a_file(self):
+        found = self.planted('daemon/host/cores.cc', lambda text: text + 'std::ifstream file("/proc/self/comm");\n')
+        self.assertEqual(found, ['daemon/host/cores.cc: reads by a stream; FileText() reads without exceptions'])
 
     def test_abseil_in_the_c_library(self):
         found = self.planted('registry/chain.cc', lambda text: '#include "absl/status/status.h"\n' + text)

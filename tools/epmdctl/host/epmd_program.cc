@@ -6,13 +6,13 @@
 #include <charconv>
 #include <climits>
 #include <filesystem>
-#include <fstream>
 #include <iterator>
 #include <set>
 #include <system_error>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "registry/base/file_text.h"
 #include "registry/location.h"
 
 namespace evermap {
@@ -85,9 +85,7 @@ std::optional<EpmdProgram> ProgramOf(pid_t pid) {
   const ssize_t size = readlink(link.c_str(), path.data(), path.size());
   if (size <= 0) return std::nullopt;
   EpmdProgram program = {.path = std::string(path.data(), static_cast<size_t>(size))};
-  std::ifstream file(link, std::ios::binary);
-  const std::string bytes{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-  program.is_evermap = bytes.find(kOurVersionText) != std::string::npos;
+  program.is_evermap = FileText(link).find(kOurVersionText) != std::string::npos;
   if (program.is_evermap) {
     program.registry = RegistryOf(pid);
   } else {

@@ -5,23 +5,17 @@
 #include <algorithm>
 #include <charconv>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <string_view>
 #include <system_error>
 
 #include "absl/strings/str_cat.h"
+#include "registry/base/file_text.h"
 
 namespace evermap {
 namespace {
 
-std::string ReadAll(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-}
-
 std::vector<std::string> ArgumentsOf(pid_t pid) {
-  const std::string text = ReadAll(absl::StrCat("/proc/", pid, "/cmdline"));
+  const std::string text = FileText(absl::StrCat("/proc/", pid, "/cmdline"));
   std::vector<std::string> arguments;
   for (size_t at = 0; at < text.size();) {
     const size_t end = std::min(text.find('\0', at), text.size());
@@ -94,7 +88,7 @@ std::vector<NodeCommand> NodeCommands() {
     pid_t pid = 0;
     const auto number = std::from_chars(text.data(), text.data() + text.size(), pid);
     if (number.ec != std::errc() || number.ptr != text.data() + text.size()) continue;
-    const std::string program = ReadAll(absl::StrCat("/proc/", pid, "/comm"));
+    const std::string program = FileText(absl::StrCat("/proc/", pid, "/comm"));
     if (program != "beam.smp\n" && program != "beam\n") continue;
     NodeCommand node = ParseNodeCommand(ArgumentsOf(pid));
     if (node.name.empty()) continue;

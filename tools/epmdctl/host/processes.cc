@@ -7,7 +7,6 @@
 #include <array>
 #include <cstdlib>
 #include <filesystem>
-#include <fstream>
 #include <iterator>
 #include <map>
 #include <sstream>
@@ -15,6 +14,7 @@
 #include <system_error>
 #include <utility>
 
+#include "registry/base/file_text.h"
 #include "registry/base/path.h"
 
 namespace evermap {
@@ -43,7 +43,7 @@ std::string AddressFrom(const std::string& digits) {
 }
 
 void AppendSockets(const char* table, std::vector<ListeningSocket>& sockets) {
-  std::ifstream file(table);
+  std::istringstream file(FileText(table));
   std::string line;
   std::getline(file, line);  // the head
   while (std::getline(file, line)) {
@@ -58,13 +58,6 @@ void AppendSockets(const char* table, std::vector<ListeningSocket>& sockets) {
                        static_cast<uint16_t>(std::strtoul(local.c_str() + colon + 1, nullptr, 16)),
                        std::strtoull(inode.c_str(), nullptr, 10)});
   }
-}
-
-std::string FirstLine(const fs::path& path) {
-  std::ifstream file(path);
-  std::string line;
-  std::getline(file, line);
-  return line;
 }
 
 // The target of a symbolic link; empty when it cannot be read.
@@ -87,7 +80,7 @@ void ForEachProcess(absl::FunctionRef<bool(pid_t pid)> visit) {
 fs::path DirectoryOf(pid_t pid) { return fs::path("/proc") / std::to_string(pid); }
 
 pid_t ParentOf(pid_t pid) {
-  const std::string stat = FirstLine(DirectoryOf(pid) / "stat");
+  const std::string stat = FileText(DirectoryOf(pid) / "stat");
   // State and parent come after the name of the program, which may itself contain parentheses.
   const size_t end = stat.rfind(')');
   if (end == std::string::npos || end + 4 > stat.size()) return 0;
@@ -143,7 +136,7 @@ std::vector<Process> ProcessesAt(const std::vector<ListeningSocket>& sockets,
   std::vector<Process> processes;
   const std::string own_network = Link("/proc/self/ns/net");
   ForEachProcess([&](pid_t pid) {
-    Process process{pid, FirstLine(DirectoryOf(pid) / "comm"), std::move(held[pid])};
+    Process process{pid, FirstLineOf(DirectoryOf(pid) / "comm"), std::move(held[pid])};
     const std::string network = Link(DirectoryOf(pid) / "ns" / "net");
     if ((!process.listening.empty() || process.name == name) &&
         (network.empty() || network == own_network)) {
@@ -159,7 +152,7 @@ std::vector<Process> ProcessesAt(const std::vector<ListeningSocket>& sockets,
 std::vector<pid_t> ProcessesCalled(const std::string& name) {
   std::vector<pid_t> pids;
   ForEachProcess([&](pid_t pid) {
-    if (FirstLine(DirectoryOf(pid) / "comm") == name) pids.push_back(pid);
+    if (FirstLineOf(DirectoryOf(pid) / "comm") == name) pids.push_back(pid);
     return true;
   });
   std::sort(pids.begin(), pids.end());

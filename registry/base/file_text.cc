@@ -1,4 +1,4 @@
-#include "bench/measure/read_file.h"
+#include "registry/base/file_text.h"
 
 #include <fcntl.h>
 #include <unistd.h>
@@ -8,9 +8,9 @@
 
 #include "registry/base/owned_fd.h"
 
-namespace evermap::bench {
+namespace evermap {
 
-std::string ReadFile(const std::string& path) {
+std::string FileText(const std::string& path) {
   std::string text;
   const OwnedFd file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (!file.valid()) return text;
@@ -23,4 +23,10 @@ std::string ReadFile(const std::string& path) {
   }
 }
 
-}  // namespace evermap::bench
+std::string FirstLineOf(const std::string& path) {
+  std::string text = FileText(path);
+  text.resize(text.find('\n') == std::string::npos ? text.size() : text.find('\n'));
+  return text;
+}
+
+}  // namespace evermap
