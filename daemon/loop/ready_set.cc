@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
 #include "daemon/host/log.h"
+#include "daemon/host/uncancelled.h"
 #include "daemon/host/wake_fd.h"
 #include "registry/base/clock.h"
 #include "registry/base/owned_fd.h"
@@ -66,7 +67,8 @@ int ReadySet::Report(int timeout_ms, LoopHandler& handler,
                      absl::FunctionRef<void(uint32_t listener)> on_listener) {
   TryRefused(handler);
   std::array<epoll_event, kEventsMax> events;
-  const int count = epoll_wait(epoll_fd_.get(), events.data(), kEventsMax, WaitMaxMs(timeout_ms));
+  const int count =
+      uncancelled::EpollWait(epoll_fd_.get(), events.data(), kEventsMax, WaitMaxMs(timeout_ms));
   for (int i = 0; i < count; ++i) {
     const uint64_t token = events[static_cast<size_t>(i)].data.u64;
     const uint32_t number = static_cast<uint32_t>(token);

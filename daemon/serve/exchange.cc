@@ -13,6 +13,7 @@
 
 #include "daemon/host/address.h"
 #include "daemon/host/log.h"
+#include "daemon/host/uncancelled.h"
 #include "daemon/serve/counting.h"
 #include "registry/base/clock.h"
 
@@ -35,7 +36,7 @@ constexpr std::array<unsigned, kStates> kNextStates = [] {
 ssize_t SendNow(int fd, const void* data, size_t size, int flags) {
   ssize_t sent;
   do {
-    sent = send(fd, data, size, flags | MSG_DONTWAIT | MSG_NOSIGNAL);
+    sent = uncancelled::Send(fd, data, size, flags | MSG_DONTWAIT | MSG_NOSIGNAL);
   } while (sent < 0 && errno == EINTR);
   return sent;
 }
@@ -325,7 +326,7 @@ void Exchange::Close(uint32_t number) {
   connections_.ClearDeadline(number);
   loop_.Forget(number, connection.fd);
   // The descriptor is gone after close(2), whatever that returns.
-  close(connection.fd);
+  uncancelled::Close(connection.fd);
   shared_.sources.Leave(connection.source);
   Become(connection, State::kFree);
   connections_.Return(number);
