@@ -39,6 +39,16 @@ bool MayBeOwn(const char* directory) {
   return DirectoryComplaint(directory, geteuid()).empty();
 }
 
+// Where this user keeps registries when there is no directory of his own. Everybody may make it.
+std::string SharedDirectory() { return "/dev/shm/epmd-" + std::to_string(geteuid()); }
+
+// Whether somebody else has made that one, or may write to it: what lies there is not this user's.
+bool IsStrangers(const std::string& directory) {
+  struct stat status;
+  return directory == SharedDirectory() && lstat(directory.c_str(), &status) == 0 &&
+         !DirectoryComplaint(directory, geteuid()).empty();
+}
+
 std::string DefaultDirectory() {
   const char* runtime_directory = getenv("RUNTIME_DIRECTORY");
   if (runtime_directory != nullptr && *runtime_directory != '\0' &&
@@ -51,7 +61,7 @@ std::string DefaultDirectory() {
       DirectoryComplaint(user_directory, geteuid()).empty()) {
     return std::string(user_directory) + "/epmd";
   }
-  return "/dev/shm/epmd-" + std::to_string(geteuid());
+  return SharedDirectory();
 }
 
 std::string RegistryIn(const std::string& directory, uint16_t port) {
@@ -103,6 +113,7 @@ std::string SystemRegistryPath(uint16_t port) {
 std::string UsualRegistryPath(uint16_t port, Preference preference) {
   std::string own = DefaultRegistryPath(port);
   std::string of_system = SystemRegistryPath(port);
+  if (IsStrangers(DirectoryOf(own))) return of_system;
   if (!IsThere(of_system)) return own;
   return preference == Preference::kOwn && IsThere(own) && IsWritten(own) ? own : of_system;
 }

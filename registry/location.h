@@ -43,7 +43,8 @@ enum class Preference : uint8_t {
 };
 // Path of the registry of the mapper on `port` when nobody names one: SystemRegistryPath() if a file
 // is there, else DefaultRegistryPath(). Who prefers the own one has that, if a mapper lives there: what
-// an earlier one has left says nothing about who serves the port now.
+// an earlier one has left says nothing about who serves the port now. What somebody else has put where
+// this user's would lie, in /dev/shm/epmd-UID, is nobody's: SystemRegistryPath() then, too.
 std::string UsualRegistryPath(uint16_t port, Preference preference);
 
 // Names of the files beside the registry at `path`.

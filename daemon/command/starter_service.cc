@@ -9,6 +9,7 @@
 #include "absl/time/clock.h"
 #include "daemon/command/options.h"
 #include "daemon/host/log.h"
+#include "daemon/host/steady_time.h"
 #include "daemon/systemd/control_group.h"
 #include "daemon/systemd/manager.h"
 #include "daemon/systemd/scope.h"
@@ -105,9 +106,9 @@ bool StartMapperService(uint16_t port) {
         started.message());
     return false;
   }
-  const absl::Time deadline = absl::Now() + kServiceStartTimeout;
+  const absl::Time deadline = SteadyNow() + kServiceStartTimeout;
   while (!IsMapperThere(port)) {
-    if (!unit.MayServe() || absl::Now() > deadline) {
+    if (!unit.MayServe() || SteadyNow() > deadline) {
       Log(Severity::kWarning, "%s was started, but does not answer on port %d", kMapperUnit, port);
       return false;
     }

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/time/clock.h"
+#include "daemon/host/steady_time.h"
 #include "registry/base/clock.h"
 #include "registry/base/text.h"
 #include "registry/counters.h"
@@ -107,7 +108,7 @@ OwnedFd Deposits::Duplicate(const Registration& node) {
 }
 
 size_t Deposits::StoreAll(absl::Time deadline) {
-  while (store_.FlushPatiently(deadline) && queue_.size() > 0 && absl::Now() < deadline) {
+  while (store_.FlushPatiently(deadline) && queue_.size() > 0 && SteadyNow() < deadline) {
     const size_t size_before = queue_.size();
     queue_.StoreAll([this](RegistrationRef node) { return Deposit(node); });
     if (queue_.size() == size_before) absl::SleepFor(kShortagePause);

@@ -14,6 +14,7 @@
 #include "daemon/custody/custody_testing.h"
 #include "daemon/custody/no_store.h"
 #include "daemon/host/sock_diag.h"
+#include "daemon/host/steady_time.h"
 #include "gtest/gtest.h"
 #include "registry/base/clock.h"
 #include "registry/counters.h"
@@ -105,7 +106,7 @@ TEST_F(DepositsTest, AllIsStoredAtOnce) {
   EXPECT_EQ(registry_->statistics(0).stored.load(), 3u);
   EXPECT_FALSE(deposits_->store_is_gone());
   EXPECT_EQ(TimeoutMs(), -1);
-  EXPECT_EQ(deposits_->StoreAll(absl::Now()), 0u);
+  EXPECT_EQ(deposits_->StoreAll(SteadyNow()), 0u);
 }
 
 TEST_F(DepositsTest, WhatHasEndedIsNotStored) {
@@ -177,7 +178,7 @@ TEST_F(DepositsTest, WithoutAStoreNothingIsDone) {
   deposits.StoreDue();
   EXPECT_EQ(TimeoutMs(), -1);
   EXPECT_EQ(registry_->statistics(0).stored.load(), 0u);
-  EXPECT_EQ(deposits.StoreAll(absl::Now()), 0u);
+  EXPECT_EQ(deposits.StoreAll(SteadyNow()), 0u);
 }
 
 TEST_F(DepositsTest, AStoreWithAPaceGetsTheRestAtTheEnd) {
@@ -186,7 +187,7 @@ TEST_F(DepositsTest, AStoreWithAPaceGetsTheRestAtTheEnd) {
   deposits_->StoreDue();
   EXPECT_EQ(store_.taken.size(), 0u);
   EXPECT_GT(TimeoutMs(), 1000);
-  EXPECT_EQ(deposits_->StoreAll(absl::Now() + absl::Seconds(60)), 0u);
+  EXPECT_EQ(deposits_->StoreAll(SteadyNow() + absl::Seconds(60)), 0u);
   EXPECT_EQ(store_.taken.size(), kDuplicatesMax + 2);
   EXPECT_EQ(TimeoutMs(), -1);
 }
@@ -194,9 +195,9 @@ TEST_F(DepositsTest, AStoreWithAPaceGetsTheRestAtTheEnd) {
 TEST_F(DepositsTest, WhatCouldNotBeStoredAtTheEndIsCounted) {
   store_.room = 3;
   Add(kDuplicatesMax + 2);
-  EXPECT_EQ(deposits_->StoreAll(absl::Now() + absl::Milliseconds(30)), kDuplicatesMax + 2 - 3);
+  EXPECT_EQ(deposits_->StoreAll(SteadyNow() + absl::Milliseconds(30)), kDuplicatesMax + 2 - 3);
   store_.is_gone = true;
-  EXPECT_EQ(deposits_->StoreAll(absl::Now() + absl::Seconds(60)), kDuplicatesMax + 2 - 3);
+  EXPECT_EQ(deposits_->StoreAll(SteadyNow() + absl::Seconds(60)), kDuplicatesMax + 2 - 3);
 }
 
 TEST_F(DepositsTest, DuplicatesAreSentOffWhenDescriptorsAreShort) {

@@ -14,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "daemon/host/log.h"
+#include "daemon/host/steady_time.h"
 #include "registry/base/owned_fd.h"
 
 namespace evermap {
@@ -32,14 +33,14 @@ constexpr int kScmPidfd = 0x04;
 // Waits for `events`; false when `deadline` passed.
 bool AwaitUntil(int socket, short events, absl::Time deadline) {
   while (true) {
-    const int64_t left_ms = absl::ToInt64Milliseconds(deadline - absl::Now());
+    const int64_t left_ms = absl::ToInt64Milliseconds(deadline - SteadyNow());
     pollfd waiting = {socket, events, 0};
     const int ready =
         poll(&waiting, 1, static_cast<int>(std::clamp<int64_t>(left_ms, 0, kPollMsMax)));
     if (ready > 0) return true;
     // The caller's next call on the socket says what is wrong with it.
     if (ready < 0 && errno != EINTR) return true;
-    if (absl::Now() >= deadline) return false;
+    if (SteadyNow() >= deadline) return false;
   }
 }
 
@@ -136,12 +137,12 @@ int SendNotification(int socket, std::string_view text, absl::Span<const int> fd
 
 int SendNotificationPatiently(int socket, std::string_view text, absl::Span<const int> fds,
                               absl::Duration timeout) {
-  const absl::Time deadline = absl::Now() + timeout;
+  const absl::Time deadline = SteadyNow() + timeout;
   while (true) {
     const int error = SendNotification(socket, text, fds);
     // The kernel has no memory, or too many descriptors are on their way to the receiver.
     if (error == ENOMEM || error == ENOBUFS || error == ETOOMANYREFS) {
-      if (absl::Now() >= deadline) return error;
+      if (SteadyNow() >= deadline) return error;
       absl::SleepFor(kMemoryPause);
       continue;
     }
@@ -195,7 +196,7 @@ Received ReceiveNotification(int socket, Notification& message) {
 }
 
 Received AwaitNotification(int socket, Notification& message, absl::Duration timeout) {
-  const absl::Time deadline = absl::Now() + timeout;
+  const absl::Time deadline = SteadyNow() + timeout;
   while (true) {
     const Received received = ReceiveNotification(socket, message);
     if (received != Received::kNothing || !AwaitUntil(socket, POLLIN, deadline)) return received;

@@ -11,10 +11,10 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "absl/types/span.h"
 #include "daemon/custody/notify.h"
 #include "daemon/custody/words.h"
+#include "daemon/host/steady_time.h"
 #include "registry/base/owned_fd.h"
 
 namespace evermap {
@@ -39,10 +39,10 @@ int Give(int link, const std::string& text, Pipe& pipe, absl::Duration timeout) 
 }
 
 bool IsClosedWithin(const Pipe& pipe, absl::Duration timeout) {
-  const absl::Time deadline = absl::Now() + timeout;
+  const absl::Time deadline = SteadyNow() + timeout;
   while (true) {
     pollfd end = {pipe.reading.get(), 0, 0};
-    const auto left_ms = std::max<int64_t>(absl::ToInt64Milliseconds(deadline - absl::Now()), 0);
+    const auto left_ms = std::max<int64_t>(absl::ToInt64Milliseconds(deadline - SteadyNow()), 0);
     const int ready = poll(&end, 1, static_cast<int>(left_ms));
     if (ready >= 0 || errno != EINTR) return ready > 0;
   }

@@ -1,6 +1,7 @@
 #include "daemon/custody/store.h"
 
 #include "absl/time/clock.h"
+#include "daemon/host/steady_time.h"
 
 namespace evermap {
 namespace {
@@ -12,7 +13,7 @@ constexpr absl::Duration kFlushPause = absl::Milliseconds(5);
 
 bool Store::FlushPatiently(absl::Time deadline) {
   while (Flush()) {
-    if (waiting() == 0 || absl::Now() >= deadline) return true;
+    if (waiting() == 0 || SteadyNow() >= deadline) return true;
     absl::SleepFor(kFlushPause);
   }
   return false;

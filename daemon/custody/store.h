@@ -84,7 +84,7 @@ class Store {
   // Says that the mapper ends because it was told to, and no other one is to be started.
   virtual void AnnounceStopping() = 0;
 
-  // Sends all, waiting for room until `deadline`. False when the store is gone.
+  // Sends all, waiting for room until `deadline` (SteadyNow()). False when the store is gone.
   bool FlushPatiently(absl::Time deadline);
 
  protected:

@@ -10,13 +10,13 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "daemon/custody/choose_store.h"
 #include "daemon/custody/keeper_store.h"
 #include "daemon/custody/no_store.h"
 #include "daemon/custody/notify.h"
 #include "daemon/custody/systemd_store.h"
 #include "daemon/custody/words.h"
+#include "daemon/host/steady_time.h"
 #include "gtest/gtest.h"
 #include "registry/base/owned_fd.h"
 
@@ -87,7 +87,7 @@ TEST_F(StoreTest, OneThatKeepsNothing) {
   EXPECT_EQ(fcntl(number, F_GETFD), -1);
   EXPECT_EQ(store.waiting(), 0u);
   EXPECT_TRUE(store.Flush());
-  EXPECT_TRUE(store.FlushPatiently(absl::Now()));
+  EXPECT_TRUE(store.FlushPatiently(SteadyNow()));
   EXPECT_TRUE(store.AnnounceMapper());
   store.AnnounceStopping();
   store.ForgetFiles({});
@@ -106,7 +106,7 @@ TEST_F(StoreTest, WhatItDoesNotTakeWaits) {
     taken += message_.fds.size();
   }
   EXPECT_EQ(taken, 0u);
-  EXPECT_TRUE(store.FlushPatiently(absl::Now() + Store::kTellTimeout));
+  EXPECT_TRUE(store.FlushPatiently(SteadyNow() + Store::kTellTimeout));
   EXPECT_EQ(store.waiting(), 0u);
   while (ReceiveNotification(theirs_.get(), message_) == Received::kMessage) {
     EXPECT_EQ(message_.Get("FDSTORE"), "1");
@@ -122,7 +122,7 @@ TEST_F(StoreTest, OneThatIsGone) {
   store.Put(File());
   EXPECT_FALSE(store.Flush());
   EXPECT_EQ(store.waiting(), 1u);
-  EXPECT_FALSE(store.FlushPatiently(absl::Now() + Store::kTellTimeout));
+  EXPECT_FALSE(store.FlushPatiently(SteadyNow() + Store::kTellTimeout));
   // It is the mapper all the same, and starts another keeper.
   EXPECT_TRUE(store.AnnounceMapper());
 }

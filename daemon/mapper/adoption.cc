@@ -83,8 +83,7 @@ void Adoption::Turn() {
 }
 
 void Adoption::OnLink() {
-  // The registry is read first, in a turn of its own.
-  if (is_handed_over_ && turn_.is_planned()) return;
+  assert(link() >= 0);
   TakeMessage();
   if (is_handed_over_ && !link_.valid()) End();
 }

@@ -69,8 +69,9 @@ class Adoption {
   void AwaitLate();
   void EndLate();
   bool is_under_way() const { return is_handed_over_ || is_late_awaited_; }
-  // To be polled for reading; -1 when nothing comes any more.
-  int link() const { return link_.get(); }
+  // To be polled for reading; -1 when nothing comes any more, or is not to be taken yet: the registry
+  // is read first, in a turn of its own, and the workers serve before.
+  int link() const { return is_handed_over_ && turn_.is_planned() ? -1 : link_.get(); }
   void OnLink();
   // Takes connections of registrations that are later than Begin(), after all others.
   void AddLate(std::vector<OwnedFd> connections);

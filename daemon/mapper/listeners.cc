@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "daemon/host/address.h"
+#include "daemon/host/steady_time.h"
 #include "daemon/loop/loop.h"
 #include "daemon/wire/client.h"
 #include "registry/base/owned_fd.h"
@@ -76,9 +77,9 @@ bool IsServed(const sockaddr_storage& address, uint16_t port) {
 
 // Bind(), tried again while the holder of the port may be dying.
 int BindWhenFree(const sockaddr_storage& address, socklen_t size, uint16_t port, OwnedFd& fd) {
-  const absl::Time end = absl::Now() + kDyingMax;
+  const absl::Time end = SteadyNow() + kDyingMax;
   int error = Bind(address, size, fd);
-  while (error == EADDRINUSE && absl::Now() < end && !IsServed(address, port)) {
+  while (error == EADDRINUSE && SteadyNow() < end && !IsServed(address, port)) {
     absl::SleepFor(kBindPause);
     error = Bind(address, size, fd);
   }

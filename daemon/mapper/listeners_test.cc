@@ -14,6 +14,7 @@
 #include "absl/status/status.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "daemon/host/steady_time.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "registry/base/owned_fd.h"
@@ -52,7 +53,7 @@ void ExpectBoundWhenFree(const std::function<void(int listener, absl::Time end)>
   auto held = BindListeners(options);
   ASSERT_TRUE(held.ok()) << held.status();
   options.port = PortOf(held->front().get());
-  const absl::Time end = absl::Now() + absl::Milliseconds(1300);
+  const absl::Time end = SteadyNow() + absl::Milliseconds(1300);
   std::thread holder([&held, &hold, end] {
     hold(held->front().get(), end);
     held->clear();
@@ -63,12 +64,12 @@ void ExpectBoundWhenFree(const std::function<void(int listener, absl::Time end)>
 }
 
 TEST(ListenersTest, AreTakenFromAHolderThatIsDeafAndDies) {
-  ExpectBoundWhenFree([](int /*listener*/, absl::Time end) { absl::SleepFor(end - absl::Now()); });
+  ExpectBoundWhenFree([](int /*listener*/, absl::Time end) { absl::SleepFor(end - SteadyNow()); });
 }
 
 TEST(ListenersTest, AreTakenFromAHolderThatEndsConnectionsAndDies) {
   ExpectBoundWhenFree([](int listener, absl::Time end) {
-    while (absl::Now() < end) {
+    while (SteadyNow() < end) {
       pollfd waited{.fd = listener, .events = POLLIN, .revents = 0};
       if (poll(&waited, 1, 10) <= 0) continue;
       const OwnedFd connection(accept4(listener, nullptr, nullptr, SOCK_CLOEXEC));

@@ -22,6 +22,7 @@
 #include "daemon/custody/notify.h"
 #include "daemon/host/close_aside.h"
 #include "daemon/host/log.h"
+#include "daemon/host/steady_time.h"
 #include "daemon/host/wake_fd.h"
 #include "daemon/mapper/forgetting.h"
 #include "daemon/process/fault_point.h"
@@ -402,7 +403,7 @@ bool Mapper::Leave() {
   JoinWorkers(parts_);
   // Of a worker that came to rest too late; the store has it for the next mapper.
   TakeNew();
-  const size_t unstored = deposits_->StoreAll(absl::Now() + Store::kTellTimeout);
+  const size_t unstored = deposits_->StoreAll(SteadyNow() + Store::kTellTimeout);
   // A store that ends with this mapper would have had no use for them.
   if (unstored > 0 && (has_successor || parts_.store->outlives_mapper())) {
     Log(Severity::kWarning, "%d connections could not be stored for the next mapper", unstored);

@@ -189,7 +189,9 @@ absl::StatusOr<std::unique_ptr<Claim>> Startup::ClaimUsual() {
     Log(Severity::kNotice, "%s", claim.status().message());
     claim = Claim::Make(ClaimOptions(own_path), {});
   }
-  if (!absl::IsResourceExhausted(claim.status()) || has_files) return claim;
+  // Nobody keeps a mapper from serving by what he does to the usual place.
+  const bool has_place = made.ok() && !absl::IsResourceExhausted(claim.status());
+  if (has_place || has_files) return claim;
   Log(Severity::kWarning, "%s; the registry has no file, and epmdctl does not find it",
       claim.status().message());
   return Claim::MakeUnnamed(ClaimOptions(path));

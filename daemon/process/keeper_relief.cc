@@ -21,6 +21,7 @@
 #include "daemon/custody/words.h"
 #include "daemon/host/descriptor_limit.h"
 #include "daemon/host/log.h"
+#include "daemon/host/steady_time.h"
 #include "daemon/process/fault_point.h"
 #include "registry/base/clock.h"
 
@@ -185,14 +186,14 @@ bool ReliefPost::HandOver(int newcomer, const Kept& kept) {
 
 std::optional<Inheritance> RelieveKeeper(uint16_t port, absl::FunctionRef<bool()> is_mapper_there) {
   RaiseDescriptorLimit();
-  const absl::Time deadline = absl::Now() + kReliefPatience;
+  const absl::Time deadline = SteadyNow() + kReliefPatience;
   while (true) {
     Inheritance inherited;
     const Attempt attempt = TryToRelieve(port, inherited);
     if (attempt == Attempt::kRelieved) return inherited;
     const bool may_come =
         attempt == Attempt::kLater || (attempt == Attempt::kNobody && is_mapper_there());
-    if (!may_come || absl::Now() >= deadline) return std::nullopt;
+    if (!may_come || SteadyNow() >= deadline) return std::nullopt;
     absl::SleepFor(kRetryPause);
   }
 }

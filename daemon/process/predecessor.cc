@@ -15,10 +15,10 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "daemon/custody/words.h"
 #include "daemon/host/log.h"
 #include "daemon/host/own_program.h"
+#include "daemon/host/steady_time.h"
 #include "daemon/process/fault_point.h"
 #include "daemon/process/process_fd.h"
 #include "daemon/process/upgrade_record.h"
@@ -194,10 +194,10 @@ absl::Status Predecessor::HandOver() {
 }
 
 absl::Status Predecessor::AwaitCommit() {
-  const absl::Time deadline = absl::Now() + kCommitTimeout;
+  const absl::Time deadline = SteadyNow() + kCommitTimeout;
   Notification message;
   while (true) {
-    switch (AwaitNotification(link_.get(), message, deadline - absl::Now())) {
+    switch (AwaitNotification(link_.get(), message, deadline - SteadyNow())) {
       case Received::kMessage:
         if (message.Says(words::kReady)) return absl::OkStatus();
         if (const auto reason = message.Get(words::kFailure)) reason_ = std::string(*reason);
@@ -291,9 +291,9 @@ std::string Predecessor::End(absl::Duration patience) {
 
 bool Predecessor::HasEnded(absl::Duration patience) const {
   pollfd ended = {successor_.process.get(), POLLIN, 0};
-  const absl::Time deadline = absl::Now() + patience;
+  const absl::Time deadline = SteadyNow() + patience;
   while (true) {
-    const int64_t left_ms = std::max<int64_t>(absl::ToInt64Milliseconds(deadline - absl::Now()), 0);
+    const int64_t left_ms = std::max<int64_t>(absl::ToInt64Milliseconds(deadline - SteadyNow()), 0);
     const int ready = poll(&ended, 1, static_cast<int>(left_ms));
     if (ready > 0) {
       if (::evermap::HasEnded(successor_.process.get(), successor_.pid)) return true;
@@ -331,8 +331,8 @@ void Predecessor::Pass(int fd) const {
 
 bool Predecessor::AwaitServing() {
   Notification message;
-  const absl::Time deadline = absl::Now() + kCommitTimeout;
-  while (AwaitNotification(link_.get(), message, deadline - absl::Now()) == Received::kMessage) {
+  const absl::Time deadline = SteadyNow() + kCommitTimeout;
+  while (AwaitNotification(link_.get(), message, deadline - SteadyNow()) == Received::kMessage) {
     if (message.Says(words::kServing)) return true;
   }
   Log(Severity::kError, "the new mapper has committed and does not serve");

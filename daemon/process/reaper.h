@@ -28,13 +28,14 @@ class Reaper {
   void OnChildEnd(int64_t now_ms) {
     if (due_ms_ < 0) due_ms_ = now_ms + kDelayMs;
   }
-  // When Reap() is due, MonotonicCoarseMs(); -1: nothing has ended.
+  // When Reap() is due, MonotonicCoarseMs(); -1: nothing has ended. It is due at the beginning, since
+  // a program may have been executed in the place of one that had not yet released its children.
   int64_t wake_ms() const { return due_ms_; }
   // Releases all children that have ended, and tells of each; `status` is what waitpid(2) gives.
   void Reap(absl::FunctionRef<void(pid_t pid, int status)> tell);
 
  private:
-  int64_t due_ms_ = -1;
+  int64_t due_ms_ = 0;
 };
 
 }  // namespace evermap

@@ -25,6 +25,8 @@ void AwaitEnd(pid_t pid) {
 
 TEST(ReaperTest, IsDueSomeTimeAfterTheFirstEnd) {
   Reaper reaper;
+  EXPECT_EQ(reaper.wake_ms(), 0);
+  reaper.Reap([](pid_t, int) { FAIL() << "there is no child"; });
   EXPECT_EQ(reaper.wake_ms(), -1);
   reaper.OnChildEnd(1000);
   reaper.OnChildEnd(1090);

@@ -6,11 +6,11 @@
 #include <cassert>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "daemon/custody/notify.h"
 #include "daemon/custody/words.h"
 #include "daemon/host/descriptor_limit.h"
+#include "daemon/host/steady_time.h"
 #include "daemon/process/fault_point.h"
 #include "daemon/process/predecessor.h"
 
@@ -58,9 +58,9 @@ absl::StatusOr<std::vector<OwnedFd>> Successor::ReceiveConnections() {
   if (absl::Status status = Say(words::kPrepared); !status.ok()) return status;
   std::vector<OwnedFd> connections;
   Notification message;
-  const absl::Time deadline = absl::Now() + kHandOverTimeout;
+  const absl::Time deadline = SteadyNow() + kHandOverTimeout;
   do {
-    switch (AwaitNotification(link_.get(), message, deadline - absl::Now())) {
+    switch (AwaitNotification(link_.get(), message, deadline - SteadyNow())) {
       case Received::kMessage:
         break;
       case Received::kNothing:

@@ -13,7 +13,7 @@
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
+#include "daemon/host/steady_time.h"
 #include "registry/base/text.h"
 
 namespace evermap {
@@ -49,7 +49,7 @@ absl::StatusOr<Bus> Bus::Connect(const std::string& path, absl::Duration timeout
 // AUTH and BEGIN are one write: systemd 252 reads its socket until the line BEGIN, and when that
 // comes by itself loses the call that comes with it.
 absl::Status Bus::Authenticate() {
-  const absl::Time deadline = absl::Now() + timeout_;
+  const absl::Time deadline = SteadyNow() + timeout_;
   std::string lines(1, '\0');
   absl::StrAppend(&lines, "AUTH EXTERNAL ", absl::BytesToHexString(absl::StrCat(geteuid())),
                   kLineEnd, "BEGIN", kLineEnd);
@@ -66,7 +66,7 @@ absl::Status Bus::Authenticate() {
 }
 
 absl::StatusOr<BusMessage> Bus::Call(const BusCall& call) {
-  const absl::Time deadline = absl::Now() + timeout_;
+  const absl::Time deadline = SteadyNow() + timeout_;
   const uint32_t serial = ++last_serial_;
   const absl::Status status = Send(EncodeCall(call, serial), deadline);
   if (!status.ok()) return status;
@@ -133,7 +133,7 @@ absl::Status Bus::Receive(size_t size, absl::Time deadline) {
 }
 
 absl::Status Bus::Await(short events, absl::Time deadline) {
-  const int64_t left_ms = absl::ToInt64Milliseconds(deadline - absl::Now());
+  const int64_t left_ms = absl::ToInt64Milliseconds(deadline - SteadyNow());
   if (left_ms <= 0) return Error(ETIMEDOUT);
   constexpr int64_t kPollMsMax = 60'000;
   pollfd waiting = {socket_.get(), events, 0};

@@ -119,6 +119,14 @@ uint32_t BusReader::Uint32() {
   return value;
 }
 
+uint64_t BusReader::Uint64() {
+  uint64_t value = 0;
+  Align(sizeof(value));
+  const std::string_view bytes = Take(sizeof(value));
+  if (!bytes.empty()) std::memcpy(&value, bytes.data(), sizeof(value));
+  return value;
+}
+
 std::string_view BusReader::String() {
   const size_t size = Uint32();
   const std::string_view text = Take(size);

@@ -65,6 +65,7 @@ class BusReader {
   void Align(size_t alignment);
   uint8_t Byte();
   uint32_t Uint32();
+  uint64_t Uint64();
   std::string_view String();
   std::string_view Signature();
   // Where the elements of the array that lies here end, as a position().

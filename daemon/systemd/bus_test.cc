@@ -333,6 +333,22 @@ TEST(ManagerTest, QuestionsAndAnswers) {
   EXPECT_THAT(peer.calls[7], HasSubstr("ignore-dependencies"));
 }
 
+TEST(ManagerTest, Numbers) {
+  Peer peer([](Peer& self) {
+    self.Authenticate();
+    self.Answer(1, "v", VariantBody("t", [](BusWriter& writer) {
+                  writer.Align(8);
+                  writer.Uint32(0x12345678);
+                  writer.Uint32(0x12345678);
+                }));
+    self.Answer(2, "v", VariantBody("u", [](BusWriter& writer) { writer.Uint32(1); }));
+  });
+  auto manager = SystemdManager::ConnectTo(peer.path(), false, kPatience);
+  ASSERT_TRUE(manager.ok()) << manager.status();
+  EXPECT_EQ(manager->Number("/unit", kUnitInterface, "Time").value_or(0), 0x1234567812345678u);
+  EXPECT_FALSE(manager->Number("/unit", kUnitInterface, "OfAnotherType").ok());
+}
+
 TEST(ManagerTest, AnswersOfAnotherType) {
   Peer peer([](Peer& self) {
     self.Authenticate();

@@ -128,6 +128,17 @@ absl::StatusOr<std::string> SystemdManager::Job(std::string_view path) {
   return std::string(id == 0 ? std::string_view() : job);
 }
 
+absl::StatusOr<uint64_t> SystemdManager::Number(std::string_view path, std::string_view interface,
+                                                std::string_view property) {
+  const absl::StatusOr<BusMessage> reply = Property(path, interface, property);
+  if (!reply.ok()) return reply.status();
+  BusReader reader(reply->body);
+  const bool is_number = reader.Signature() == "t";
+  const uint64_t number = reader.Uint64();
+  if (!is_number || !reader.ok()) return NotUnderstood(std::string(property));
+  return number;
+}
+
 absl::Status SystemdManager::StartUnit(std::string_view unit) {
   BusWriter arguments;
   arguments.String(unit);

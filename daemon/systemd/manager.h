@@ -45,12 +45,16 @@ class SystemdManager {
   absl::StatusOr<std::vector<std::string>> Texts(std::string_view path, std::string_view interface,
                                                  std::string_view property);
   absl::StatusOr<std::string> Job(std::string_view path);
+  // A property that is a number of 64 bits without a sign, such as a time in us.
+  absl::StatusOr<uint64_t> Number(std::string_view path, std::string_view interface,
+                                  std::string_view property);
 
   // Has a unit started; is there before the unit is. It does not replace a job that waits already,
   // such as a stop when the host goes down.
   absl::Status StartUnit(std::string_view unit);
   // Has a unit restarted, and none that requires it; is there before the unit is. It replaces a job
-  // of the unit's that waits already.
+  // of the unit's that waits already. (TryRestartUnit does nothing for one that waits for its automatic
+  // restart.)
   absl::Status RestartUnitAlone(std::string_view unit);
   // Makes a scope of this name with the process `pid` in it, which goes when that has ended.
   absl::Status StartScope(std::string_view scope, std::string_view description, pid_t pid);

@@ -5,6 +5,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "daemon/host/steady_time.h"
 
 namespace evermap {
 namespace {
@@ -20,14 +21,14 @@ absl::Status EnterScope(SystemdManager& manager, const std::string& scope,
   if (!started.ok()) return started;
   const absl::StatusOr<std::string> path = manager.LoadUnit(scope);
   if (!path.ok()) return path.status();
-  const absl::Time deadline = absl::Now() + timeout;
+  const absl::Time deadline = SteadyNow() + timeout;
   // systemd moves the processes, and then says so. (Which hierarchy of control groups it goes by is
   // its own affair.)
   while (true) {
     const absl::StatusOr<std::string> state = manager.Text(*path, kUnitInterface, "ActiveState");
     if (!state.ok()) return state.status();
     if (*state == "active") return absl::OkStatus();
-    if (absl::Now() > deadline) {
+    if (SteadyNow() > deadline) {
       return absl::DeadlineExceededError(absl::StrCat("it has not got to ", scope));
     }
     absl::SleepFor(kPollPause);

@@ -14,7 +14,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "absl/time/clock.h"
+#include "daemon/host/steady_time.h"
 #include "registry/base/text.h"
 
 namespace evermap {
@@ -69,14 +69,14 @@ TcpConnection::~TcpConnection() {
 }
 
 Waiter::Waiter(std::string who, absl::Duration timeout)
-    : who_(std::move(who)), timeout_(timeout), deadline_(absl::Now() + timeout) {}
+    : who_(std::move(who)), timeout_(timeout), deadline_(SteadyNow() + timeout) {}
 
 absl::Status Waiter::Wait(int fd, short events, std::string_view what) const {
   for (;;) {
     // The time is rounded up: rounded down it would be 0 in the last millisecond, and poll(2) would
     // be called over and over.
-    const int64_t left_ms = absl::ToInt64Milliseconds(deadline_ - absl::Now()) + 1;
-    if (left_ms <= 0 || absl::Now() >= deadline_) {
+    const int64_t left_ms = absl::ToInt64Milliseconds(deadline_ - SteadyNow()) + 1;
+    if (left_ms <= 0 || SteadyNow() >= deadline_) {
       return absl::DeadlineExceededError(
           absl::StrFormat("%s: %s: not within %s; it may be overloaded or stopped", who_, what,
                           absl::FormatDuration(timeout_)));

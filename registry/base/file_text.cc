@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 
@@ -10,13 +11,14 @@
 
 namespace evermap {
 
-std::string FileText(const std::string& path) {
+std::string FileText(const std::string& path, size_t size_max) {
   std::string text;
   const OwnedFd file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (!file.valid()) return text;
   std::array<char, 4096> part;
   while (true) {
-    const ssize_t size = read(file.get(), part.data(), part.size());
+    const size_t left = std::min(part.size(), size_max - text.size());
+    const ssize_t size = read(file.get(), part.data(), left);
     if (size < 0 && errno == EINTR) continue;
     if (size <= 0) return text;
     text.append(part.data(), static_cast<size_t>(size));

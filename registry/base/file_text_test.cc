@@ -21,6 +21,14 @@ TEST_F(FileTextTest, AllBytesOfAFile) {
   EXPECT_EQ(FileText(path_), text);
 }
 
+TEST_F(FileTextTest, NoMoreThanIsWanted) {
+  Write(std::string(10000, 'x'));
+  for (const size_t size : {0, 1, 4096, 4097, 10000}) {
+    EXPECT_EQ(FileText(path_, size), std::string(size, 'x'));
+  }
+  EXPECT_EQ(FileText("/dev/zero").size(), kFileTextMax);
+}
+
 TEST_F(FileTextTest, NothingWhereThereIsNoFile) { EXPECT_EQ(FileText(path_ + ".absent"), ""); }
 
 // A directory can be opened, but not read, like a file of /proc whose process has ended.

@@ -29,6 +29,7 @@ STORED_FILES = 2
 # More than a journal's socket and the queue of the log hold together.
 JOURNAL_LINES = 6000
 # What a lookup may take meanwhile; it is a fraction of a millisecond on a machine with nothing else to do.
+SETTLED_S = 0.7  # longer than a mapper counts as one that has just been started
 JOURNAL_S_MAX = 0.5
 # The mapper's user and group, where there is none of its name. systemd takes no numbers for users that are in no list.
 NO_USER, NO_GROUP = 'nobody', 'nogroup'
@@ -321,6 +322,10 @@ class SystemdTest(unittest.TestCase):
         self.assertLess(load.longest_s, OUTAGE_MAX_S)
         return load
 
+    def settle(self):
+        """A mapper that is killed directly after its start is restarted after a pause (epmdctl restart-alone)."""
+        time.sleep(SETTLED_S)
+
     def walk(self):
         systemd = self.systemd
         self.start_nodes()
@@ -339,6 +344,7 @@ class SystemdTest(unittest.TestCase):
         requires = systemd.show('requires.service', 'InvocationID')
 
         def kill():
+            self.settle()
             systemd.check(f'kill -9 {self.epmd_pid}')
             harness.wait_until(lambda: self.main_pid() not in (0, self.epmd_pid), 'there is another main process')
             self.wait_active()
@@ -418,6 +424,7 @@ class SystemdTest(unittest.TestCase):
             self.check_all(new_pid=False)
 
         def kill():
+            self.settle()
             self.systemd.check(f'kill -9 {self.epmd_pid}')
             harness.wait_until(lambda: self.main_pid() not in (0, self.epmd_pid), 'there is another main process')
             self.wait_active()
@@ -496,6 +503,20 @@ class SystemdTest(unittest.TestCase):
         harness.wait_until(lambda: self.main_pid() == 0, 'it has ended')
         time.sleep(1.5)  # longer than RestartSec=
         self.assertIn(self.systemd.show('epmd.service', 'ActiveState')['ActiveState'], ('inactive', 'failed'))
+
+    @once
+    def test_killed_directly_after_its_start(self):
+        """It may end by its own fault each time, so there is a pause: systemd's."""
+        self.set_up(has_socket=True)
+        node, _ = self.client.register(b'node', port=7)
+        self.addCleanup(node.close)
+        self.settle()
+        for restarts in (0, 1):
+            pid = self.main_pid()
+            self.systemd.check(f'kill -KILL {pid}')
+            harness.wait_until(lambda: self.main_pid() not in (0, pid), 'there is another main process')
+            self.assertEqual(self.restarts(), restarts)
+        self.assertEqual(self.client.lookup(b'node').port, 7)
 
     @once
     def test_killed_when_nobody_asks_for_another(self):

@@ -74,9 +74,12 @@ class RoomsTest(unittest.TestCase):
         found = self.planted('daemon/process/keeper_more.cc', '#include "daemon/custody/custody.h"\n')
         self.assertEqual(found, ['daemon/process/keeper_more.cc:1: daemon/process/ may not include daemon/custody/custody.h'])
 
-    def test_a_stream_that_reads_a_file(self):
-        found = self.planted('daemon/host/cores.cc', lambda text: text + 'std::ifstream file("/proc/self/comm");\n')
-        self.assertEqual(found, ['daemon/host/cores.cc: reads by a stream; FileText() reads without exceptions'])
+    def test_unwanted_words(self):
+        for path, line, word in (('daemon/host/cores.cc', 'std::ifstream file("/proc/self/comm");', 'std::ifstream'),
+                                 ('daemon/wire/tcp.cc', 'const absl::Time now = absl::Now();', 'absl::Now()')):
+            found = self.planted(path, lambda text, line=line: f'{text}{line}\n')
+            self.assertEqual(len(found), 1, found)
+            self.assertTrue(found[0].startswith(f'{path}: {word}: '), found)
 
     def test_abseil_in_the_c_library(self):
         found = self.planted('registry/chain.cc', lambda text: '#include "absl/status/status.h"\n' + text)

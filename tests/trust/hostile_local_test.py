@@ -9,13 +9,17 @@ import unittest
 
 import harness
 from harness import Kept, Mapper
-from harness.epmdctl import creations
+from harness.epmdctl import NO_REGISTRY, creations
 
 NOBODY = 65534
 AS_NOBODY = ['setpriv', '--reuid', str(NOBODY), '--regid', str(NOBODY), '--clear-groups', '--no-new-privs', '--']
 REGISTRATIONS_MAX = 5000
 
 can_become_nobody = unittest.skipUnless(os.geteuid() == 0 and shutil.which('setpriv'), 'needs root and setpriv')
+
+
+def can_share_directories():
+    return os.geteuid() == 0 and all(shutil.which(program) for program in ('setpriv', 'unshare', 'nsenter'))
 
 
 class LocalCase(unittest.TestCase):
@@ -122,6 +126,73 @@ for pid in sys.argv[1:]:
         mapper.start(answering=False)
         self.assertEqual(mapper.wait(), 1)
         self.assertIn('belongs to', mapper.log().splitlines()[-1])
+
+
+@harness.ours_only
+class SharedDirectoryTest(unittest.TestCase):
+    """Where a user has no directory of his own, /dev/shm/epmd-UID is taken, and another user was there first."""
+
+    STRANGER = 65533
+
+    def setUp(self):
+        if not can_share_directories():
+            self.skipTest('needs root, setpriv, unshare and nsenter')
+        # What is mounted is seen by the processes of this test alone.
+        self.holder = subprocess.Popen(
+            ['unshare', '--mount', 'sh', '-c', 'mount -t tmpfs -o mode=1777 tmpfs /dev/shm && mkdir -p /run/evermap && '
+             'mount -t tmpfs -o mode=755 tmpfs /run/evermap && '
+             f'mkdir /dev/shm/epmd-{NOBODY} && chown {self.STRANGER} /dev/shm/epmd-{NOBODY} && echo ready && exec sleep 600'],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+        self.addCleanup(self.end, self.holder)
+        self.assertEqual(self.holder.stdout.readline(), 'ready\n')
+        self.port = harness.free_port()
+
+    def end(self, process):
+        process.kill()
+        process.wait()
+        for stream in (process.stdout, process.stderr):
+            if stream is not None:
+                stream.close()
+
+    def command(self, user, *command):
+        return ['nsenter', f'--mount=/proc/{self.holder.pid}/ns/mnt', '--', 'env', '-u', 'XDG_RUNTIME_DIR', '-u', 'RUNTIME_DIRECTORY',
+                'setpriv', '--reuid', str(user), '--regid', str(user), '--clear-groups', '--', *command]
+
+    def mapper(self, user, port, *args):
+        process = subprocess.Popen(self.command(user, harness.EPMD, '-no_keeper', '-address', harness.HOST, '-port', str(port), *args),
+                                   stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        self.addCleanup(self.end, process)
+        client = harness.Client(port=port)
+
+        def has_begun():
+            with contextlib.suppress(ConnectionRefusedError):
+                client.names()
+                return True
+            return process.poll() is not None
+
+        harness.wait_until(has_begun, 'it answers or has ended')
+        self.assertIsNone(process.poll(), 'it has ended')
+        return process, client
+
+    def test_a_registry_of_a_stranger_is_not_read(self):
+        _, client = self.mapper(self.STRANGER, harness.free_port(), '-registry', f'/dev/shm/epmd-{NOBODY}/registry.{self.port}')
+        node, _ = client.register(b'false')
+        self.addCleanup(node.close)
+        for command in (['list'], ['lookup', 'false'], ['status']):
+            done = subprocess.run(self.command(NOBODY, harness.EPMDCTL, '--port', str(self.port), *command), stdin=subprocess.DEVNULL,
+                                  capture_output=True, text=True, check=False)
+            self.assertEqual(done.returncode, NO_REGISTRY, done)
+            self.assertNotIn('false', done.stdout)
+
+    def test_a_mapper_serves_all_the_same(self):
+        process, client = self.mapper(NOBODY, self.port)
+        node, _ = client.register(b'node', port=4711)
+        self.addCleanup(node.close)
+        self.assertEqual(client.lookup(b'node').port, 4711)
+        process.terminate()
+        said = process.stderr.read()
+        self.assertIn(f'/dev/shm/epmd-{NOBODY}: belongs to user {self.STRANGER}', said)
+        self.assertIn('the registry has no file', said)
 
 
 @harness.ours_only

@@ -53,7 +53,7 @@ std::string AskUntilEnded(CurrentRegistry& registry, const std::string& name,
       failure = WriteForgetRequest(registry.path(), request);
     }
     // Also when one lies there: whoever wrote it may not have come to say so.
-    if (failure.empty()) failure = TellMapper(now.mapper, kRequestSignal);
+    if (failure.empty()) failure = TellMapper(registry.path(), now.mapper, kRequestSignal);
     if (!failure.empty()) return failure;
     poll(nullptr, 0, kTellPollMs);
     std::string error;

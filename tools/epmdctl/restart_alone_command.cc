@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "daemon/host/steady_time.h"
 #include "daemon/systemd/manager.h"
 #include "daemon/systemd/scope.h"
 #include "registry/base/owned_fd.h"
@@ -26,6 +27,9 @@ namespace {
 constexpr absl::Duration kManagerTimeout = absl::Seconds(2);
 // Longer than the unit takes to end (TimeoutStopSec=).
 constexpr absl::Duration kEndTimeout = absl::Minutes(1);
+// One that was not started so long ago may end by its own fault each time: systemd restarts it after
+// a pause then.
+constexpr absl::Duration kSettled = absl::Milliseconds(500);
 constexpr absl::Duration kPollPause = absl::Milliseconds(1);
 
 // Whether a service of this SubState has still to come to its automatic restart.
@@ -45,16 +49,25 @@ absl::StatusOr<bool> HasOtherJob(SystemdManager& manager, const std::string& pat
   return type.ok() && *type != "reload";
 }
 
+// Whether the unit was started some time ago.
+absl::StatusOr<bool> HasSettled(SystemdManager& manager, const std::string& path) {
+  // In us of CLOCK_MONOTONIC. It stays what it was when the unit leaves that state.
+  const absl::StatusOr<uint64_t> started_us =
+      manager.Number(path, kUnitInterface, "InactiveExitTimestampMonotonic");
+  if (!started_us.ok()) return started_us.status();
+  return SteadyNow() - absl::FromUnixMicros(static_cast<int64_t>(*started_us)) >= kSettled;
+}
+
 absl::Status RestartWhenEnded(SystemdManager& manager, const std::string& unit,
                               const std::string& path) {
-  const absl::Time deadline = absl::Now() + kEndTimeout;
+  const absl::Time deadline = SteadyNow() + kEndTimeout;
   while (true) {
     const absl::StatusOr<std::string> state = manager.Text(path, kUnitInterface, "SubState");
     if (!state.ok()) return state.status();
     if (*state == "auto-restart") return manager.RestartUnitAlone(unit);
     // Somebody has stopped or started it meanwhile.
     if (!IsEnding(*state)) return absl::OkStatus();
-    if (absl::Now() > deadline) return absl::DeadlineExceededError("the unit does not end");
+    if (SteadyNow() > deadline) return absl::DeadlineExceededError("the unit does not end");
     absl::SleepFor(kPollPause);
   }
 }
@@ -90,6 +103,9 @@ int RestartAlone(const std::string& unit) {
   const absl::StatusOr<bool> has_other_job = HasOtherJob(*manager, *path);
   if (!has_other_job.ok()) return Tell(unit, has_other_job.status());
   if (*has_other_job) return 0;
+  const absl::StatusOr<bool> has_settled = HasSettled(*manager, *path);
+  if (!has_settled.ok()) return Tell(unit, has_settled.status());
+  if (!*has_settled) return 0;
   int ends[2];
   if (pipe2(ends, O_CLOEXEC) != 0) return Tell(unit, absl::ErrnoToStatus(errno, "pipe2"));
   const OwnedFd left(ends[0]);

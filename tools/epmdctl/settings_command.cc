@@ -164,7 +164,7 @@ int ReloadSettings(CurrentRegistry& registry, int timeout_s, bool json) {
   uint64_t request = 0;
   error = WriteReloadRequest(registry.path(), request);
   if (!error.empty()) return Fail(error);
-  error = TellMapper(mapper, kRequestSignal);
+  error = TellMapper(registry.path(), mapper, kRequestSignal);
   if (!error.empty()) {
     RemoveReloadRequest(registry.path());
     return Fail(error);

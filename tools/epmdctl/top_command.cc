@@ -12,7 +12,7 @@
 #include <utility>
 #include <vector>
 
-#include "absl/time/clock.h"
+#include "daemon/host/steady_time.h"
 #include "registry/base/clock.h"
 #include "registry/watch.h"
 #include "tools/epmdctl/view/output.h"
@@ -81,11 +81,11 @@ class Screen {
     Pause pause({SIGINT, SIGTERM, SIGQUIT, SIGHUP, SIGWINCH, SIGTSTP}, Pause::Keys::kRead);
     Terminal terminal;
     absl::Time last = absl::InfinitePast();
-    absl::Time next = absl::Now();
+    absl::Time next = SteadyNow();
     while (true) {
-      if (absl::Now() >= next) {
+      if (SteadyNow() >= next) {
         Look();
-        last = absl::Now();
+        last = SteadyNow();
         next = last + interval_;
       }
       if (!terminal.Draw(Lines(terminal.size()))) return;

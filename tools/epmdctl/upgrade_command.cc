@@ -130,7 +130,7 @@ int Upgrade(CurrentRegistry& registry, const std::string& binary, int timeout_s,
   error = RequestBinary(registry.path(), binary);
   if (!error.empty()) return Fail(error);
   Told last;
-  error = TellMapper(before.mapper, SIGHUP);
+  error = TellMapper(registry.path(), before.mapper, SIGHUP);
   if (error.empty()) error = AwaitOutcome(registry, before, timeout_s, last);
   if (error.empty()) return TellOutcome(last.upgrade, json);
   // A request that no mapper has taken must not surprise the next upgrade.

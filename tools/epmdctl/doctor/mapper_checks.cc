@@ -10,7 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
-#include "absl/time/clock.h"
+#include "daemon/host/steady_time.h"
 #include "daemon/wire/client.h"
 #include "registry/base/text.h"
 #include "tools/epmdctl/doctor/host_checks.h"
@@ -28,14 +28,14 @@ std::string ProcessText(const Process& process) {
 
 bool ExamineAnswer(const char* check, const std::string& host, uint16_t port, Report& report) {
   const Client client(host, port, {.timeout = kProbeTimeout});
-  const absl::Time begin = absl::Now();
+  const absl::Time begin = SteadyNow();
   const absl::StatusOr<std::vector<Client::NamedPort>> names = client.Names();
   const std::string where = absl::StrFormat("%s port %d", Printable(host), port);
   if (names.ok()) {
     report.Say(
         check, Verdict::kOk,
         absl::StrFormat("%s answers, in %.1f ms, and lists %s", where,
-                        absl::ToDoubleMilliseconds(absl::Now() - begin), NodesText(names->size())));
+                        absl::ToDoubleMilliseconds(SteadyNow() - begin), NodesText(names->size())));
     return true;
   }
   if (absl::IsDataLoss(names.status()) && client.Answers().ok()) {

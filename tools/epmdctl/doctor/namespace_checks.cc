@@ -87,12 +87,10 @@ void ExamineProgram(uint16_t port, Report& report) {
   const std::vector<ListeningSocket> sockets = SocketsOn(ListeningSockets(), port);
   std::set<std::string> told;
   for (const Process& process : ProcessesAt(sockets, "epmd")) {
-    if (SocketsOn(process.listening, port).empty()) continue;
-    const std::optional<EpmdProgram> program = ProgramOf(process.pid);
     // systemd and a keeper hold the port, too; the keeper is the same program as its mapper.
-    if (!program.has_value() || process.name != "epmd" || !told.insert(program->path).second) {
-      continue;
-    }
+    if (SocketsOn(process.listening, port).empty() || process.name != "epmd") continue;
+    const std::optional<EpmdProgram> program = ProgramOf(process.pid);
+    if (!program.has_value() || !told.insert(program->path).second) continue;
     TellProgram(absl::StrFormat("process %d", process.pid), *program, report);
   }
 }

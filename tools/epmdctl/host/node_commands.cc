@@ -14,8 +14,12 @@
 namespace evermap {
 namespace {
 
+// Longer than the kernel lets a command line be, unless there is more stack than usual; but a process
+// may say that its own lies anywhere (PR_SET_MM).
+constexpr size_t kCommandLineMax = 2 << 20;
+
 std::vector<std::string> ArgumentsOf(pid_t pid) {
-  const std::string text = FileText(absl::StrCat("/proc/", pid, "/cmdline"));
+  const std::string text = FileText(absl::StrCat("/proc/", pid, "/cmdline"), kCommandLineMax);
   std::vector<std::string> arguments;
   for (size_t at = 0; at < text.size();) {
     const size_t end = std::min(text.find('\0', at), text.size());

@@ -12,9 +12,10 @@ namespace evermap {
 // hundred milliseconds.
 inline constexpr int kTellPollMs = 10;
 
-// Sends it to the mapper, and to no other process that has its pid by now; empty, or what went wrong
-// and what to do.
-std::string TellMapper(const MapperStatus& mapper, int signal);
+// Sends it to the mapper that has the registry at `registry_path`, and to no other process that has its
+// pid by now; empty, or what went wrong and what to do. What stands in a registry is said by its owner,
+// who may send signals to processes of his own, but not have root send them to those of others.
+std::string TellMapper(const std::string& registry_path, const MapperStatus& mapper, int signal);
 
 }  // namespace evermap
 

@@ -9,7 +9,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
+#include "daemon/host/steady_time.h"
 #include "registry/base/text.h"
 #include "tools/epmdctl/view/output.h"
 
@@ -38,7 +38,7 @@ Pause::Event News::Await(Pause& pause, const Seen& seen) {
   }
   const std::array<int, 2> descriptors = {watch_ == nullptr ? -1 : watch_->fd(),
                                           mapper_.valid() ? mapper_.get() : -1};
-  const Pause::Event event = pause.Until(absl::Now() + PauseMax(seen), descriptors);
+  const Pause::Event event = pause.Until(SteadyNow() + PauseMax(seen), descriptors);
   // What is told once is not told again, also where /proc hides from this process that the mapper has ended.
   pollfd end = {mapper_.valid() ? mapper_.get() : -1, POLLIN, 0};
   if (poll(&end, 1, 0) > 0) mapper_ = OwnedFd();
@@ -56,8 +56,8 @@ absl::Duration News::PauseMax(const Seen& seen) {
   if (!seen.is_readable) return std::max(interval_, kUntoldInterval);
   if (!seen.tells_changes) {
     if (seen.pid == 0) return interval_;
-    if (std::exchange(silent_pid_, seen.pid) != seen.pid) silent_since_ = absl::Now();
-    const absl::Duration left = kBeginning - (absl::Now() - silent_since_);
+    if (std::exchange(silent_pid_, seen.pid) != seen.pid) silent_since_ = SteadyNow();
+    const absl::Duration left = kBeginning - (SteadyNow() - silent_since_);
     if (left > absl::ZeroDuration()) return std::min(interval_, left);
     SayPolls("the mapper does not tell of changes");
     return interval_;

@@ -10,7 +10,7 @@
 #include <cstdlib>
 #include <vector>
 
-#include "absl/time/clock.h"
+#include "daemon/host/steady_time.h"
 #include "registry/base/owned_fd.h"
 #include "tools/epmdctl/view/output.h"
 
@@ -37,7 +37,7 @@ Pause::Pause(std::initializer_list<int> signals, Keys keys) : keys_(keys) {
   }
 }
 
-Pause::Event Pause::For(absl::Duration duration) { return Until(absl::Now() + duration); }
+Pause::Event Pause::For(absl::Duration duration) { return Until(SteadyNow() + duration); }
 
 Pause::Event Pause::Until(absl::Time deadline, absl::Span<const int> descriptors) {
   while (true) {
@@ -49,7 +49,7 @@ Pause::Event Pause::Until(absl::Time deadline, absl::Span<const int> descriptors
         {keys_ == Keys::kRead ? STDIN_FILENO : -1, POLLIN, 0},
     };
     for (const int fd : descriptors) waited.push_back({fd, POLLIN, 0});
-    const absl::Duration left = deadline - absl::Now();
+    const absl::Duration left = deadline - SteadyNow();
     const int64_t left_ms = std::clamp<int64_t>(
         absl::ToInt64Milliseconds(absl::Ceil(left, absl::Milliseconds(1))), 0, kPollMsMax);
     const int ready = poll(waited.data(), waited.size(), static_cast<int>(left_ms));
@@ -66,7 +66,7 @@ Pause::Event Pause::Until(absl::Time deadline, absl::Span<const int> descriptors
     } else if (ready > 0) {
       return {Event::kReadable, 0};
     }
-    if (absl::Now() >= deadline) return {Event::kTime, 0};
+    if (SteadyNow() >= deadline) return {Event::kTime, 0};
   }
 }
 

@@ -38,7 +38,7 @@ class Pause {
 
   // Waits for the first event, at most `duration`.
   Event For(absl::Duration duration);
-  // Waits for the first event, until `deadline` at the latest, and for one of `descriptors` to be
+  // Waits for the first event, until `deadline` (SteadyNow()) at the latest, and for one of `descriptors` to be
   // readable; those below 0 are left out.
   Event Until(absl::Time deadline, absl::Span<const int> descriptors = {});
 

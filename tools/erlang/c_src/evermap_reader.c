@@ -891,7 +891,10 @@ int evermap_reader_candidates(uint16_t port,
     } else {
       char directory[64];
       snprintf(directory, sizeof(directory), "/dev/shm/epmd-%u", (unsigned)geteuid());
-      count = add_candidates(directory, strlen(directory), "", port, paths, count);
+      /* Everybody may make that one. */
+      if (is_own_directory(directory)) {
+        count = add_candidates(directory, strlen(directory), "", port, paths, count);
+      }
     }
   }
   count = add_candidates(system_directory, strlen(system_directory), "", port, paths, count);
