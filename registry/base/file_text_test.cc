@@ -23,7 +23,7 @@ TEST_F(FileTextTest, AllBytesOfAFile) {
 
 TEST_F(FileTextTest, NoMoreThanIsWanted) {
   Write(std::string(10000, 'x'));
-  for (const size_t size : {0, 1, 4096, 4097, 10000}) {
+  for (const size_t size : {0u, 1u, 4096u, 4097u, 10000u}) {
     EXPECT_EQ(FileText(path_, size), std::string(size, 'x'));
   }
   EXPECT_EQ(FileText("/dev/zero").size(), kFileTextMax);
