@@ -57,10 +57,12 @@ void WriteOwner(const RegistryOwner& owner, Segment& segment) {
   const NetworkNamespace its = owner.network_namespace.number != 0
                                    ? owner.network_namespace
                                    : ReadOwner(segment).network_namespace;
+  // Without an inode it is nobody's. So a writer that dies here leaves no owner, and not half of one.
+  Store(words[1], 0);
   Store(words[0], owner.lock.device);
-  Store(words[1], owner.lock.inode);
   Store(words[2], its.number);
   Store(words[3], owner.port | (its.is_cookie ? kIsCookie : 0));
+  Store(words[1], owner.lock.inode);
 }
 
 }  // namespace evermap

@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <sstream>
@@ -72,9 +73,19 @@ const char* ContentOf(const nlmsghdr* message) {
   return reinterpret_cast<const char*>(message) + NLMSG_HDRLEN;
 }
 
-// Sends a request and calls `visit` for each socket in the answer. Returns an errno.
+// Whether a request for all sockets of a family fails so because the kernel has no such family. Any
+// other error says nothing about what sockets there are.
+bool IsWithoutFamily(int error) {
+  return error == ENOENT || error == EAFNOSUPPORT || error == EOPNOTSUPP ||
+         error == EPROTONOSUPPORT;
+}
+
+// Sends a request and calls `visit` for each socket in the answer; what is left of an answer to an
+// earlier one is passed over. Returns an errno.
 template <typename Visit>
-int Exchange(int netlink, const Request& request, Visit visit) {
+int Exchange(int netlink, Request request, Visit visit) {
+  static std::atomic<uint32_t> last_sequence{0};
+  request.header.nlmsg_seq = last_sequence.fetch_add(1, std::memory_order_relaxed) + 1;
   if (send(netlink, &request, sizeof(request), 0) < 0) return errno;
   alignas(nlmsghdr) std::array<char, kAnswerSizeMax> buffer;
   while (true) {
@@ -84,6 +95,7 @@ int Exchange(int netlink, const Request& request, Visit visit) {
     auto left = static_cast<uint32_t>(got);
     for (auto* message = reinterpret_cast<nlmsghdr*>(buffer.data()); NLMSG_OK(message, left);
          message = NLMSG_NEXT(message, left)) {
+      if (message->nlmsg_seq != request.header.nlmsg_seq) continue;
       if (message->nlmsg_type == NLMSG_DONE) {
         // An error of a request for all of them stands here.
         int result = 0;
@@ -181,8 +193,9 @@ absl::StatusOr<Listeners> ReadListeners() {
                           KnownUid(answer.idiag_uid));
           }
         });
-    // A kernel without IPv6 has none of its sockets.
-    if (error != 0 && family == AF_INET) return absl::UnavailableError(ErrorText(error));
+    if (error != 0 && !(family == AF_INET6 && IsWithoutFamily(error))) {
+      return absl::UnavailableError(ErrorText(error));
+    }
   }
   return listeners;
 }
@@ -241,8 +254,7 @@ absl::StatusOr<std::vector<TcpListener>> SocketQuery::ListenersOn(uint16_t port)
     const int error = Exchange(netlink_.get(), request, [&](const inet_diag_msg& answer) {
       if (answer.idiag_state == TCP_LISTEN) found.push_back(ListeningIn(answer));
     });
-    // A kernel without IPv6 has none of its sockets.
-    if (error == 0 || family != AF_INET) continue;
+    if (error == 0 || (family == AF_INET6 && IsWithoutFamily(error))) continue;
     netlink_ = OwnedFd();
     return absl::UnavailableError(ErrorText(error));
   }

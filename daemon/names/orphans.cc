@@ -1,7 +1,11 @@
 #include "daemon/names/orphans.h"
 
+#include <netinet/in.h>
+#include <sys/socket.h>
+
 #include <algorithm>
 #include <cstddef>
+#include <optional>
 
 #include "absl/time/time.h"
 #include "daemon/host/log.h"
@@ -11,14 +15,32 @@
 
 namespace evermap {
 
-Life LifeSigns::Of(const Registration& orphan) const {
+Life LifeSigns::Of(const Registration& orphan) {
   if (orphan.listener_cookie == 0 || !listeners_.ok()) return Life::kUnknown;
-  return listeners_->Has(orphan.listener_cookie) ? Life::kAlive : Life::kGone;
+  if (listeners_->Has(orphan.listener_cookie)) return Life::kAlive;
+  if (!once_more_.has_value()) once_more_ = ReadListeners();
+  if (!once_more_->ok()) return Life::kUnknown;
+  if ((*once_more_)->Has(orphan.listener_cookie)) return Life::kAlive;
+  return IsReached(orphan) ? Life::kAlive : Life::kGone;
+}
+
+bool LifeSigns::IsReached(const Registration& orphan) {
+  sockaddr_storage loopback4 = {};
+  loopback4.ss_family = AF_INET;
+  reinterpret_cast<sockaddr_in&>(loopback4).sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  sockaddr_storage loopback6 = {};
+  loopback6.ss_family = AF_INET6;
+  reinterpret_cast<sockaddr_in6&>(loopback6).sin6_addr = in6addr_loopback;
+  for (const sockaddr_storage& loopback : {loopback4, loopback6}) {
+    const std::optional<TcpListener> listener = query_.ListenerFor(loopback, orphan.port);
+    if (listener.has_value() && listener->cookie == orphan.listener_cookie) return true;
+  }
+  return false;
 }
 
 void Orphans::Judge() {
   if (orphans_.empty()) return;
-  const LifeSigns signs;
+  LifeSigns signs;
   const uint64_t now_ns = registry_.view().SteadyNs();
   const auto grace_ns = static_cast<uint64_t>(absl::ToInt64Nanoseconds(grace_));
   int probes_left = kProbesMax;

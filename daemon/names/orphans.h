@@ -15,6 +15,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -37,11 +38,18 @@ class LifeSigns {
   LifeSigns() : listeners_(ReadListeners()) {}
   // Whether the kernel has told which sockets listen.
   bool are_told() const { return listeners_.ok(); }
-  // Whether the node of `orphan` lives.
-  Life Of(const Registration& orphan) const;
+  // Whether the node of `orphan` lives. What the list of all sockets lacks is looked for once more, in
+  // another list and by itself: the kernel makes a long list in parts, and a socket that is closed
+  // meanwhile may hide one that is not.
+  Life Of(const Registration& orphan);
 
  private:
+  // Whether a connection to this host's loopback addresses would go to its socket.
+  bool IsReached(const Registration& orphan);
+
   const absl::StatusOr<Listeners> listeners_;
+  std::optional<absl::StatusOr<Listeners>> once_more_;
+  SocketQuery query_{SocketQuery::Fallback::kNone};
 };
 
 class Orphans {

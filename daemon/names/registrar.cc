@@ -154,7 +154,7 @@ void Registrar::EndGoneOrphans() {
     });
   }
   if (has_other || orphans.empty()) return;
-  const LifeSigns signs;
+  LifeSigns signs;
   Registration orphan;
   for (const RegistrationRef ref : orphans) {
     if (!registry_.ReadSlot(ref.slot, orphan) || orphan.id != ref.id ||

@@ -56,6 +56,16 @@ class PackageTest(PackageCase):
         self.run_inside('dpkg --remove evermap')
         self.assertNotIn('evermap', self.run_inside('dpkg-divert --list'))
 
+    def test_removed_and_installed_again(self):
+        """Without a purge: dpkg remembers the version that was there, and Erlang's own serves meanwhile."""
+        self.start_sandbox()
+        self.install()
+        self.run_inside('dpkg --remove evermap')
+        self.run_inside('systemctl daemon-reload; systemctl start epmd.service')
+        self.assertIn('/erlang/', self.running())
+        self.install()
+        self.assertEqual(self.running(), '/usr/bin/epmd')
+
     def test_over_the_stock_one_that_runs(self):
         """A node that is registered with the stock epmd, and a service that requires it, live through installation and removal."""
         self.start_sandbox()
@@ -174,6 +184,29 @@ class UseEvermapTest(unittest.TestCase):
             file.write('its own')
         os.chmod(path, 0o755)
         return path
+
+    @unittest.skipUnless(os.geteuid() == 0, 'needs root')
+    def test_root_is_not_led_elsewhere(self):
+        """By links that the owner of a release has made in it."""
+        os.chmod(self.directory, 0o755)
+        victim = os.path.join(self.directory, 'victim')
+        with open(victim, 'w') as file:
+            file.write('of root')
+        os.chmod(victim, 0o600)
+        release = os.path.join(self.directory, 'web')
+        for path, folders, files in os.walk(release):
+            for entry in ('.', *folders, *files):
+                os.chown(os.path.join(path, entry), 65533, 65533)
+        for suffix in ('.stock', '.new'):
+            os.symlink(victim, self.epmd + suffix)
+            # Whoever may run the tool may run what it names.
+            self.use('web', epmd='/bin/true', code=1)
+            with open(victim) as file:
+                self.assertEqual(file.read(), 'of root')
+            self.assertEqual(os.stat(victim).st_uid, 0)
+            os.unlink(self.epmd + suffix)
+        self.use('web', epmd='/bin/true')
+        self.assertEqual({os.stat(self.epmd).st_uid, os.stat(self.epmd + '.stock').st_uid}, {65533})
 
     def use(self, *arguments, code=0, epmd=None):
         done = subprocess.run([self.TOOL, *arguments], cwd=self.directory, stdin=subprocess.DEVNULL, capture_output=True,
