@@ -32,7 +32,14 @@ inline ssize_t Send(int fd, const void* data, size_t size, int flags) {
   return syscall(SYS_sendto, fd, data, size, flags, nullptr, 0);
 }
 
-inline int Close(int fd) { return static_cast<int>(syscall(SYS_close, fd)); }
+inline int Close(int fd) {
+#ifdef __SANITIZE_THREAD__
+  // ThreadSanitizer knows by that function whose a descriptor is.
+  return close(fd);
+#else
+  return static_cast<int>(syscall(SYS_close, fd));
+#endif
+}
 
 inline int EpollWait(int fd, epoll_event* events, int count_max, int timeout_ms) {
 #ifdef SYS_epoll_wait

@@ -75,14 +75,17 @@ absl::Status Startup::Prepare() {
     parts_.successor.emplace(std::move(inherited_.predecessor));
   }
   parts_.descriptors_max = RaiseDescriptorLimit();
-  if (absl::Status status = SettleConfiguration(); !status.ok()) {
+  // A keeper has a link for connections with its first mapper, too, but no files from an earlier one.
+  const bool has_earlier = !inherited_.files.empty() || !inherited_.connections.empty();
+  // First of all: a predecessor takes a program that fails before for one that knows of no files.
+  if (absl::Status status = ReceiveFiles(); !status.ok()) return status;
+  if (absl::Status status = configuration_.Settle(has_earlier); !status.ok()) {
     return IsServedAlready() ? absl::AlreadyExistsError(status.message()) : status;
   }
   if (absl::Status status = TakeListeners(); !status.ok()) return status;
   ChosenStore chosen = ChooseStore(std::move(inherited_.keeper), options_.daemon);
   parts_.store = std::move(chosen.store);
   parts_.keeper = chosen.keeper;
-  if (absl::Status status = ReceiveFiles(); !status.ok()) return status;
   bool is_opened_later = false;
   if (parts_.successor.has_value()) {
     // The predecessor still writes to the registry: it is copied when it is at rest.
@@ -96,11 +99,6 @@ absl::Status Startup::Prepare() {
   FaultPoint("mapper:starting");
   if (absl::Status status = MakeWakeFds(); !status.ok()) return status;
   return MakeLoops();
-}
-
-absl::Status Startup::SettleConfiguration() {
-  // A keeper has a link for connections with its first mapper, too, but no files from an earlier one.
-  return configuration_.Settle(!inherited_.files.empty() || !inherited_.connections.empty());
 }
 
 bool Startup::IsServedAlready() const {

@@ -109,7 +109,6 @@ class Startup {
 
  private:
   void SlowDownSystemd() const;
-  absl::Status SettleConfiguration();
   // Whether a mapper answers on the port: then this one is not needed, whatever is wrong with it.
   bool IsServedAlready() const;
   absl::Status TakeListeners();

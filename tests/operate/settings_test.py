@@ -455,6 +455,8 @@ class ReloadTest(SettingsTest):
             self.assertEqual(done.returncode, 1, done)
             self.assertIn(self.path + ':1', done.stderr)
             self.assertEqual(status(mapper)['pid'], pid)
+            # It is not taken for an older program, for which the registry would be copied.
+            self.assertNotIn('in the layout of 0.1.0', mapper.log())
             self.write('access = list from none\n')
             self.assertEqual(mapper.upgraded().returncode, 0)
             self.assertFalse(self.lists(mapper))
