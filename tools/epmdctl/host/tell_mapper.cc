@@ -37,11 +37,13 @@ std::string TellMapper(const std::string& registry_path, const MapperStatus& map
   if (!pidfd.valid()) return who + "cannot be reached: " + ErrorText(errno);
   if (!IsRunning(mapper)) return who + "has just ended";
   struct stat registry;
+  if (lstat(registry_path.c_str(), &registry) != 0) return who + "has no registry any more";
   const std::optional<uid_t> user = UserOf(mapper.pid);
-  if (!user.has_value() || lstat(registry_path.c_str(), &registry) != 0) {
-    return who + "has just ended, or its registry was removed";
+  // Without a /proc nobody's user is told. Whoever has none has been put into a place of his own.
+  if (!user.has_value() && UserOf(static_cast<uint32_t>(getpid())).has_value()) {
+    return who + "has just ended";
   }
-  if (*user != registry.st_uid) {
+  if (user.has_value() && *user != registry.st_uid) {
     return who + "is not told: it is user " + std::to_string(*user) + "'s, and the registry " +
            registry_path + " that names it is user " + std::to_string(registry.st_uid) + "'s";
   }
