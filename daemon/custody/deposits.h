@@ -47,8 +47,8 @@ class Deposits {
   void StoreDue();
   // Sends what was put into the store, and plans to do so again when it does not take all.
   void Flush();
-  // At the end of the mapper: stores all, waiting for room until `deadline` (SteadyNow()). Returns how many
-  // connections could not be stored.
+  // At the end of the mapper: stores all, waiting for room until `deadline` (SteadyNow()). Returns
+  // how many connections could not be stored.
   size_t StoreAll(absl::Time deadline);
 
   // Whether the store was gone when it was last sent something.

@@ -72,6 +72,7 @@ class Adoption {
   // To be polled for reading; -1 when nothing comes any more, or is not to be taken yet: the registry
   // is read first, in a turn of its own, and the workers serve before.
   int link() const { return is_handed_over_ && turn_.is_planned() ? -1 : link_.get(); }
+  // Takes what has come through the link. REQUIRES: link() >= 0.
   void OnLink();
   // Takes connections of registrations that are later than Begin(), after all others.
   void AddLate(std::vector<OwnedFd> connections);

@@ -75,7 +75,8 @@ absl::Status Startup::Prepare() {
     parts_.successor.emplace(std::move(inherited_.predecessor));
   }
   parts_.descriptors_max = RaiseDescriptorLimit();
-  // A keeper has a link for connections with its first mapper, too, but no files from an earlier one.
+  // A keeper has a link for connections with its first mapper, too, but no files from an earlier
+  // one.
   const bool has_earlier = !inherited_.files.empty() || !inherited_.connections.empty();
   // First of all: a predecessor takes a program that fails before for one that knows of no files.
   if (absl::Status status = ReceiveFiles(); !status.ok()) return status;

@@ -17,7 +17,7 @@ namespace evermap {
 
 namespace {
 
-// The effective user of a process; nothing when it has ended.
+// The effective user of a process; nothing when it has ended, or when there is no /proc.
 std::optional<uid_t> UserOf(uint32_t pid) {
   constexpr std::string_view kUsers = "\nUid:\t";
   const std::string status = FileText("/proc/" + std::to_string(pid) + "/status");
