@@ -314,8 +314,13 @@ absl::StatusOr<std::unique_ptr<Claim>> Claim::Make(const Options& options,
   for (const std::string& name : handed.names) {
     if (name != own_names[0] && name != own_names[1]) outdated.push_back(name);
   }
-  return std::unique_ptr<Claim>(
+  const auto was_handed = [&names = handed.names](const std::string& name) {
+    return std::find(names.begin(), names.end(), name) != names.end();
+  };
+  std::unique_ptr<Claim> claim(
       new Claim(path, std::move(locked.lock), std::move(outdated), *std::move(registry)));
+  claim->is_kept_ = was_handed(own_names[0]) && was_handed(own_names[1]);
+  return claim;
 }
 
 absl::StatusOr<std::unique_ptr<Claim>> Claim::MakeUnnamed(const Options& options) {

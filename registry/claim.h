@@ -77,6 +77,8 @@ class Claim {
   std::vector<File> files() const;
   // Names of files that were handed over and are not the registry's any more.
   const std::vector<std::string>& outdated() const { return outdated_; }
+  // Whether all of files() were handed over, so that whoever keeps them for the next mapper has them.
+  bool is_kept() const { return is_kept_; }
   const std::string& path() const { return path_; }
   // Whether the registry has ever had a path, unlike one of MakeUnnamed().
   bool was_published() const { return was_published_; }
@@ -95,6 +97,7 @@ class Claim {
 
   std::string path_;
   bool was_published_ = true;
+  bool is_kept_ = false;
   OwnedFd lock_;
   const std::vector<std::string> outdated_;
   const std::unique_ptr<Registry> registry_;

@@ -31,7 +31,6 @@ bool NotifiedStore::HoldFiles(absl::Span<const Claim::File> files,
       return false;
     }
   }
-  if (!Await()) return false;
   for (const std::string& name : outdated) Forget(name);
   return true;
 }

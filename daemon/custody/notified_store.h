@@ -31,10 +31,6 @@ class NotifiedStore : public Store {
   // Tells the store something, for instance "READY=1"; waits for room at most kTellTimeout. False
   // when the store is gone, or does not read.
   bool Tell(std::string_view text);
-  // Waits until the store has done what it was told before, at most kTellTimeout. False when it has
-  // not. A store that is given what waits in its link even when the mapper has died need not be
-  // waited for.
-  virtual bool Await() { return true; }
   int own_link() const { return link_.get(); }
   // From now on another process is told. Nothing of what was Put() waits any more.
   void ReplaceLink(OwnedFd link);

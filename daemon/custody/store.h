@@ -57,11 +57,13 @@ class Store {
   // none.
   virtual const char* link_variable() const { return nullptr; }
 
-  // Has the store hold the files of the claim, in this order, and waits until it does, or for
-  // kTellTimeout. Then lets those go whose names are `outdated`. False when the store does not hold
-  // them.
+  // Tells the store to hold the files of the claim, in this order, before anything that it is told
+  // later, and then to let those go whose names are `outdated`. False when it does not listen.
   virtual bool HoldFiles(absl::Span<const Claim::File> files,
                          absl::Span<const std::string> outdated) = 0;
+  // Waits until the store has done what it was told before, at most kTellTimeout. False when it has
+  // not. A store that is given what waits in its link even when the mapper has died is not waited for.
+  virtual bool AwaitHeld() { return true; }
   // Has the store let these files go: a program takes over that knows nothing of them.
   virtual void ForgetFiles(absl::Span<const Claim::File> files) = 0;
   // Has the store hold these sets (loop/ready_set.h), which stay the caller's, while this process is the

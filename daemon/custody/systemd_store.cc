@@ -20,6 +20,6 @@ bool SystemdStore::AnnounceMapper() {
   return true;
 }
 
-bool SystemdStore::Await() { return AwaitNotified(own_link(), kTellTimeout); }
+bool SystemdStore::AwaitHeld() { return AwaitNotified(own_link(), kTellTimeout); }
 
 }  // namespace evermap

@@ -33,9 +33,8 @@ class SystemdStore final : public NotifiedStore {
   // Always true: systemd starts no other mapper before this one has ended.
   bool AnnounceMapper() override;
 
- private:
   // systemd reads nothing more from a process that has died, so it is waited for (BARRIER=1).
-  bool Await() override;
+  bool AwaitHeld() override;
 };
 
 }  // namespace evermap

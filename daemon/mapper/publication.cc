@@ -83,7 +83,7 @@ absl::Status Publication::Mend() {
 absl::Status Publication::MendAt(const std::string& path) {
   Mending mending(claim_);
   absl::Status status = mending.Begin(path);
-  if (status.ok() && !store_.HoldFiles(mending.files(), {})) {
+  if (status.ok() && !(store_.HoldFiles(mending.files(), {}) && store_.AwaitHeld())) {
     status = absl::UnavailableError(path + ": cannot be put back: its store takes nothing");
   }
   if (status.ok()) {

@@ -299,8 +299,11 @@ absl::Status Startup::Announce() {
   if (!parts_.store->AnnounceMapper()) {
     return absl::AbortedError("the keeper starts another mapper");
   }
-  // Before any registration: the store has the registry before it has a connection.
-  if (!parts_.store->HoldFiles(parts_.claim->files(), parts_.claim->outdated())) {
+  // Before any registration: the store has the registry before it has a connection. Where it has it
+  // already, as in most upgrades, nobody waits for a store that is busy.
+  const Claim& claim = *parts_.claim;
+  const bool is_told = parts_.store->HoldFiles(claim.files(), claim.outdated());
+  if (!is_told || !(claim.is_kept() || parts_.store->AwaitHeld())) {
     Log(Severity::kWarning,
         "the registry cannot be stored for the next mapper, which has to find it by its path");
   }

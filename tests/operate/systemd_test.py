@@ -10,6 +10,7 @@ import os
 import re
 import select
 import shutil
+import signal
 import subprocess
 import tempfile
 import threading
@@ -18,6 +19,7 @@ import unittest
 
 import harness
 from harness import ErlangNode
+from harness.process import child_named, descendants, state_of
 
 UNITS = os.path.join(harness.ROOT, 'packaging', 'systemd')
 SANDBOX = os.path.join(harness.ROOT, 'tests', 'fixtures', 'systemd-sandbox')
@@ -31,6 +33,10 @@ JOURNAL_LINES = 6000
 # What a lookup may take meanwhile; it is a fraction of a millisecond on a machine with nothing else to do.
 SETTLED_S = 0.7  # longer than a mapper counts as one that has just been started
 JOURNAL_S_MAX = 0.5
+# How long systemd does not answer, which is less than a mapper would wait for it, and what a lookup may take meanwhile.
+STANDSTILL_S = 3
+STANDSTILL_LOOKUP_S_MAX = 1.0
+STANDSTILL_LOOKUPS_PER_NODE = 100
 # The mapper's user and group, where there is none of its name. systemd takes no numbers for users that are in no list.
 NO_USER, NO_GROUP = 'nobody', 'nogroup'
 # A request that waits for a mapper to come back may take this long. The budget is 100 ms, on an idle machine.
@@ -116,6 +122,9 @@ class Systemd:
             escaped = ''.join(f'\\{byte:03o}' for byte in text.encode('latin-1'))
             self.check(f"printf '{escaped}' > {BIN}/epmd.new")
         self.check(f'chmod {mode:o} {BIN}/epmd.new && mv {BIN}/epmd.new {BIN}/epmd')
+
+    def process_1(self):
+        return next(filter(None, (child_named(pid, 'systemd') for pid in descendants(self._process.pid))))
 
     def close(self):
         self._process.stdin.close()
@@ -472,6 +481,43 @@ class SystemdTest(unittest.TestCase):
         harness.wait_until(lambda: 'lines of the log are left out' in self.systemd.run('journalctl -q -o cat -u epmd.service')[1],
                            'the journal is told how much it has missed')
         self.assertEqual(self.restarts(), 0)
+
+    @once
+    def test_an_upgrade_while_systemd_stands_still(self):
+        """As in a reload of its units on a machine with thousands of them: the new mapper does not wait for it to serve."""
+        self.stored_listeners = 0
+        self.set_up(has_socket=True)
+        node, _ = self.client.register(b'node', port=7)
+        self.addCleanup(node.close)
+        pid = self.main_pid()
+        self.settle()
+        self.systemd.check(f'( sleep 0.3; kill -HUP {pid} ) >/dev/null 2>&1 &')
+        init = self.systemd.process_1()
+        os.kill(init, signal.SIGSTOP)
+        self.addCleanup(os.kill, init, signal.SIGCONT)
+        took_s = []
+        held = []
+        end = time.monotonic() + STANDSTILL_S
+        while time.monotonic() < end:
+            begin = time.monotonic()
+            self.assertEqual(self.client.lookup(b'node').port, 7)
+            took_s.append(time.monotonic() - begin)
+            if len(took_s) % STANDSTILL_LOOKUPS_PER_NODE == 0:
+                held.append(self.client.register(b'new%d' % len(held), port=8)[0])
+                self.addCleanup(held[-1].close)
+        self.assertEqual(state_of(init), 'T')
+        os.kill(init, signal.SIGCONT)
+        took_s.sort()
+        print(f'\n{len(took_s)} lookups, longest {took_s[-1] * 1e3:.1f} ms')
+        self.assertLess(took_s[-1], STANDSTILL_LOOKUP_S_MAX)
+        harness.wait_until(lambda: self.main_pid() not in (0, pid), 'systemd knows the new mapper')
+        self.settle()
+        new = self.main_pid()
+        self.systemd.check(f'kill -KILL {new}')
+        harness.wait_until(lambda: self.main_pid() not in (0, new), 'another mapper serves')
+        self.assertEqual(self.client.lookup(b'node').port, 7)
+        for number in range(len(held)):
+            self.assertEqual(self.client.lookup(b'new%d' % number).port, 8, self.log())
 
     @once
     def test_stop(self):
