@@ -50,9 +50,8 @@ bool IsStrangers(const std::string& directory) {
 }
 
 std::string DefaultDirectory() {
-  const char* runtime_directory = getenv("RUNTIME_DIRECTORY");
-  if (runtime_directory != nullptr && *runtime_directory != '\0' &&
-      (g_runtime_directory_is_meant || IsSaidOfThisProcess())) {
+  if (HasRuntimeDirectory()) {
+    const char* runtime_directory = getenv("RUNTIME_DIRECTORY");
     return std::string(runtime_directory, strcspn(runtime_directory, ":"));
   }
   if (MayBeOwn(kSystemDirectory)) return kSystemDirectory;
@@ -87,6 +86,12 @@ bool IsWritten(const std::string& path) {
 void InheritRuntimeDirectory(bool is_meant) {
   g_runtime_directory_is_meant = is_meant || IsSaidOfThisProcess();
   if (!g_runtime_directory_is_meant) unsetenv("RUNTIME_DIRECTORY");
+}
+
+bool HasRuntimeDirectory() {
+  const char* runtime_directory = getenv("RUNTIME_DIRECTORY");
+  return runtime_directory != nullptr && *runtime_directory != '\0' &&
+         (g_runtime_directory_is_meant || IsSaidOfThisProcess());
 }
 
 std::string NamespaceRegistryPath(uint16_t port) {

@@ -143,8 +143,9 @@ Claim::Options Startup::ClaimOptions(std::string path) const {
       .has_predecessor = parts_.successor.has_value(),
       .predecessor_lives =
           [this] { return parts_.successor.has_value() && parts_.successor->PredecessorLives(); },
-      // A path that was named means this very registry. The usual one may be another's.
-      .takes_foreign = !options_.registry_path.empty()};
+      // A path that was named means this very registry, and so does a directory that this service was
+      // given. The usual one may be another's.
+      .takes_foreign = !options_.registry_path.empty() || HasRuntimeDirectory()};
 }
 
 absl::Status Startup::ReceiveFiles() {
