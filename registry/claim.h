@@ -35,6 +35,15 @@ bool IsFileOfClaim(int fd);
 
 class Claim {
  public:
+  // What becomes of a registry whose mapper is gone and served another network namespace or port. One
+  // that is taken remembers its names, as after a reboot: a container that is started again has another
+  // namespace and the same path.
+  enum class Foreign : uint8_t {
+    kLeft,         // alone: that mapper may come back
+    kTakenIfFree,  // but left alone if a process of that mapper was there when this one came: they share
+                   // the directory
+    kTaken,
+  };
   struct Options {
     std::string path;
     uint32_t capacity = kRegistryCapacityDefault;  // as Registry::Options
@@ -44,10 +53,7 @@ class Claim {
     // Whether that predecessor is still there; asked when the opening lock is held, since the mapper
     // that is started after its death waits for that lock, and then serves.
     std::function<bool()> predecessor_lives = [] { return true; };
-    // A registry whose mapper is gone and served another network namespace or port is taken all the
-    // same, and its names are remembered, as after a reboot: a container that is started again has
-    // another namespace and the same path. Else it is left alone.
-    bool takes_foreign = false;
+    Foreign foreign = Foreign::kLeft;
   };
   // What a store has to hold, and its name there.
   struct File {

@@ -136,6 +136,11 @@ std::string Startup::RegistryPath() const {
 }
 
 Claim::Options Startup::ClaimOptions(std::string path) const {
+  // A path that was named means this very registry, and so does a directory that this service was
+  // given, unless others were given it, too. The usual path may be another's.
+  const Claim::Foreign foreign = !options_.registry_path.empty() ? Claim::Foreign::kTaken
+                                 : HasRuntimeDirectory()         ? Claim::Foreign::kTakenIfFree
+                                                                 : Claim::Foreign::kLeft;
   return {
       .path = std::move(path),
       .capacity = options_.capacity,
@@ -143,9 +148,7 @@ Claim::Options Startup::ClaimOptions(std::string path) const {
       .has_predecessor = parts_.successor.has_value(),
       .predecessor_lives =
           [this] { return parts_.successor.has_value() && parts_.successor->PredecessorLives(); },
-      // A path that was named means this very registry, and so does a directory that this service was
-      // given. The usual one may be another's.
-      .takes_foreign = !options_.registry_path.empty() || HasRuntimeDirectory()};
+      .foreign = foreign};
 }
 
 absl::Status Startup::ReceiveFiles() {
