@@ -129,24 +129,6 @@ bool HasRunningMapper(const std::string& path) {
   return segment != nullptr && IsRunning(RegistryView(*segment).mapper_status());
 }
 
-// LockAtPath() for one that was handed what it was. Without a registry it is patient: processes that have
-// the lock may be about to end, as the mapper has that they belong to; or it is the one before a
-// predecessor that has no lock, of release 0.1.0. `was_held`: at first somebody had it.
-Locked LockPatiently(const Claim::Options& options, Handed& handed, bool& was_held,
-                     Problem& problem) {
-  Locked locked = LockAtPath(options.path, handed.lock, problem);
-  was_held = problem.kind == Problem::Kind::kHeld;
-  for (int waited_ms = 0;
-       problem.kind == Problem::Kind::kHeld && handed.segment == nullptr &&
-       waited_ms < kEndPatienceMs && (options.has_predecessor || !HasRunningMapper(options.path));
-       waited_ms += kEndPollMs) {
-    poll(nullptr, 0, kEndPollMs);
-    problem = {};
-    locked = LockAtPath(options.path, handed.lock, problem);
-  }
-  return locked;
-}
-
 bool MayBeOfThisBoot(const Segment& segment) {
   const FormerSegment words(segment);
   return MayBeOneBoot(CurrentBootId(), {Load(words.boot_id(0)), Load(words.boot_id(1))});
@@ -163,7 +145,7 @@ RegistryOwner OwnerWith(const OwnedFd& lock, const Claim::Options& options) {
 enum class Standing : uint8_t { kOwn, kForgetsNodes };
 
 Problem Examine(const Claim::Options& options, const RegistryOwner& own, const WriterPlace& place,
-                const Segment& segment, bool takes_foreign, Standing& standing) {
+                const Segment& segment, Standing& standing) {
   standing = Standing::kOwn;
   if (!MayBeOfThisBoot(segment)) return {};
   const RegistryOwner owner = ReadOwner(segment);
@@ -179,7 +161,7 @@ Problem Examine(const Claim::Options& options, const RegistryOwner& own, const W
   if (MayBeOneNamespace(owner.network_namespace, own.network_namespace) && owner.port == own.port) {
     return {};
   }
-  if (!takes_foreign) {
+  if (!options.takes_foreign) {
     return Taken(
         Problem::Kind::kForeign, options.path,
         "it is the registry of the mapper for " + Named(owner) + ", not for " + Named(own));
@@ -190,14 +172,13 @@ Problem Examine(const Claim::Options& options, const RegistryOwner& own, const W
 
 // Maps what is at the path in the newest layout, and makes or migrates it, as needed.
 std::unique_ptr<Segment> MapAtPath(const Claim::Options& options, const RegistryOwner& own,
-                                   const WriterPlace& place, bool takes_foreign, Standing& standing,
-                                   Problem& problem) {
+                                   const WriterPlace& place, Standing& standing, Problem& problem) {
   standing = Standing::kOwn;
   {
     const std::unique_ptr<Segment> there =
         Segment::Map(options.path, SegmentAccess::kWrite, problem);
     if (there != nullptr) {
-      problem = Examine(options, own, place, *there, takes_foreign, standing);
+      problem = Examine(options, own, place, *there, standing);
       if (problem) return nullptr;
     }
   }
@@ -288,8 +269,17 @@ absl::StatusOr<std::unique_ptr<Claim>> Claim::Make(const Options& options,
     if (problem.kind == Problem::Kind::kUnacceptable) return ToStatus(problem);
     problem = {};
   }
-  bool was_held = false;
-  Locked locked = LockPatiently(options, handed, was_held, problem);
+  Locked locked = LockAtPath(path, handed.lock, problem);
+  // Processes that have the lock may be about to end, as the mapper has that they belong to; or it is the
+  // one before a predecessor that has no lock, of release 0.1.0.
+  for (int waited_ms = 0;
+       problem.kind == Problem::Kind::kHeld && handed.segment == nullptr &&
+       waited_ms < kEndPatienceMs && (options.has_predecessor || !HasRunningMapper(path));
+       waited_ms += kEndPollMs) {
+    poll(nullptr, 0, kEndPollMs);
+    problem = {};
+    locked = LockAtPath(path, handed.lock, problem);
+  }
   const bool is_locked_at_path = !problem;
   if (problem && handed.segment == nullptr) {
     Problem ignored;
@@ -314,9 +304,7 @@ absl::StatusOr<std::unique_ptr<Claim>> Claim::Make(const Options& options,
   std::unique_ptr<Segment> segment;
   const bool was_handed_over = handed.segment != nullptr;
   if (!was_handed_over) {
-    const bool takes_foreign = options.foreign == Foreign::kTaken ||
-                               (options.foreign == Foreign::kTakenIfFree && !was_held);
-    segment = MapAtPath(options, own, *locked.place, takes_foreign, standing, problem);
+    segment = MapAtPath(options, own, *locked.place, standing, problem);
     if (segment == nullptr) return ToStatus(problem);
   } else {
     if (is_locked_at_path) segment = Publish(path, own, *handed.segment, problem);
@@ -334,7 +322,7 @@ absl::StatusOr<std::unique_ptr<Claim>> Claim::Make(const Options& options,
                                               StoredName((*registry)->segment_->fd())};
   std::unique_ptr<Claim> claim(new Claim(path, std::move(locked.lock),
                                          Without(handed.names, own_names), *std::move(registry)));
-  claim->is_kept_ = Without(own_names, handed.names).empty();
+  claim->was_handed_over_ = Without(own_names, handed.names).empty();
   return claim;
 }
 

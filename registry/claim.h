@@ -35,15 +35,6 @@ bool IsFileOfClaim(int fd);
 
 class Claim {
  public:
-  // What becomes of a registry whose mapper is gone and served another network namespace or port. One
-  // that is taken remembers its names, as after a reboot: a container that is started again has another
-  // namespace and the same path.
-  enum class Foreign : uint8_t {
-    kLeft,         // alone: that mapper may come back
-    kTakenIfFree,  // but left alone if a process of that mapper was there when this one came: they share
-                   // the directory
-    kTaken,
-  };
   struct Options {
     std::string path;
     uint32_t capacity = kRegistryCapacityDefault;  // as Registry::Options
@@ -53,7 +44,10 @@ class Claim {
     // Whether that predecessor is still there; asked when the opening lock is held, since the mapper
     // that is started after its death waits for that lock, and then serves.
     std::function<bool()> predecessor_lives = [] { return true; };
-    Foreign foreign = Foreign::kLeft;
+    // A registry whose mapper is gone and served another network namespace or port is taken all the
+    // same, and its names are remembered, as after a reboot: a container that is started again has
+    // another namespace and the same path. Else it is left alone.
+    bool takes_foreign = false;
   };
   // What a store has to hold, and its name there.
   struct File {
@@ -83,8 +77,9 @@ class Claim {
   std::vector<File> files() const;
   // Names of files that were handed over and are not the registry's any more.
   const std::vector<std::string>& outdated() const { return outdated_; }
-  // Whether all of files() were handed over, so that whoever keeps them for the next mapper has them.
-  bool is_kept() const { return is_kept_; }
+  // Whether all of files() were handed over: by the store, or by a predecessor that has told the store to
+  // hold them before.
+  bool was_handed_over() const { return was_handed_over_; }
   const std::string& path() const { return path_; }
   // Whether the registry has ever had a path, unlike one of MakeUnnamed().
   bool was_published() const { return was_published_; }
@@ -103,7 +98,7 @@ class Claim {
 
   std::string path_;
   bool was_published_ = true;
-  bool is_kept_ = false;
+  bool was_handed_over_ = false;
   OwnedFd lock_;
   const std::vector<std::string> outdated_;
   const std::unique_ptr<Registry> registry_;

@@ -49,16 +49,12 @@ bool IsStrangers(const std::string& directory) {
          !DirectoryComplaint(directory, geteuid()).empty();
 }
 
-// The first of $RUNTIME_DIRECTORY, if it is meant for this process; empty if not.
-std::string RuntimeDirectory() {
-  const char* const directories = getenv("RUNTIME_DIRECTORY");
-  if (directories == nullptr || !(g_runtime_directory_is_meant || IsSaidOfThisProcess())) return {};
-  return std::string(directories, strcspn(directories, ":"));
-}
-
 std::string DefaultDirectory() {
-  std::string runtime_directory = RuntimeDirectory();
-  if (!runtime_directory.empty()) return runtime_directory;
+  const char* runtime_directory = getenv("RUNTIME_DIRECTORY");
+  if (runtime_directory != nullptr && *runtime_directory != '\0' &&
+      (g_runtime_directory_is_meant || IsSaidOfThisProcess())) {
+    return std::string(runtime_directory, strcspn(runtime_directory, ":"));
+  }
   if (MayBeOwn(kSystemDirectory)) return kSystemDirectory;
   const char* user_directory = getenv("XDG_RUNTIME_DIR");
   if (user_directory != nullptr && *user_directory == '/' &&
@@ -92,8 +88,6 @@ void InheritRuntimeDirectory(bool is_meant) {
   g_runtime_directory_is_meant = is_meant || IsSaidOfThisProcess();
   if (!g_runtime_directory_is_meant) unsetenv("RUNTIME_DIRECTORY");
 }
-
-bool HasRuntimeDirectory() { return !RuntimeDirectory().empty(); }
 
 std::string NamespaceRegistryPath(uint16_t port) {
   return RegistryIn(DefaultDirectory(), port) + ".net-" +

@@ -19,10 +19,6 @@ namespace evermap {
 // own.
 void InheritRuntimeDirectory(bool is_meant);
 
-// Whether $RUNTIME_DIRECTORY names a directory, and is meant for this process: what lies there is of
-// the service that this process belongs to, or of one that it replaces.
-bool HasRuntimeDirectory();
-
 // Path where a mapper on `port` that this user starts keeps its registry by default:
 // $RUNTIME_DIRECTORY (the first of several), unless systemd has set it for another process, else
 // /run/evermap for the user that it belongs to, and for root unless it is another user's, else

@@ -79,6 +79,7 @@ MapperEnd Mapper::Run(absl::FunctionRef<void()> on_ready) {
   if (!started.ok()) return {.exit_code = startup_.Fail(started)};
   Serve();
   if (!Leave()) return {.exit_code = 1};
+  if (stage_ == Stage::kHandingOver) return AwaitSuccession();
   return {.signal = parts_.store->outlives_mapper() ? ending_signal_ : 0};
 }
 
@@ -411,6 +412,14 @@ bool Mapper::Leave() {
   // What is left to do is to close all that the successor has, too, and nobody waits for that.
   if (has_successor) GiveWay();
   return is_well;
+}
+
+MapperEnd Mapper::AwaitSuccession() {
+  // systemd takes this process for the mapper until it has read who is. When that one has died before,
+  // this end must not count as one that was asked for, for which nothing is started (epmd.service).
+  if (!parts_.store->outlives_mapper()) return {};
+  parts_.store->AwaitHeld();
+  return {.exit_code = 1};
 }
 
 MapperEnd RunMapper(const Options& options, const std::vector<std::string>& arguments,

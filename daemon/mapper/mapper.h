@@ -109,6 +109,8 @@ class Mapper final : private Predecessor::Host {
   // Ends the workers, and leaves nothing behind that is not stored or passed on. False when no
   // mapper serves after this one although one should.
   bool Leave();
+  // How this process ends after it has handed over: when the store knows who is the mapper now.
+  MapperEnd AwaitSuccession();
 
   bool PauseWorkers() override;
   void ResumeWorkers() override { SetPhase(Phase::kServing); }

@@ -136,11 +136,6 @@ std::string Startup::RegistryPath() const {
 }
 
 Claim::Options Startup::ClaimOptions(std::string path) const {
-  // A path that was named means this very registry, and so does a directory that this service was
-  // given, unless others were given it, too. The usual path may be another's.
-  const Claim::Foreign foreign = !options_.registry_path.empty() ? Claim::Foreign::kTaken
-                                 : HasRuntimeDirectory()         ? Claim::Foreign::kTakenIfFree
-                                                                 : Claim::Foreign::kLeft;
   return {
       .path = std::move(path),
       .capacity = options_.capacity,
@@ -148,7 +143,8 @@ Claim::Options Startup::ClaimOptions(std::string path) const {
       .has_predecessor = parts_.successor.has_value(),
       .predecessor_lives =
           [this] { return parts_.successor.has_value() && parts_.successor->PredecessorLives(); },
-      .foreign = foreign};
+      // A path that was named means this very registry. The usual one may be another's.
+      .takes_foreign = !options_.registry_path.empty()};
 }
 
 absl::Status Startup::ReceiveFiles() {
@@ -307,7 +303,7 @@ absl::Status Startup::Announce() {
   // already, as in most upgrades, nobody waits for a store that is busy.
   const Claim& claim = *parts_.claim;
   const bool is_told = parts_.store->HoldFiles(claim.files(), claim.outdated());
-  if (!is_told || !(claim.is_kept() || parts_.store->AwaitHeld())) {
+  if (!is_told || !(claim.was_handed_over() || parts_.store->AwaitHeld())) {
     Log(Severity::kWarning,
         "the registry cannot be stored for the next mapper, which has to find it by its path");
   }

@@ -520,6 +520,35 @@ class SystemdTest(unittest.TestCase):
             self.assertEqual(self.client.lookup(b'new%d' % number).port, 8, self.log())
 
     @once
+    def test_a_new_mapper_that_dies_before_systemd_knows_it(self):
+        """systemd takes the one before for the mapper then, and its end for a crash: another one is started, with all that is stored."""
+        self.stored_listeners = 0
+        self.set_up(has_socket=False)
+        node, _ = self.client.register(b'node', port=7)
+        self.addCleanup(node.close)
+        self.settle()
+        pid = self.main_pid()
+        init = self.systemd.process_1()
+        os.kill(init, signal.SIGSTOP)
+        self.addCleanup(os.kill, init, signal.SIGCONT)
+        self.systemd.check(f'kill -HUP {pid}')
+        new = harness.wait_until(lambda: (found := self.serving()) not in (None, pid) and found, 'the new mapper serves')
+        self.systemd.check(f'kill -KILL {new}')
+        os.kill(init, signal.SIGCONT)
+        harness.wait_until(lambda: self.main_pid() not in (0, pid, new), 'another mapper is started')
+        self.wait_active()
+        self.assertEqual(self.client.lookup(b'node').port, 7)
+        self.assertEqual([node['state'] for node in self.list().values()], ['live'], self.log())
+        node.setblocking(False)
+        with self.assertRaises(BlockingIOError):
+            node.recv(1)
+
+    def serving(self):
+        code, text = self.systemd.run(f'{BIN}/epmdctl --registry /run/evermap/registry.{self.port} --json status')
+        found = json.loads(text) if code == 0 else {}
+        return found.get('pid') if found.get('running') else None
+
+    @once
     def test_stop(self):
         """What ends the mapper releases the nodes; they come back by themselves."""
         self.stored_listeners = 0

@@ -5,7 +5,6 @@ every moment. Nothing that is registered may be lost, changed or free for others
 """
 
 import contextlib
-import glob
 import json
 import os
 import signal
@@ -307,11 +306,11 @@ class NamespacesTest(OwnershipCase):
             entered = ['nsenter', '-t', target, *options, '--', *entered]
         return [*entered, *command]
 
-    def start(self, network, *options, **environment):
+    def start(self, network, *options):
         log = open(os.path.join(self.directory, f'log-{network.pid if network else 0}'), 'ab')
         with log:
             process = subprocess.Popen(self.inside(network, harness.EPMD, '-port', str(self.port), '-address', '127.0.0.1', *options),
-                                       stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=harness.clean_environment(**environment))
+                                       stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=harness.clean_environment())
         self.addCleanup(process.wait)
         self.addCleanup(self.end, process)
         self.await_service(network)
@@ -398,19 +397,6 @@ class NamespacesTest(OwnershipCase):
 
     def test_without_keepers(self):
         self.check('-no_keeper')
-
-    def test_container_that_is_started_again(self):
-        """It has another network, and the directory that it had: whoever sees that finds the registry where it was."""
-        directory = os.path.join(self.directory, 'volume')
-        paths = set()
-        for network in (self.there, self.network()):
-            process = self.start(network, RUNTIME_DIRECTORY=directory)
-            self.register(network, b'node')
-            # Its first process was killed, and all others with it.
-            self.end(process)
-            paths |= set(glob.glob(f'{directory}/registry.*'))
-        registry = f'{directory}/registry.{self.port}'
-        self.assertEqual(paths, {registry, registry + '.lock', registry + '.settings', registry + '.activity'})
 
     def test_as_nodes_start_it(self):
         """`epmd -daemon`, side by side."""
