@@ -35,6 +35,7 @@ MAY_CLOSE = {('getsockopt', errno.ENOBUFS)}
 PER_MILLE_OF_FREQUENT = 150
 PER_MILLE_OF_RARE = 500
 NOTICED_S = 0.012  # after which the main thread has seen a registration: kGatherMs and two ticks
+WAITING = 5  # clients that are not accepted at once
 FREQUENT = {'accept4', 'recv', 'send', 'epoll_ctl', 'epoll_wait', 'getsockopt', *RING_SERVING}
 ALWAYS_CALLED = {'accept4', 'recv', 'send', 'epoll_ctl', 'epoll_wait', 'poll', 'sendmsg', *RING_SERVING}
 RING_STARTING = {
@@ -472,18 +473,24 @@ class ShortageTest(FaultCase):
                 pid = mapper.mapper_pid()
                 limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
                 resource.prlimit(pid, resource.RLIMIT_NOFILE, (STEADY, limits[1]))
-                waiting = []
+                idle = []
 
-                def fails(m=mapper, clients=waiting):
-                    # An accept that is pending has the limit of when it was asked for.
+                def fails(m=mapper, clients=idle):
+                    # Numbers of what was open for a moment while nodes registered may be free among theirs. And an accept that
+                    # is pending has the limit of when it was asked for.
                     clients.append(m.connect())
-                    clients[-1].sendall(harness.frame(b'zsteady3'))
+                    self.addCleanup(clients[-1].close)
                     return 'cannot be accepted: Too many open files' in m.log()
                 harness.wait_until(fails, 'accepting fails')
+                waiting = [mapper.connect() for _ in range(WAITING)]
+                for connection in waiting:
+                    connection.sendall(harness.frame(b'zsteady3'))
                 done = mapper.upgraded()
                 self.assertEqual(done.returncode, 1, done)
                 self.assertIn('Too many open files', done.stderr)
                 resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+                for connection in idle:
+                    connection.close()
                 for connection in waiting:
                     self.assertEqual(harness.receive_all(connection)[2:4], struct.pack('>H', 5003))
                     connection.close()
