@@ -302,8 +302,8 @@ absl::StatusOr<std::unique_ptr<Claim>> Claim::Make(const Options& options,
   const RegistryOwner own = OwnerWith(locked.lock, options);
   Standing standing = Standing::kOwn;
   std::unique_ptr<Segment> segment;
-  const bool was_handed_over = handed.segment != nullptr;
-  if (!was_handed_over) {
+  const bool was_segment_handed = handed.segment != nullptr;
+  if (!was_segment_handed) {
     segment = MapAtPath(options, own, *locked.place, standing, problem);
     if (segment == nullptr) return ToStatus(problem);
   } else {
@@ -315,7 +315,7 @@ absl::StatusOr<std::unique_ptr<Claim>> Claim::Make(const Options& options,
   absl::StatusOr<std::unique_ptr<Registry>> registry =
       Registry::OpenMapped(path, std::move(segment), std::move(locked.place),
                            {.owner = own,
-                            .is_of_this_boot = was_handed_over,
+                            .is_of_this_boot = was_segment_handed,
                             .forgets_nodes = standing == Standing::kForgetsNodes});
   if (!registry.ok()) return registry.status();
   const std::vector<std::string> own_names = {StoredName(locked.lock.get()),

@@ -167,14 +167,9 @@ bool Predecessor::GiveUp(const absl::Status& status) {
   }
   // It may have said why it takes nothing.
   Fail(reason_.empty() ? std::string(status.message()) : reason_);
-  const bool is_told = takes_files_ || store_.HoldFiles(claim_.files(), {});
+  // A store that is busy has been told before anything else, and is not waited for: nobody is answered.
+  if (!takes_files_) store_.HoldFiles(claim_.files(), {});
   host_.ResumeWorkers();
-  // A store that is busy has been told in time, and is not waited for while nobody is answered.
-  if (takes_files_) return false;
-  if (!is_told || !store_.AwaitHeld()) {
-    Log(Severity::kWarning,
-        "the registry cannot be stored for the next mapper, which has to find it by its path");
-  }
   return false;
 }
 

@@ -31,8 +31,8 @@ STORED_FILES = 2
 # More than a journal's socket and the queue of the log hold together.
 JOURNAL_LINES = 6000
 # What a lookup may take meanwhile; it is a fraction of a millisecond on a machine with nothing else to do.
-SETTLED_S = 0.7  # longer than a mapper counts as one that has just been started
 JOURNAL_S_MAX = 0.5
+SETTLED_S = 0.7  # longer than a mapper counts as one that has just been started
 # How long systemd does not answer, which is less than a mapper would wait for it, and what a lookup may take meanwhile.
 STANDSTILL_S = 3
 STANDSTILL_LOOKUP_S_MAX = 1.0
@@ -482,19 +482,30 @@ class SystemdTest(unittest.TestCase):
                            'the journal is told how much it has missed')
         self.assertEqual(self.restarts(), 0)
 
-    @once
-    def test_an_upgrade_while_systemd_stands_still(self):
-        """As in a reload of its units on a machine with thousands of them: the new mapper does not wait for it to serve."""
+    def stop_systemd(self, has_socket):
+        """(a node that is registered, the mapper, systemd, which stands still)"""
         self.stored_listeners = 0
-        self.set_up(has_socket=True)
+        self.set_up(has_socket)
         node, _ = self.client.register(b'node', port=7)
         self.addCleanup(node.close)
-        pid = self.main_pid()
         self.settle()
-        self.systemd.check(f'( sleep 0.3; kill -HUP {pid} ) >/dev/null 2>&1 &')
+        pid = self.main_pid()
         init = self.systemd.process_1()
         os.kill(init, signal.SIGSTOP)
         self.addCleanup(os.kill, init, signal.SIGCONT)
+        return node, pid, init
+
+    def serving(self):
+        """The mapper that serves, as readers of the registry see it."""
+        code, text = self.systemd.run(f'{BIN}/epmdctl --registry /run/evermap/registry.{self.port} --json status')
+        found = json.loads(text) if code == 0 else {}
+        return found.get('pid') if found.get('running') else None
+
+    @once
+    def test_an_upgrade_while_systemd_stands_still(self):
+        """As in a reload of its units on a machine with thousands of them: the new mapper does not wait for it to serve."""
+        _, pid, init = self.stop_systemd(has_socket=True)
+        self.systemd.check(f'( sleep 0.3; kill -HUP {pid} ) >/dev/null 2>&1 &')
         took_s = []
         held = []
         end = time.monotonic() + STANDSTILL_S
@@ -505,6 +516,7 @@ class SystemdTest(unittest.TestCase):
             if len(took_s) % STANDSTILL_LOOKUPS_PER_NODE == 0:
                 held.append(self.client.register(b'new%d' % len(held), port=8)[0])
                 self.addCleanup(held[-1].close)
+        self.assertNotIn(self.serving(), (None, pid))
         self.assertEqual(state_of(init), 'T')
         os.kill(init, signal.SIGCONT)
         took_s.sort()
@@ -522,15 +534,7 @@ class SystemdTest(unittest.TestCase):
     @once
     def test_a_new_mapper_that_dies_before_systemd_knows_it(self):
         """systemd takes the one before for the mapper then, and its end for a crash: another one is started, with all that is stored."""
-        self.stored_listeners = 0
-        self.set_up(has_socket=False)
-        node, _ = self.client.register(b'node', port=7)
-        self.addCleanup(node.close)
-        self.settle()
-        pid = self.main_pid()
-        init = self.systemd.process_1()
-        os.kill(init, signal.SIGSTOP)
-        self.addCleanup(os.kill, init, signal.SIGCONT)
+        node, pid, init = self.stop_systemd(has_socket=False)
         self.systemd.check(f'kill -HUP {pid}')
         new = harness.wait_until(lambda: (found := self.serving()) not in (None, pid) and found, 'the new mapper serves')
         self.systemd.check(f'kill -KILL {new}')
@@ -542,11 +546,6 @@ class SystemdTest(unittest.TestCase):
         node.setblocking(False)
         with self.assertRaises(BlockingIOError):
             node.recv(1)
-
-    def serving(self):
-        code, text = self.systemd.run(f'{BIN}/epmdctl --registry /run/evermap/registry.{self.port} --json status')
-        found = json.loads(text) if code == 0 else {}
-        return found.get('pid') if found.get('running') else None
 
     @once
     def test_stop(self):
